@@ -2,9 +2,10 @@
 
     python -m promptprobe.icons.train_reward --out checkpoints/icons
 
-Every scene comes with its caption and the caption of the same scene with one thing changed (object, colour, count,
-relation, background, a group dropped). Besides the contrastive loss, both towers must tell which objects, colours
-and counts there are; these read-outs are thrown away after training.
+The text tower first learns to read captions alone, as the pipeline's text encoder does, but of all styles. Then both are
+trained together: every scene comes with its caption and the caption of the same scene with one thing changed (object, colour, count,
+relation, background, a group dropped). Besides the contrastive loss, both towers must tell for each object its colour,
+count and side, the image tower also where it lies; these read-outs are thrown away after training.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from .captions import STYLES, caption
+from . import train_text_encoder
+from .captions import STYLES, any_caption, caption
 from .fit import fit
 from .scenes import (
-    BACKGROUND_NAMES, CELL, COLOUR_NAMES, MAX_COUNT, OBJECTS, SIZE, Group, Scene, cell_labels, draw, place,
+    BACKGROUND_NAMES, CELL, CELLS, COLOUR_NAMES, MAX_COUNT, OBJECTS, RELATIONS, SIZE, Group, Icon, Scene, cell_labels, draw, place,
     random_scene,
 )  # fmt: skip
 from .train_autoencoder import LABEL_SIZES
@@ -32,7 +34,7 @@ from .train_autoencoder import LABEL_SIZES
 WIDTH = 128
 KINDS = ("object", "colour", "count", "relation", "background")
 _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-_CONTENT_SIZES = (len(COLOUR_NAMES) + 1, MAX_COUNT + 1)  # per object
+_CONTENT_SIZES = (len(COLOUR_NAMES) + 1, MAX_COUNT + 1, len(RELATIONS) + 1)  # per object: colour, count, side
 
 
 def build(tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -73,22 +75,36 @@ def _other(values: tuple, value, rng: np.random.Generator):
 
 def hard_negative(scene: Scene, rng: np.random.Generator) -> Scene:
     """The scene with one mistake of a random kind, or with swapped colours or a dropped group."""
+    if scene.relation and rng.random() < 0.4:
+        return dataclasses.replace(scene, relation=_OPPOSITE[scene.relation])
     if len(scene.groups) == 2 and rng.random() < 0.25:
         a, b = scene.groups
         if rng.random() < 0.5 and a.colour != b.colour:
             swapped = (dataclasses.replace(a, colour=b.colour), dataclasses.replace(b, colour=a.colour))
             return dataclasses.replace(scene, groups=swapped)
         return Scene((scene.groups[rng.integers(2)],), scene.background)
-    kinds = KINDS[:4] if rng.random() < 0.9 else KINDS
-    return changed(scene, kinds[rng.integers(len(kinds))], rng) or changed(scene, "count", rng)  # type: ignore[return-value]
+    kinds = KINDS[:3] if rng.random() < 0.9 else KINDS[4:]
+    return changed(scene, kinds[rng.integers(len(kinds))], rng)  # type: ignore[return-value]
 
 
 def content_labels(scene: Scene) -> np.ndarray:
-    """Colour (0 = absent) and count of each object, int64 `[16, 2]`."""
-    labels = np.zeros((len(OBJECTS), 2), np.int64)
-    for g in scene.groups:
-        labels[OBJECTS.index(g.object)] = COLOUR_NAMES.index(g.colour) + 1, g.count
+    """Colour (0 = absent), count and side (0 = none said) of each object, int64 `[16, 3]`."""
+    labels = np.zeros((len(OBJECTS), 3), np.int64)
+    sides = [scene.relation, _OPPOSITE[scene.relation]] if scene.relation else []
+    for i, g in enumerate(scene.groups):
+        side = RELATIONS.index(sides[i]) + 1 if sides else 0
+        labels[OBJECTS.index(g.object)] = COLOUR_NAMES.index(g.colour) + 1, g.count, side
     return labels
+
+
+def object_places(icons: list[Icon]) -> np.ndarray:
+    """Mean row and column of each object's icons, float32 `[16, 2]`, in -1..1; zero where absent."""
+    places = np.zeros((len(OBJECTS), 2), np.float32)
+    for n, name in enumerate(OBJECTS):
+        own = [(i.row, i.column) for i in icons if i.object == name]
+        if own:
+            places[n] = np.mean(own, axis=0) / ((CELLS - 2) / 2) - 1
+    return places
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
@@ -96,26 +112,29 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     return images * 2 - 1
 
 
-def make_loss(modules: nn.ModuleDict, tokenizer: CLIPTokenizer, size: int = 96):
+def make_loss(modules: nn.ModuleDict, tokenizer: CLIPTokenizer, size: int = 64):
     """Contrastive loss with hard negatives, plus the read-outs of content and cells."""
     model = modules["clip"]
     per_object = sum(_CONTENT_SIZES)
 
     def content_loss(head: nn.Module, pooled: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        colours, counts = head(pooled).view(-1, len(OBJECTS), per_object).split(_CONTENT_SIZES, -1)
+        logits = head(pooled).view(-1, len(OBJECTS), per_object).split(_CONTENT_SIZES, -1)
         # Summed over objects: fourteen of them are absent and easy.
-        return (
-            F.cross_entropy(colours.flatten(0, 1), labels[..., 0].flatten(), reduction="sum")
-            + F.cross_entropy(counts.flatten(0, 1), labels[..., 1].flatten(), reduction="sum")
-        ) / len(labels)
+        parts = [
+            F.cross_entropy(x.flatten(0, 1), labels[..., i].flatten(), reduction="sum", ignore_index=-1)
+            for i, x in enumerate(logits)
+        ]
+        return sum(parts) / len(labels)
 
     def loss(rng: np.random.Generator):
         scenes = [random_scene(rng) for _ in range(size)]
-        texts, wrong = [], []
+        texts, wrong, opposites = [], [], []
         for s in scenes:
             style, behind = STYLES[rng.integers(4)], rng.random() < 0.8
             texts.append(caption(s, style, rng, background=behind))
-            wrong.append(caption(hard_negative(s, rng), style, rng, background=behind))
+            other = hard_negative(s, rng)
+            opposites.append(other.relation != s.relation and len(other.groups) == len(s.groups))
+            wrong.append(caption(other, style, rng, background=behind))
         icons = [place(s, rng) for s in scenes]
         images = np.stack([draw(s.background, i) for s, i in zip(scenes, icons, strict=True)])
         cells = torch.from_numpy(np.stack([cell_labels(s.background, i) for s, i in zip(scenes, icons, strict=True)]))
@@ -130,23 +149,33 @@ def make_loss(modules: nn.ModuleDict, tokenizer: CLIPTokenizer, size: int = 96):
         logits = model.logit_scale.exp().clamp(max=50) * image @ text.T  # [size, 2 size]
         target = torch.arange(size)
         # A mistaken caption in place of each image's own is as wrong for the text side as another image.
+        opposite = torch.tensor(opposites)
         own, mistaken = logits.diagonal(), logits[:, size:].diagonal()
         contrast = F.cross_entropy(logits, target) + F.cross_entropy(logits[:, :size].T, target)
         contrast = contrast + F.softplus(mistaken - own).mean()
         parts = modules["cells"](seen.last_hidden_state[:, 1:]).split(LABEL_SIZES, -1)
         where = cells.flatten(1, 2)
         icon = where[..., 0] > 0
+        places = torch.from_numpy(np.stack([object_places(i) for i in icons]))
+        there = content[..., 0] > 0
+        located = F.mse_loss(modules["places"](seen.pooler_output).view(-1, len(OBJECTS), 2)[there], places[there])
         dense = sum(F.cross_entropy(parts[i].flatten(0, 1), where[..., i].flatten()) for i in (0, 1, 3))
-        contents = content_loss(modules["image content"], seen.pooler_output, content)
+        seen_content = content.clone()
+        for i, s in enumerate(scenes):
+            if not s.relation:  # icons lie on some side of each other all the same
+                seen_content[i, :, 2] = -1
+        contents = content_loss(modules["image content"], seen.pooler_output, seen_content)
         contents = contents + content_loss(modules["text content"], read.pooler_output[:size], content)
         figures = {
             "contrast": float(contrast.detach()),
             "cells": float((parts[0].argmax(-1) == where[..., 0])[icon].float().mean()),
             "content": float(contents.detach()),
+            "places": float(located.detach()),
             "beats mistake": float((own > mistaken).float().mean()),
+            "beats opposite": float((own > mistaken)[opposite].float().mean()),
             "top 1": float((logits.argmax(1) == target).float().mean()),
         }
-        return contrast + 0.3 * dense + 0.1 * contents, figures
+        return contrast + 0.3 * dense + 0.15 * contents + located, figures
 
     return loss
 
@@ -185,6 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("checkpoints/icons"))
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--text-steps", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -195,8 +225,13 @@ def main() -> None:
         {
             "clip": build(tokenizer), "cells": nn.Linear(WIDTH, sum(LABEL_SIZES)),
             "image content": nn.Linear(WIDTH, per_object), "text content": nn.Linear(WIDTH, per_object),
+            "places": nn.Linear(WIDTH, 2 * len(OBJECTS)),
         }
     )  # fmt: skip
+    reading = nn.ModuleDict({"encoder": modules["clip"].text_model, **train_text_encoder.heads()})
+    read_loss = train_text_encoder.make_loss(reading, tokenizer, caption=any_caption)
+    text_checkpoint = args.out / "reward_text.ckpt.safetensors"
+    fit(reading, read_loss, steps=args.text_steps, lr=1e-3, checkpoint=text_checkpoint, seed=args.seed)
     checkpoint = args.out / "reward.ckpt.safetensors"
     fit(modules, make_loss(modules, tokenizer), steps=args.steps, lr=1e-3, checkpoint=checkpoint, seed=args.seed, muon=True)
     model = modules["clip"].eval()
