@@ -5,7 +5,7 @@ Comes in: the original prompt and a rewrite. Goes out: what was lost, in words; 
 
 from __future__ import annotations
 
-from .phrases import Phrase, Reading, opposite, read_prompt
+from ..phrases import Phrase, Reading, opposite, read_prompt
 
 
 def lost(original: str, rewrite: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from ..icons.captions import plural
-from .phrases import FILLER, Phrase, Reading, read_prompt
+from ..phrases import FILLER, Phrase, Reading, read_prompt
 from .rewriter import Rewrite, RewriteAnswer, RewriteRequest
 
 _WORDS = {1: "a", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}

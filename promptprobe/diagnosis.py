@@ -11,15 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
+from .phrases import read_prompt, singular
 from .tokens import PromptTokens
 
-# Words that name nothing one could see; their attention is shown but never called diffuse.
-FUNCTION_WORDS = frozenset(
-    "a an the of on in at to by for with from and or but nor as is are was were be been it its this that these those "
-    "there here into onto over under up down out off near next beside between behind while where which who whose not no "
-    "please would could should like see want me my i you your we our some any very just so such please".split()
-)
-DIFFUSE_SHARE = 0.5  # of the most focused word's focus
+DIFFUSE_SHARE = 0.6  # of the most focused object's focus
+DIFFUSE_FOCUS = 0.05
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,7 @@ class WordDiagnosis:
     """A word's attention at the probe step.
 
     `focus` is 1 minus the map's entropy over its maximum: 0 for a uniform map, 1 for a single point. `strength` is the
-    mean attention probability. `diffuse` marks a word that should be seen somewhere and is seen everywhere.
+    mean attention probability. `diffuse` marks an object that should be seen somewhere and is seen everywhere.
     """
 
     word: str
@@ -52,12 +48,13 @@ def diagnose(maps: torch.Tensor, tokens: PromptTokens) -> list[WordDiagnosis]:
     p = planes / planes.sum(1, keepdim=True).clamp_min(1e-12)
     entropy = -(p * p.clamp_min(1e-12).log()).sum(1)
     focus = (1 - entropy / math.log(p.shape[1])).clamp(0, 1)
-    seen = [w.text.lower() not in FUNCTION_WORDS for w in tokens.words]
+    objects = {p.head for p in read_prompt(tokens.prompt).phrases}
+    seen = [singular(w.text.lower()) in objects for w in tokens.words]
     highest = max((float(f) for f, s in zip(focus, seen, strict=True) if s), default=0.0)
     return [
         WordDiagnosis(
             w.text, w.start, w.end, round(float(focus[i]), 4), round(float(strength[i]), 5),
-            seen[i] and float(focus[i]) < DIFFUSE_SHARE * highest,
+            seen[i] and float(focus[i]) < max(DIFFUSE_SHARE * highest, DIFFUSE_FOCUS),
         )
         for i, w in enumerate(tokens.words)
     ]  # fmt: skip

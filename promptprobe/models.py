@@ -24,9 +24,12 @@ def load_pipeline(model: str | Path = icons.NAME, device: str = "cpu", dtype: st
     import torch
     from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
 
     diffusers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     source = str(icons.PIPELINE if str(model) == icons.NAME else model)
     local = Path(source)
     if local.exists():

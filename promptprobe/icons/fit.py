@@ -31,7 +31,7 @@ def fit(
     checkpoint: Path,
     seed: int = 0,
     warmup: int = 200,
-    average: float = 0.999,
+    average: float = 0.995,
     every_seconds: float = 120.0,
     weight_decay: float = 0.01,
     muon: bool = False,

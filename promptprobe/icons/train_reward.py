@@ -47,7 +47,15 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
     }  # fmt: skip
     vision = {**tower, "num_hidden_layers": 4, "image_size": SIZE, "patch_size": CELL}
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH, logit_scale_init_value=2.3)
-    return CLIPModel(config)
+    model = CLIPModel(config)
+    # Positions start as large as pixels: with CLIP's own small start, where an icon lies is learned very late.
+    row, column = torch.meshgrid(torch.arange(CELLS), torch.arange(CELLS), indexing="ij")
+    waves = torch.exp(torch.linspace(-2.5, 0.5, WIDTH // 4))
+    angles = [axis.flatten()[:, None] * waves for axis in (row, column)]
+    with torch.no_grad():
+        positions = torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], 1)  # [64, 128]
+        model.vision_model.embeddings.position_embedding.weight[1:] = 0.3 * positions
+    return model
 
 
 def changed(scene: Scene, kind: str, rng: np.random.Generator) -> Scene | None:

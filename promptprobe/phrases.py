@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ..diagnosis import FUNCTION_WORDS
-from ..icons.captions import BACKGROUND_WORDS, COLOUR_WORDS, COUNT_WORDS, OBJECT_WORDS, RELATION_WORDS, plural
+from .words import FUNCTION_WORDS
+from .icons.captions import BACKGROUND_WORDS, COLOUR_WORDS, COUNT_WORDS, OBJECT_WORDS, RELATION_WORDS, plural
 
 # Words around a description that name nothing in the picture.
 FILLER = frozenset(

@@ -1,0 +1,139 @@
+"""Reading attention changes nothing, reads the truth, and a paused trajectory continues as if it had not stopped."""
+
+import pytest
+import torch
+from conftest import PROMPTS
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+
+from promptprobe import AttentionTap, CaptureError, InputError, ModelError, finish, start
+from promptprobe.tokens import tokenize_prompt
+
+SEEDS = [1, 2, 3]
+SIZE = {"height": 32, "width": 24}
+
+
+def uninterrupted(pipeline, prompts=PROMPTS, seeds=SEEDS, steps=8, **settings):
+    generators = [torch.Generator().manual_seed(s) for s in seeds]
+    return pipeline(
+        prompt=list(prompts), generator=generators, num_inference_steps=steps, output_type="latent", **SIZE | settings
+    ).images
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_watching_leaves_the_image_bit_identical(family, guidance, request):
+    pipeline = request.getfixturevalue(family)
+    plain = uninterrupted(pipeline, guidance_scale=guidance)
+    watched = start(pipeline, PROMPTS, SEEDS, steps=8, stop=8, watch=range(1, 9), guidance_scale=guidance, **SIZE)
+    assert torch.equal(plain, watched.latents)
+    assert sorted(watched.token_maps) == list(range(1, 9))
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_maps_equal_a_full_softmax_in_float64(family, request):
+    pipeline = request.getfixturevalue(family)
+    names = AttentionTap(pipeline).blocks
+    modules = dict(pipeline.unet.named_modules())
+    inputs: dict[str, list] = {n: [] for n in names}
+    handles = [
+        modules[n].register_forward_pre_hook(
+            lambda m, args, kwargs, n=n: inputs[n].append((args[0], kwargs["encoder_hidden_states"])), with_kwargs=True
+        )
+        for n in names
+    ]
+    paused = start(pipeline, PROMPTS, SEEDS, steps=8, stop=5, watch=(2, 5), guidance_scale=5.0, **SIZE)
+    for handle in handles:
+        handle.remove()
+    for step in (2, 5):
+        maps = paused.token_maps[step]
+        for b, name in enumerate(names):
+            attention = modules[name].double()
+            image, text = (x.double() for x in inputs[name][step - 1])
+            q, k = attention.to_q(image), attention.to_k(text)
+            attention.float()
+            q, k = (x.unflatten(-1, (attention.heads, -1)).transpose(1, 2) for x in (q, k))
+            full = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1).mean(1)[3:]  # the prompts' half
+            side = (maps.shape[-2] * maps.shape[-1] // full.shape[1]) ** 0.5
+            own = maps[:, :, b, :: int(side), :: int(side)]
+            for i, tokens in enumerate(paused.tokens):
+                expected = full[i][:, list(tokens.columns)].T
+                assert torch.allclose(own[i, : len(tokens.columns)].flatten(1).double(), expected, atol=1e-5)
+                assert not own[i, len(tokens.columns) :].any()
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        DDIMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, DPMSolverMultistepScheduler,
+        UniPCMultistepScheduler,
+    ],
+)  # fmt: skip
+def test_resumed_equals_uninterrupted(family, solver, request):
+    pipeline = request.getfixturevalue(family)
+    before = pipeline.scheduler
+    pipeline.scheduler = solver.from_config(before.config)
+    try:
+        whole = uninterrupted(pipeline)
+        paused = start(pipeline, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
+        everything = finish(pipeline, paused, output="latent")
+        some = finish(pipeline, paused, [2, 0], output="latent")
+        again = finish(pipeline, paused, [2, 0], output="latent")
+    finally:
+        pipeline.scheduler = before
+    scale = whole.abs().max()
+    assert (everything - whole).abs().max() / scale <= 1e-5
+    assert (some - whole[[2, 0]]).abs().max() / scale <= 1e-5
+    assert torch.equal(some, again)
+
+
+def test_a_text_is_encoded_once_for_all_its_seeds(sd, monkeypatch):
+    seen = []
+    original = type(sd).encode_prompt
+    monkeypatch.setattr(type(sd), "encode_prompt", lambda self, prompt, *a, **k: seen.append(prompt) or original(self, prompt, *a, **k))
+    paused = start(sd, [PROMPTS[0]] * 3 + [PROMPTS[1]], [1, 2, 3, 4], steps=4, stop=2, **SIZE)
+    finish(sd, paused, [1, 3], output="latent")
+    assert seen == [[PROMPTS[0], PROMPTS[1]]]
+
+
+def test_words_are_merged_from_pieces_and_a_long_prompt_says_what_was_cut(sd):
+    tokens = tokenize_prompt(sd, "the fox's snow")
+    assert [w.text for w in tokens.words] == ["the", "fox's", "snow"]
+    assert [len(w.tokens) for w in tokens.words][0] == 1 and len(tokens.words[2].tokens) == 4
+    assert tokens.columns[0] == 1  # the begin mark is left out
+    long = tokenize_prompt(sd, "x " * 100)
+    assert (len(long.columns), long.cut, long.limit) == (75, 25, 75)
+
+
+def test_an_error_in_mid_step_leaves_the_pipeline_as_it_was(sd):
+    def fail(step):
+        raise RuntimeError("stop here")
+
+    with pytest.raises(RuntimeError, match="stop here"):
+        start(sd, PROMPTS, SEEDS, steps=4, stop=2, on_step=fail, **SIZE)
+    assert "encode_prompt" not in vars(sd)
+    assert not sd.unet._forward_pre_hooks and not any(m._forward_hooks for m in sd.unet.modules())
+    with AttentionTap(sd), pytest.raises(CaptureError, match="being watched already"), AttentionTap(sd):
+        pass
+
+
+def test_bad_input_names_the_value(sd):
+    with pytest.raises(InputError, match="prompt is empty"):
+        start(sd, ["  "], [0])
+    with pytest.raises(InputError, match="probe step is 9; it must be between 1 and 4"):
+        start(sd, ["x"], [0], steps=4, stop=9)
+    with pytest.raises(InputError, match="1 prompts and 2 seeds"):
+        start(sd, ["x"], [0, 1])
+    paused = start(sd, ["x"], [0], steps=4, stop=2, **SIZE)
+    with pytest.raises(InputError, match=r"chosen trajectories \[3\]"):
+        finish(sd, paused, [3])
+    before, sd.scheduler = sd.scheduler, EulerDiscreteScheduler.from_config(sd.scheduler.config)
+    with pytest.raises(ModelError, match="paused with DDIMScheduler"):
+        finish(sd, paused)
+    sd.scheduler = before
