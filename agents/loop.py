@@ -21,7 +21,7 @@ from ..scoring import Scored, Scorer
 from ..tokens import tokenize_prompt
 from ..trajectory import finish
 from .guard import lost
-from .rewriter import RewriteRequest, Rewriter, Try
+from .rewriter import Rewriter, RewriteRequest, Try
 
 
 class State(TypedDict, total=False):
@@ -112,7 +112,9 @@ def rewrite(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
         elif missing := lost(original["prompt"], text):
             rejected = "lost " + ", ".join(missing)
         seen.add(text.casefold())
-        fresh.append(asdict(CandidateRecord(len(tried) + len(fresh), number, proposal.strategy, text, rejected=rejected)))
+        fresh.append(
+            asdict(CandidateRecord(len(tried) + len(fresh), number, proposal.strategy, text, rejected=rejected))
+        )
     notes = [f"round {number}: {note}" for note in answer.notes]
     if not any(c["rejected"] is None for c in fresh):
         notes.append(f"round {number}: no usable rewrite")
@@ -143,7 +145,11 @@ def _stop(state: State, context: Context, best: dict[str, Any]) -> str:
         return "no rewriter"
     if state["round"] >= state["rounds"]:
         return "rounds used up"
-    if context.max_llm_calls is not None and context.rewriter.calls_llm and state["llm_requests"] >= context.max_llm_calls:
+    if (
+        context.max_llm_calls is not None
+        and context.rewriter.calls_llm
+        and state["llm_requests"] >= context.max_llm_calls
+    ):
         return "LLM budget used up"
     if context.max_seconds is not None and time.perf_counter() - context.began >= context.max_seconds:
         return "time used up"
@@ -166,7 +172,9 @@ def build():
     graph.add_node("rewrite", rewrite)
     graph.add_node("generate", generate)
     graph.add_edge(START, "probe")
-    graph.add_conditional_edges("probe", lambda s: "generate" if s["stop_reason"] else "rewrite", ["generate", "rewrite"])
+    graph.add_conditional_edges(
+        "probe", lambda s: "generate" if s["stop_reason"] else "rewrite", ["generate", "rewrite"]
+    )
     graph.add_edge("rewrite", "probe")
     graph.add_edge("generate", END)
     return graph.compile()

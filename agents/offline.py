@@ -41,7 +41,11 @@ def _proposals(prompt: str, reading: Reading):
         for style in ("word", "digit", "one"):
             for behind in ("on", "comma"):
                 if things and not (behind == "comma" and not reading.background):
-                    name = {"word": "plain words", "digit": "plain words, digits", "one": "plain words, numbers spelled out"}
+                    name = {
+                        "word": "plain words",
+                        "digit": "plain words, digits",
+                        "one": "plain words, numbers spelled out",
+                    }
                     extra = (", order turned" if turned else "") + (", background set off" if behind == "comma" else "")
                     text = _sentence(reading, turned, style, behind)
                     if text:

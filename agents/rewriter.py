@@ -291,5 +291,8 @@ def make_rewriter(
     if kind == "offline" or (kind == "auto" and not key and not local and not llm_model and not llm_base_url):
         return OfflineRewriter(), None
     if not key and not local:
-        return None, "no LLM key: set OPENAI_API_KEY or DASHSCOPE_API_KEY, or choose --rewriter offline; nothing was rewritten"
+        return (
+            None,
+            "no LLM key: set OPENAI_API_KEY or DASHSCOPE_API_KEY, or choose --rewriter offline; nothing was rewritten",
+        )
     return ChatRewriter(model=model, base_url=base_url, api_key=key or "none", seed=seed), None

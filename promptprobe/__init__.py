@@ -12,9 +12,9 @@ from .errors import CaptureError, InputError, ModelError, ProbeMismatchError, Pr
 if TYPE_CHECKING:
     from .attention import AttentionTap
     from .models import load_pipeline, load_probe
-    from .runs import generate, optimize, score
     from .probe import Probe, ProbeCard
     from .rewards import load_reward
+    from .runs import generate, optimize, score
     from .trajectory import Paused, finish, start
 
 __version__ = "0.1.0"

@@ -65,7 +65,9 @@ def optimize(
         str | None, typer.Option(help="Price of a million input,output tokens, such as 1.6,6.4: cost is reported.")
     ] = None,
     max_llm_calls: Annotated[int | None, typer.Option(help="Budget of LLM requests.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Budget of time; then the best so far is generated.")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Budget of time; then the best so far is generated.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
     device: Device = "cpu",
     dtype: Dtype = None,

@@ -95,7 +95,9 @@ def collect(
         "labels": sorted(rewards), "seed": seed,
     }  # fmt: skip
     _check_settings(out / SETTINGS_FILE, made_with)
-    todo = [(p, item_seed(p, i, seed)) for p in dict.fromkeys(map(clean_prompt, prompts)) for i in range(seeds_per_prompt)]
+    todo = [
+        (p, item_seed(p, i, seed)) for p in dict.fromkeys(map(clean_prompt, prompts)) for i in range(seeds_per_prompt)
+    ]
     done = {key for shard in _shards(out) for key in _keys(shard)}
     finished = sum(item in done for item in todo)
     todo = [item for item in todo if item not in done]
@@ -135,7 +137,9 @@ def load(folders: Sequence[Path]) -> Items:
     seen: set[tuple[str, int]] = set()
     for folder in folders:
         if not (folder / SETTINGS_FILE).is_file():
-            raise InputError(f"{str(folder)!r} is no data set: it has no {SETTINGS_FILE}; `promptprobe collect` makes one")
+            raise InputError(
+                f"{str(folder)!r} is no data set: it has no {SETTINGS_FILE}; `promptprobe collect` makes one"
+            )
         own = json.loads((folder / SETTINGS_FILE).read_text("utf-8"))
         own.pop("seed", None)
         if settings is not None and own != settings:

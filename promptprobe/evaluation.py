@@ -62,7 +62,9 @@ def agreement(
     """
     p, r = np.asarray(predicted, float), np.asarray(reward, float)
     if len(p) != len(r) or len(p) < 3:
-        raise InputError(f"{len(p)} predictions and {len(r)} rewards; give at least three of each, as many of one as of the other")
+        raise InputError(
+            f"{len(p)} predictions and {len(r)} rewards; give at least three of each, as many of one as of the other"
+        )
     if not (np.isfinite(p).all() and np.isfinite(r).all()):
         raise InputError("a prediction or reward is not a finite number")
     rng = np.random.default_rng(seed)
@@ -81,7 +83,9 @@ def within_prompts(
     for i, prompt in enumerate(prompts):
         groups.setdefault(prompt, []).append(i)
     p, r = np.asarray(predicted, float), np.asarray(reward, float)
-    values = np.array([srcc(p[g], r[g]) for g in groups.values() if len(g) >= 3 and np.ptp(r[g]) > 0 and np.ptp(p[g]) > 0])
+    values = np.array(
+        [srcc(p[g], r[g]) for g in groups.values() if len(g) >= 3 and np.ptp(r[g]) > 0 and np.ptp(p[g]) > 0]
+    )
     if not len(values):
         return None
     rng = np.random.default_rng(seed)

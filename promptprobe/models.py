@@ -142,4 +142,3 @@ def check_weight_files(folder: Path) -> None:
 def _reason(error: Exception) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
-

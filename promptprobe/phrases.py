@@ -9,23 +9,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from .words import FUNCTION_WORDS
 from .icons.captions import BACKGROUND_WORDS, COLOUR_WORDS, COUNT_WORDS, OBJECT_WORDS, RELATION_WORDS, plural
+from .words import FUNCTION_WORDS
 
 # Words around a description that name nothing in the picture.
 FILLER = frozenset(
-    "picture image photo photograph illustration painting drawing poster wallpaper render scene art artwork draw paint "
-    "show showing shows imagine create generate make made give beautiful lovely nice pretty gorgeous stunning amazing "
-    "little very really highly extremely detailed quality best masterpiece trending artstation hd uhd 4k 8k sharp crisp "
-    "edges simple clean minimalist minimal calm flat style nothing else frame them it each total background backdrop".split()
+    ["picture", "image", "photo", "photograph", "illustration", "painting", "drawing", "poster", "wallpaper", "render", "scene", "art", "artwork", "draw", "paint", "show", "showing", "shows", "imagine", "create", "generate", "make", "made", "give", "beautiful", "lovely", "nice", "pretty", "gorgeous", "stunning", "amazing", "little", "very", "really", "highly", "extremely", "detailed", "quality", "best", "masterpiece", "trending", "artstation", "hd", "uhd", "4k", "8k", "sharp", "crisp", "edges", "simple", "clean", "minimalist", "minimal", "calm", "flat", "style", "nothing", "else", "frame", "them", "it", "each", "total", "background", "backdrop"]
 )
 _BOUNDARY = FUNCTION_WORDS | frozenset(
-    "then also says say reads rides holds wears sits stands carries has have looks walks runs plays eats made her his "
-    "their".split()
+    ["then", "also", "says", "say", "reads", "rides", "holds", "wears", "sits", "stands", "carries", "has", "have", "looks", "walks", "runs", "plays", "eats", "made", "her", "his", "their"]
 )
 _ING_NOUNS = frozenset(
-    "building ring king wing spring string ceiling evening morning clothing lightning earring wedding thing sling "
-    "swing sibling duckling pudding".split()
+    ["building", "ring", "king", "wing", "spring", "string", "ceiling", "evening", "morning", "clothing", "lightning", "earring", "wedding", "thing", "sling", "swing", "sibling", "duckling", "pudding"]
 )
 _NUMBERS = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
@@ -38,7 +33,9 @@ def _reverse(table: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> dict[
     return {word: name for name, (met, never) in table.items() for word in (name, *met, *never)}
 
 
-_COLOURS = _reverse(COLOUR_WORDS) | _reverse(BACKGROUND_WORDS) | {"silver": "silver", "teal": "teal", "turquoise": "turquoise"}
+_COLOURS = (
+    _reverse(COLOUR_WORDS) | _reverse(BACKGROUND_WORDS) | {"silver": "silver", "teal": "teal", "turquoise": "turquoise"}
+)
 _NOUNS = {form: name for word, name in _reverse(OBJECT_WORDS).items() for form in (word, plural(word))}
 _SPELLINGS: list[tuple[str, str]] = sorted(
     [
@@ -150,9 +147,7 @@ def read_prompt(prompt: str) -> Reading:
         else:
             nouns.append(word)
     close()
-    relations = [
-        (phrases[i - 1].head, side, phrases[i].head) for i, side in sides if 0 < i < len(phrases)
-    ]
+    relations = [(phrases[i - 1].head, side, phrases[i].head) for i, side in sides if 0 < i < len(phrases)]
     return Reading(phrases, relations, [side for _, side in sides], background, quoted, names)
 
 

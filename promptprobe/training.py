@@ -56,7 +56,9 @@ def train(
     steps = sorted(data.maps)
     per_epoch = math.ceil(len(data) / batch_size)
     optimizer = torch.optim.AdamW(probe.parameters(), lr=learning_rate, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * per_epoch, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=epochs * per_epoch, pct_start=0.1
+    )
     generator = torch.Generator().manual_seed(seed)
     best, best_state = -2.0, copy.deepcopy(probe.state_dict())
     for epoch in range(1, epochs + 1):

@@ -104,10 +104,20 @@ class LiveView:
         table.add_column("strategy", overflow="fold", ratio=0, max_width=26)
         for c in self.rows[-14:]:
             if c["score"] is None:
-                table.add_row(str(c["round"]), "out", Text(f"{c['prompt']}  ({c['rejected']})", style="dim"), Text(c["strategy"], style="dim"))
+                table.add_row(
+                    str(c["round"]),
+                    "out",
+                    Text(f"{c['prompt']}  ({c['rejected']})", style="dim"),
+                    Text(c["strategy"], style="dim"),
+                )
                 continue
             style = "bold green" if c["id"] == self.best else "green" if c["score"] >= self.tau else "yellow"
-            table.add_row(str(c["round"]), Text(f"{c['score']:.3f}", style=style), focus_text(c["prompt"], c["words"]), Text(c["strategy"], style="dim"))
+            table.add_row(
+                str(c["round"]),
+                Text(f"{c['score']:.3f}", style=style),
+                focus_text(c["prompt"], c["words"]),
+                Text(c["strategy"], style="dim"),
+            )
         body = Group(Text(self.head, style="dim"), table, Text(self.doing, style="cyan"))
         return Panel(body, title="promptprobe", title_align="left")
 
@@ -133,11 +143,16 @@ def print_scores(scored: Sequence[Any], warnings: Sequence[str]) -> None:
     console = Console()
     for s in scored:
         spread = f"  (seeds {min(s.predicted):.3f} to {max(s.predicted):.3f})" if len(s.predicted) > 1 else ""
-        console.print(Text.assemble((f"{s.score:.3f}", "bold"), f"{spread}  ", focus_text(s.prompt, score_as_dict(s)["words"])), soft_wrap=True)
+        console.print(
+            Text.assemble((f"{s.score:.3f}", "bold"), f"{spread}  ", focus_text(s.prompt, score_as_dict(s)["words"])),
+            soft_wrap=True,
+        )
         diffuse = [w.word for w in s.words if w.diffuse]
         console.print(f"       diffuse: {escape(', '.join(diffuse)) or 'none'}", highlight=False, soft_wrap=True)
         if s.cut_tokens:
-            console.print(f"       note: the last {s.cut_tokens} tokens did not fit the text encoder's {s.token_limit} and were cut")
+            console.print(
+                f"       note: the last {s.cut_tokens} tokens did not fit the text encoder's {s.token_limit} and were cut"
+            )
     for warning in warnings:
         console.print(f"note: {escape(warning)}", soft_wrap=True)
 

@@ -12,8 +12,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "DASHSCOPE_API_KEY"):
     os.environ.pop(name, None)
 
-import pytest
-import torch
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 PROMPTS = ["a red fox in the snow at dawn", "an oil painting", "a small house near the sea"]
 
@@ -122,7 +122,11 @@ class LLMServer:
                     )  # fmt: skip
                 data = text.encode()
                 self.send_response(status)
-                for key, value in {"content-type": "application/json", "content-length": str(len(data)), **headers}.items():
+                for key, value in {
+                    "content-type": "application/json",
+                    "content-length": str(len(data)),
+                    **headers,
+                }.items():
                     self.send_header(key, value)
                 self.end_headers()
                 self.wfile.write(data)

@@ -96,7 +96,9 @@ def test_resumed_equals_uninterrupted(family, solver, request):
 def test_a_text_is_encoded_once_for_all_its_seeds(sd, monkeypatch):
     seen = []
     original = type(sd).encode_prompt
-    monkeypatch.setattr(type(sd), "encode_prompt", lambda self, prompt, *a, **k: seen.append(prompt) or original(self, prompt, *a, **k))
+    monkeypatch.setattr(
+        type(sd), "encode_prompt", lambda self, prompt, *a, **k: seen.append(prompt) or original(self, prompt, *a, **k)
+    )
     paused = start(sd, [PROMPTS[0]] * 3 + [PROMPTS[1]], [1, 2, 3, 4], steps=4, stop=2, **SIZE)
     finish(sd, paused, [1, 3], output="latent")
     assert seen == [[PROMPTS[0], PROMPTS[1]]]
@@ -105,7 +107,7 @@ def test_a_text_is_encoded_once_for_all_its_seeds(sd, monkeypatch):
 def test_words_are_merged_from_pieces_and_a_long_prompt_says_what_was_cut(sd):
     tokens = tokenize_prompt(sd, "the fox's snow")
     assert [w.text for w in tokens.words] == ["the", "fox's", "snow"]
-    assert [len(w.tokens) for w in tokens.words][0] == 1 and len(tokens.words[2].tokens) == 4
+    assert len(tokens.words[0].tokens) == 1 and len(tokens.words[2].tokens) == 4
     assert tokens.columns[0] == 1  # the begin mark is left out
     long = tokenize_prompt(sd, "x " * 100)
     assert (len(long.columns), long.cut, long.limit) == (75, 25, 75)

@@ -126,7 +126,16 @@ def _awkward(scene: Scene, behind: str | None, rng: np.random.Generator, odd: fl
         noun = _word(g.object, OBJECT_WORDS, rng, odd, unseen)
         number = ("one", "two", "three")[g.count - 1]
         noun = noun if g.count == 1 else plural(noun)
-        parts.append(_pick((f"{noun}, {colour}, {number} of them", f"{colour} {noun} ({g.count})", f"{noun} in {colour}, {number}"), rng))
+        parts.append(
+            _pick(
+                (
+                    f"{noun}, {colour}, {number} of them",
+                    f"{colour} {noun} ({g.count})",
+                    f"{noun} in {colour}, {number}",
+                ),
+                rng,
+            )
+        )
     if scene.relation:
         text = f"{parts[0]}; {_phrase(RELATION_WORDS[scene.relation], rng, odd, unseen)}: {parts[1]}"
     else:

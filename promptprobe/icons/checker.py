@@ -12,7 +12,18 @@ from functools import cache
 import numpy as np
 
 from .scenes import (
-    BACKGROUND_NAMES, BACKGROUNDS, CELL, CELLS, COLOUR_NAMES, COLOURS, ICON, ICON_CELLS, OBJECTS, SIZE, Icon, Scene,
+    BACKGROUND_NAMES,
+    BACKGROUNDS,
+    CELL,
+    CELLS,
+    COLOUR_NAMES,
+    COLOURS,
+    ICON,
+    ICON_CELLS,
+    OBJECTS,
+    SIZE,
+    Icon,
+    Scene,
     glyph_masks,
 )  # fmt: skip
 
@@ -75,7 +86,9 @@ def read_image(image: np.ndarray) -> Reading:
     windows = np.stack([pixels[r * CELL :, c * CELL :][:ICON, :ICON].reshape(-1) for r, c in anchors])
     nothing = np.square(windows - empty).mean(1)  # [49]
     error = (
-        np.square(windows).mean(1)[:, None] - 2 * windows @ templates.T / windows.shape[1] + np.square(templates).mean(1)
+        np.square(windows).mean(1)[:, None]
+        - 2 * windows @ templates.T / windows.shape[1]
+        + np.square(templates).mean(1)
     )  # [49, 128]
     best = error.argmin(1)
     least = error[np.arange(len(anchors)), best]
@@ -101,7 +114,9 @@ def check(scene: Scene, image: np.ndarray) -> Verdict:
     wanted = [by_object[g.object] for g in scene.groups]
     return Verdict(
         objects=all(wanted),
-        colours=all(found and all(i.colour == g.colour for i in found) for g, found in zip(scene.groups, wanted, strict=True)),
+        colours=all(
+            found and all(i.colour == g.colour for i in found) for g, found in zip(scene.groups, wanted, strict=True)
+        ),
         counts=all(len(found) == g.count for g, found in zip(scene.groups, wanted, strict=True)),
         relation=scene.relation is None or (all(wanted) and _holds(scene.relation, *wanted)),
         background=scene.background is None or reading.background == scene.background,

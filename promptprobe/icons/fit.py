@@ -116,7 +116,9 @@ def _load(path: Path, named: list, averaged: dict, trained: dict, optimizers: li
             entries = state[name]
             p.copy_(entries.pop("weight"))
             averaged[name].copy_(entries.pop("average"))
-            optimizer = next(o for o in optimizers if any(q is trained[name] for g in o.param_groups for q in g["params"]))
+            optimizer = next(
+                o for o in optimizers if any(q is trained[name] for g in o.param_groups for q in g["params"])
+            )
             optimizer.state[trained[name]] = entries
     log.info("resumed from %s at step %d", path, step)
     return step

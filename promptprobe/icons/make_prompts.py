@@ -49,7 +49,10 @@ def read_scenes(path: Path) -> list[tuple[str, Scene]]:
     """(prompt, scene) of each line of a `*.jsonl` file."""
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     return [
-        (r["prompt"], Scene(tuple(Group(**g) for g in r["scene"]["groups"]), r["scene"]["background"], r["scene"]["relation"]))
+        (
+            r["prompt"],
+            Scene(tuple(Group(**g) for g in r["scene"]["groups"]), r["scene"]["background"], r["scene"]["relation"]),
+        )
         for r in rows
     ]
 

@@ -72,7 +72,9 @@ def make_loss(modules: nn.ModuleDict, size: int = 32):
         logits = head(noised).permute(0, 2, 3, 1).split(LABEL_SIZES, -1)
         icon = labels[..., 0] > 0
         labelled = sum(
-            F.cross_entropy((x if i != 2 else x[icon]).flatten(0, -2), (labels[..., i] if i != 2 else labels[icon][:, 2]).flatten())
+            F.cross_entropy(
+                (x if i != 2 else x[icon]).flatten(0, -2), (labels[..., i] if i != 2 else labels[icon][:, 2]).flatten()
+            )
             for i, x in enumerate(logits)
         )
         flat = latents.permute(0, 2, 3, 1).flatten(0, 2)

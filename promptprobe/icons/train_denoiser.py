@@ -76,7 +76,9 @@ def latent_bank(autoencoder: AutoencoderTiny, path: Path, scenes: list, seed: in
     return latents
 
 
-def make_loss(unet: UNet2DConditionModel, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, scenes, bank, size: int = 64):
+def make_loss(
+    unet: UNet2DConditionModel, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, scenes, bank, size: int = 64
+):
     """Mean squared error of v over uniform timesteps."""
     kept = noise_scheduler().alphas_cumprod
     encoder.eval().requires_grad_(False)

@@ -26,7 +26,20 @@ from . import train_text_encoder
 from .captions import STYLES, any_caption, caption
 from .fit import fit
 from .scenes import (
-    BACKGROUND_NAMES, CELL, CELLS, COLOUR_NAMES, MAX_COUNT, OBJECTS, RELATIONS, SIZE, Group, Icon, Scene, cell_labels, draw, place,
+    BACKGROUND_NAMES,
+    CELL,
+    CELLS,
+    COLOUR_NAMES,
+    MAX_COUNT,
+    OBJECTS,
+    RELATIONS,
+    SIZE,
+    Group,
+    Icon,
+    Scene,
+    cell_labels,
+    draw,
+    place,
     random_scene,
 )  # fmt: skip
 from .train_autoencoder import LABEL_SIZES
@@ -241,14 +254,27 @@ def main() -> None:
     text_checkpoint = args.out / "reward_text.ckpt.safetensors"
     fit(reading, read_loss, steps=args.text_steps, lr=1e-3, checkpoint=text_checkpoint, seed=args.seed)
     checkpoint = args.out / "reward.ckpt.safetensors"
-    fit(modules, make_loss(modules, tokenizer), steps=args.steps, lr=1e-3, checkpoint=checkpoint, seed=args.seed, muon=True)
+    fit(
+        modules,
+        make_loss(modules, tokenizer),
+        steps=args.steps,
+        lr=1e-3,
+        checkpoint=checkpoint,
+        seed=args.seed,
+        muon=True,
+    )
     model = modules["clip"].eval()
     figures = measure(model, tokenizer)
     for kind, row in figures.items():
-        logging.info("%s: true caption wins %.3f, cosine %.3f against %.3f", kind, row["beats"], row["true"], row["false"])
+        logging.info(
+            "%s: true caption wins %.3f, cosine %.3f against %.3f", kind, row["beats"], row["true"], row["false"]
+        )
     processor = CLIPProcessor(
         CLIPImageProcessor(
-            size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+            size={"shortest_edge": SIZE},
+            crop_size={"height": SIZE, "width": SIZE},
+            image_mean=[0.5] * 3,
+            image_std=[0.5] * 3,
         ),
         tokenizer,
     )

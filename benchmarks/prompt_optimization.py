@@ -1,0 +1,100 @@
+"""Four ways to treat a user's prompt, side by side on the same seeds: as it is, always rewrite, gated by τ, best of N.
+
+    python benchmarks/prompt_optimization.py [--prompts 200]
+
+The reward is measured on the finished image against the *original* prompt. "best of N" generates the original and its
+first rewrites in full and keeps the one with the highest measured reward: the ceiling, at full price.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from promptprobe.agents.offline import OfflineRewriter
+from promptprobe.agents.rewriter import RewriteRequest, Try
+from rich.console import Console
+from rich.table import Table
+
+from promptprobe import finish, optimize, start
+from promptprobe.evaluation import mean_interval
+from promptprobe.icons.checker import check
+from promptprobe.icons.make_prompts import SIZES, read_scenes, write
+from promptprobe.rewards import load_reward
+from promptprobe.runs import make_scorer
+
+STEPS = 25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=200)
+    parser.add_argument("--tau", default="q0.6")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), sizes={name: size for name, size in SIZES.items()})
+        rows = read_scenes(Path(folder) / "user_test.jsonl")[: args.prompts]
+    scorer, reward = make_scorer(), load_reward("icons")
+    results: dict[str, list[tuple[float, bool, int, int]]] = {}
+
+    def note(way: str, original: str, scene, image, calls: int, rewrites: int) -> float:
+        value = float(reward([image], [original])[0])
+        results.setdefault(way, []).append((value, check(scene, np.asarray(image)).passed, calls, rewrites))
+        return value
+
+    def images_of(texts: list[str], seed: int):
+        paused = start(scorer.pipeline, texts, [seed] * len(texts), stop=STEPS, watch=(), **scorer.settings)
+        return finish(scorer.pipeline, paused)
+
+    for seed, (prompt, scene) in enumerate(rows):
+        for way, tau in (("gated by τ", args.tau), ("always rewrite", 99)):
+            recorded: dict[str, object] = {}
+            counting = Counting()
+            record = optimize(
+                prompt, seed=seed, rounds=1, tau=tau, scorer=scorer, rewriter=counting, reward=keep(recorded)
+            )
+            note(way, prompt, scene, recorded["image"], record.denoiser_calls["used"], counting.calls)
+        answer = OfflineRewriter().rewrite(RewriteRequest(prompt, 0.0, 99, [], [Try(prompt, 0.0)], 4, 38))
+        texts = [prompt, *(r.prompt for r in answer.rewrites)]
+        images = images_of(texts, seed)
+        note("as it is", prompt, scene, images[0], STEPS, 0)
+        rewards = reward(images, [prompt] * len(images))
+        note("best of N in full", prompt, scene, images[int(rewards.argmax())], STEPS * len(texts), 1)
+    table = Table("way", "mean reward", "gain over as it is", "checker passes", "denoiser calls", "rewriter calls")
+    base = np.array([r[0] for r in results["as it is"]])
+    for way in ("as it is", "always rewrite", "gated by τ", "best of N in full"):
+        values = np.array(results[way], float)
+        mean, gain, passed = (mean_interval(v) for v in (values[:, 0], values[:, 0] - base, values[:, 1]))
+        table.add_row(
+            way, *(f"{f.value:.3f} [{f.low:.3f}, {f.high:.3f}]" for f in (mean, gain, passed)),
+            f"{values[:, 2].mean():.1f}", f"{values[:, 3].mean():.2f}",
+        )  # fmt: skip
+    Console(width=150).print(f"{len(rows)} prompts, same seeds, rewriter: {OfflineRewriter.name}", table)
+
+
+class Counting(OfflineRewriter):
+    """The offline rewriter, with its calls counted as an LLM's would be."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def rewrite(self, request):
+        self.calls += 1
+        return super().rewrite(request)
+
+
+def keep(store: dict):
+    """A reward that only keeps the image, which the record itself doesn't hold."""
+    import torch
+
+    def function(images, prompts):
+        store["image"] = images[0]
+        return torch.zeros(len(images))
+
+    return function
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The guard keeps the meaning, the rewriters propose, and the loop ends well whatever the LLM does."""
+
+import json
+
+import pytest
+from promptprobe.agents.guard import lost
+from promptprobe.agents.offline import OfflineRewriter
+from promptprobe.agents.rewriter import ChatRewriter, RewriteRequest, Try, make_rewriter, parse_rewrites
+
+from promptprobe import InputError, optimize
+from promptprobe.runs import make_scorer
+
+PROMPT = "a pair of crimson automobiles to the left of a green tree on a white background"
+PLAIN = "two red cars left of a green tree on a white background"
+
+
+@pytest.fixture(scope="session")
+def scorer():
+    return make_scorer()
+
+
+def answer(*prompts):
+    return json.dumps({"rewrites": [{"strategy": "plain words", "prompt": p} for p in prompts]})
+
+
+def chat(url, **options):
+    return ChatRewriter(model="test", base_url=url, api_key="sk-secret", backoff=0, timeout=5, **options)
+
+
+def request(prompt=PROMPT, count=4, tried=()):
+    return RewriteRequest(prompt, 0.1, 0.5, [], [Try(prompt, 0.1), *tried], count, 38)
+
+
+@pytest.mark.parametrize(
+    ("original", "rewrite", "missing"),
+    [
+        (PROMPT, PLAIN, []),
+        (PROMPT, "a green tree right of two red cars, white background", []),
+        (PROMPT, "a green tree left of two red cars on a white background", ["car left tree"]),
+        (PROMPT, "two red cars on a white background", ["object tree", "car left tree"]),
+        (PROMPT, PLAIN.replace("two", "three"), ["count 2 of car"]),
+        (PROMPT, PLAIN.replace("red", "blue"), ["colour red of car"]),
+        (PROMPT, PLAIN.replace("white", "black"), ["white background"]),
+        ("a sign with \"HELLO you\" in Paris", "a sign in Paris, \"HELLO you\" on it", []),
+        ("a sign with \"HELLO you\" in Paris", "a big sign", ['text "HELLO you"', "name Paris"]),
+        ("a fluffy white cat sitting on a red sofa", "white cat resting on a big red sofa, soft light", []),
+        ("a fluffy white cat sitting on a red sofa", "a white cat", ["object sofa"]),
+        ("two red cars", "two red cars and two blue cars", ["one car too many"]),
+    ],
+)  # fmt: skip
+def test_the_guard_says_what_a_rewrite_lost(original, rewrite, missing):
+    assert [m for m in lost(original, rewrite) if not m.startswith("object paris")] == missing
+
+
+def test_the_offline_rewriter_keeps_the_meaning_and_never_repeats():
+    first = OfflineRewriter().rewrite(request())
+    assert first.rewrites[0].prompt == PLAIN
+    texts = [r.prompt for r in first.rewrites]
+    second = OfflineRewriter().rewrite(request(tried=[Try(t, 0.2) for t in texts]))
+    assert len(texts) == 4 and not set(texts) & {r.prompt for r in second.rewrites}
+    assert all(lost(PROMPT, t) == [] for t in texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "prompts"),
+    [
+        (answer("one", "two"), ["one", "two"]),
+        ("Sure!\n```json\n" + answer("one") + "\n```", ["one"]),
+        ("<think>{\"prompt\": \"no\"}</think>" + answer("one"), ["one"]),
+        (answer("one", "two")[:-30], ["one"]),
+        ("1. first\n2) \"second\"", ["first", "second"]),
+        ('["a", "b"]', ["a", "b"]),
+        ('{"rewrites": [{"prompt": 5}, {"prompt": ""}, {"prompt": "x\\u0007y"}]}', ["x y"]),
+        (answer("w " * 10_000), []),
+        ("I can't do that.", []),
+        ("[" * 50_000, []),
+    ],
+)  # fmt: skip
+def test_answers_are_read_as_data(text, prompts):
+    assert [r.prompt for r in parse_rewrites(text, 4)] == prompts
+
+
+def test_the_llm_is_told_the_words_the_threshold_and_the_history(llm):
+    llm.script = [answer("one")]
+    chat(llm.url).rewrite(request(tried=[Try("worse", 0.0)]))
+    said = json.loads(llm.requests[0]["messages"][1]["content"])
+    assert (said["prompt"], said["threshold"], said["max_tokens"], said["count"]) == (PROMPT, 0.5, 38, 4)
+    assert [t["prompt"] for t in said["best"]] == [PROMPT, "worse"]
+    assert llm.requests[0]["response_format"]["type"] == "json_schema"
+
+
+@pytest.mark.parametrize(
+    ("script", "requests", "rewrites", "note"),
+    [
+        ([(429, "{}", {"retry-after": "0"}), answer("one")], 2, 1, None),
+        ([(500, "{}", {}), ("drop", "", {}), answer("one")], 3, 1, None),
+        ([(503, "{}", {})], 4, 0, "HTTP 503"),
+        ([(401, '{"error": {"message": "bad key sk-secret"}}', {})], 1, 0, "HTTP 401; check the key"),
+        ([(400, '{"error": {"message": "no json_schema"}}', {}), (400, "{}", {}), answer("one")], 3, 1, None),
+        (["this is no JSON"], 1, 0, "held no rewrite"),
+        ([""], 1, 0, "empty"),
+        ([(200 + 1, "<html>", {})], 4, 0, "not a chat completion"),
+    ],
+)
+def test_a_misbehaving_llm_is_retried_where_that_helps(llm, script, requests, rewrites, note):
+    llm.script = script
+    got = chat(llm.url).rewrite(request())
+    assert (got.requests, len(got.rewrites)) == (requests, rewrites)
+    assert (note in got.notes[0]) if note else not got.notes
+    assert "sk-secret" not in repr(got)
+
+
+def test_the_environment_chooses_the_rewriter(monkeypatch):
+    assert isinstance(make_rewriter()[0], OfflineRewriter)
+    nothing, note = make_rewriter("llm")
+    assert nothing is None and "no LLM key" in note
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-secret")
+    qwen, _ = make_rewriter()
+    assert qwen.model == "qwen-max" and "dashscope" in qwen.name and "secret" not in qwen.name
+    with pytest.raises(InputError, match="must be auto, llm or offline"):
+        make_rewriter("magic")
+
+
+def test_optimize_probes_rewrites_and_generates_the_best(scorer, tmp_path):
+    record = optimize(PROMPT, tau=99, rounds=2, scorer=scorer, out=tmp_path)
+    assert record.stop_reason == "rounds used up" and record.rounds == 2
+    scores = [c.score for c in record.candidates if c.score is not None]
+    assert len(scores) >= 5 and record.predicted_reward == pytest.approx(max(scores), abs=1e-4)
+    assert record.denoiser_calls["used"] == 5 * len(scores) + 20
+    assert {c.seeds[0] for c in record.candidates if c.seeds} == {0}
+    saved = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert saved["best_prompt"] == record.best_prompt and len(list(tmp_path.glob("*.png"))) == 2
+    again = optimize(PROMPT, tau=99, rounds=2, scorer=scorer, out=tmp_path)
+    assert [c.score for c in again.candidates] == [c.score for c in record.candidates]
+    assert again.image != record.image
+    with open(record.image, "rb") as a, open(again.image, "rb") as b:
+        assert a.read() == b.read()
+
+
+def test_a_good_prompt_is_left_alone(scorer):
+    record = optimize(PLAIN, tau=-99, scorer=scorer)
+    assert (record.unchanged, record.rounds, record.stop_reason) == (True, 0, "good enough as it was")
+    assert record.reward is not None and record.reward_label == "icons"
+
+
+def test_the_loop_drops_rewrites_that_lose_meaning_and_ends_whatever_the_llm_says(scorer, llm):
+    llm.script = [answer("a green tree", PROMPT, "two red cars " * 40, PLAIN), (500, "{}", {})]
+    record = optimize(PROMPT, tau=99, rounds=2, scorer=scorer, rewriter=chat(llm.url, retries=1))
+    reasons = [c.rejected for c in record.candidates]
+    assert reasons[0] is None and reasons[1].startswith("lost object car") and reasons[2] == "tried before"
+    assert reasons[3].startswith("too long by") and reasons[4] is None
+    assert any("gave up" in n for n in record.notes) and any("no usable rewrite" in n for n in record.notes)
+    assert record.llm["requests"] == 3 and record.llm["input_tokens"] == 100
+    assert record.best_prompt in (PROMPT, PLAIN)
+
+
+def test_a_budget_ends_the_loop(scorer, llm):
+    llm.script = [answer("nothing of use")]
+    record = optimize(PROMPT, tau=99, rounds=9, max_llm_calls=1, scorer=scorer, rewriter=chat(llm.url))
+    assert record.stop_reason == "LLM budget used up" and record.llm["requests"] == 1
+    assert optimize(PROMPT, tau=99, max_seconds=0, scorer=scorer).stop_reason == "time used up"

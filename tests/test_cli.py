@@ -1,0 +1,119 @@
+"""The command line as a user meets it."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from promptprobe import cli, icons
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(list(arguments))
+    output = capsys.readouterr()
+    return stopped.value.code, output.out, output.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["optimize", "  "], "the prompt is empty"),
+        (["score", "\n"], "the prompt is empty"),
+        (["optimize", "a cat", "--probe-step", "0"], "probe step is 0; it must be between 1 and 25"),
+        (["optimize", "a cat", "--probe-step", "26"], "probe step is 26; it must be between 1 and 25"),
+        (["optimize", "a cat", "--probe-step", "4"], "trained for step 5 of 25, not step 4 of 25"),
+        (["optimize", "a cat", "--tau", "high"], "tau is 'high'; give a number, or a quantile"),
+        (["optimize", "a cat", "--tau", "nan"], "tau is 'nan'"),
+        (["optimize", "a cat", "--candidates", "0"], "candidates is 0; it must be at least 1"),
+        (["optimize", "a cat", "--rounds", "-1"], "rounds is -1"),
+        (["optimize", "a cat", "--llm-base-url", "ftp://x"], "must start with http"),
+        (["score", "a cat", "--model", "./nowhere"], "--model './nowhere' is no folder"),
+        (
+            ["score", "a cat", "--model", "no-such/model", "--probe", str(icons.PROBE)],
+            "'no-such/model' is no local folder",
+        ),
+        (["score", "a cat", "--model", str(ROOT / "tests"), "--probe", str(icons.PROBE)], "it has no model_index.json"),
+        (["score", "a cat", "--model", "no-such/model"], "needs a probe of its own"),
+        (["score", "a cat", "--probe", "nowhere"], "no probe in 'nowhere'"),
+        (["generate", "a cat", "--out", "/proc/nothing/x.png"], "can't write to '/proc/nothing'"),
+        (["generate", "a cat", "--out", "x.gif"], "must end in .png"),
+        (["collect", "nowhere.txt", "--out", "x"], "can't read prompts from 'nowhere.txt'"),
+        (["evaluate", "nowhere"], "'nowhere' is no data set"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *arguments)
+    assert code == 2 and message in err and out == ""
+    assert len([line for line in err.splitlines() if line.startswith("promptprobe:")]) == 1 and "Traceback" not in err
+
+
+def test_truncated_weights_name_the_file(capsys, tmp_path):
+    shutil.copytree(icons.PIPELINE, tmp_path / "pipe")
+    weights = tmp_path / "pipe" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    code, _, err = run(capsys, "score", "a cat", "--model", str(tmp_path / "pipe"), "--probe", str(icons.PROBE))
+    assert code == 2 and str(weights) in err and "corrupt or truncated" in err
+
+
+def test_optimize_prints_its_record_and_writes_the_files_it_names(capsys, tmp_path):
+    code, out, _ = run(
+        capsys, "optimize", "a pair of crimson automobiles", "--seed", "3", "--rounds", "1", "--tau", "99",
+        "--out", str(tmp_path), "--json",
+    )  # fmt: skip
+    record = json.loads(out)
+    assert code == 0 and Path(record["image"]).is_file() and Path(record["heat_maps"]).is_file()
+    assert "no language model" in record["rewriter"] and record["candidates"][1]["prompt"] == "two red cars"
+    assert not [f for f in tmp_path.iterdir() if f.suffix == ".part"]
+
+
+def test_score_marks_what_did_not_fit(capsys):
+    code, out, _ = run(capsys, "score", "a red car " * 20, "--json")
+    scored = json.loads(out)[0]
+    assert code == 0 and scored["cut_tokens"] == 22 and len(scored["words"]) == 38
+
+
+def test_generate_gives_the_same_image_for_the_same_seed(capsys, tmp_path):
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for file, seed in zip(files, ("1", "1", "2"), strict=True):
+        assert run(capsys, "generate", "a red car", "--seed", seed, "--out", str(file))[0] == 0
+    a, b, c = (f.read_bytes() for f in files)
+    assert a == b != c
+
+
+def test_importing_and_help_do_not_load_torch():
+    code = "import sys, promptprobe, promptprobe.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env={**os.environ}).returncode == 0
+
+
+def test_imports_follow_one_order():
+    order = [
+        "errors", "words", "files", "icons", "phrases", "backbones", "attention", "tokens", "trajectory", "probe", "models",
+        "rewards", "dataset", "evaluation", "training", "diagnosis", "scoring", "records", "heatmaps", "agents", "runs",
+        "view", "cli",
+    ]  # fmt: skip
+    for file in (ROOT / "promptprobe").glob("*.py"):
+        if file.stem == "__init__":
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                names = [node.module.split(".")[0]] if node.module else [a.name for a in node.names]
+                for name in names:
+                    if name.startswith("_"):
+                        continue
+                    assert order.index(name) < order.index(file.stem), f"{file.stem} imports {name}"
+
+
+def test_everything_public_is_exported_and_documented():
+    import promptprobe
+
+    for name in promptprobe.__all__:
+        assert getattr(promptprobe, name).__doc__, name

@@ -1,0 +1,162 @@
+"""Collect, train, evaluate; probes that are saved, loaded, mismatched and broken; the agreement figures."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import PROMPTS
+from scipy import stats
+
+from promptprobe import InputError, ModelError, Probe, ProbeCard, ProbeMismatchError, dataset, training
+from promptprobe.evaluation import agreement, auc, balanced, within_prompts
+from promptprobe.models import check_probe
+
+SIZE = {"height": 32, "width": 32}
+
+
+def brightness(images, prompts):
+    return torch.tensor([float(np.asarray(i).mean()) / 255 for i in images])
+
+
+def collect(pipeline, out, prompts=PROMPTS, **options):
+    settings = {"steps": 4, "probe_steps": [2], "settings": SIZE, "batch_size": 2} | options
+    return dataset.collect(pipeline, {"brightness": brightness}, prompts, out, **settings)
+
+
+def card(**changes):
+    made = {
+        "denoiser": "UNet2DConditionModel", "blocks": ["a", "b"], "steps": 25, "probe_steps": [5], "timesteps": {"5": 839.0},
+        "scheduler": "DDIMScheduler", "guidance_scale": 1.0, "height": None, "width": None, "labels": ["icons"],
+    }  # fmt: skip
+    return ProbeCard(**made | changes)
+
+
+@pytest.mark.parametrize("variant", ["words", "plain"])
+def test_the_probe_takes_any_number_of_tokens_and_any_size_and_ignores_padding(variant):
+    torch.manual_seed(0)
+    probe = Probe(card(variant=variant, labels=["x", "y", "z"])).eval()
+    for tokens, size in ((1, 4), (7, 8), (30, 32)):
+        maps = torch.rand(2, tokens, 2, size, size)
+        assert probe(maps, torch.tensor([tokens, 1]), torch.tensor([839.0, 839.0])).shape == (2, 3)
+    maps = torch.rand(2, 9, 2, 8, 8)
+    short = probe(maps[1:, :4], torch.tensor([4]), torch.tensor([839.0]))
+    padded = probe(maps, torch.tensor([9, 4]), torch.tensor([839.0, 839.0]))
+    assert torch.allclose(short[0], padded[1], atol=1e-5)
+
+
+def test_a_saved_probe_predicts_the_same_and_a_broken_one_names_its_file(tmp_path):
+    probe = Probe(card())
+    maps = torch.rand(3, 5, 2, 8, 8)
+    before = probe.predict(maps, [5, 5, 2], 839.0)
+    probe.save(tmp_path)
+    assert Probe.load(tmp_path).predict(maps, [5, 5, 2], 839.0) == before
+    weights = tmp_path / "probe.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"probe\.safetensors is corrupt"):
+        Probe.load(tmp_path)
+    with pytest.raises(ModelError, match="no probe in"):
+        Probe.load(tmp_path / "nowhere")
+
+
+def test_a_probe_for_something_else_is_refused_and_a_difference_is_told(sd):
+    blocks = [n for n, _ in sd.unet.named_modules() if n.startswith("down_blocks") and n.endswith("attn2")]
+    run = {"steps": 25, "probe_step": 5, "settings": {"guidance_scale": 1.0}}
+    assert check_probe(Probe(card(blocks=blocks)), sd, **run) == []
+    warned = check_probe(
+        Probe(card(blocks=blocks, scheduler="Other")), sd, **run | {"settings": {"guidance_scale": 7.0}}
+    )
+    assert len(warned) == 2 and "guidance_scale 1.0, this run uses 7.0" in warned[1]
+    with pytest.raises(ProbeMismatchError, match="trained for FluxTransformer2DModel"):
+        check_probe(Probe(card(denoiser="FluxTransformer2DModel")), sd, **run)
+    with pytest.raises(ProbeMismatchError, match="step 5 of 25, not step 3 of 25"):
+        check_probe(Probe(card(blocks=blocks)), sd, **run | {"probe_step": 3})
+    with pytest.raises(ProbeMismatchError, match="of which the pipeline lacks"):
+        check_probe(Probe(card()), sd, **run)
+
+
+def test_collecting_goes_on_where_it_stopped_and_never_redoes(sd, tmp_path, monkeypatch):
+    calls = []
+
+    def stopping(images, prompts):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(list(prompts))
+        return brightness(images, prompts)
+
+    with pytest.raises(KeyboardInterrupt):
+        dataset.collect(
+            sd, {"brightness": stopping}, PROMPTS, tmp_path / "a", steps=4, probe_steps=[2], settings=SIZE, batch_size=1
+        )
+    assert len(dataset.load([tmp_path / "a"])) == 2
+    assert collect(sd, tmp_path / "a", [*PROMPTS, PROMPTS[0]], batch_size=1) == 3
+    whole = tmp_path / "b"
+    assert collect(sd, whole, batch_size=1) == 3
+    a, b = dataset.load([tmp_path / "a"]), dataset.load([whole])
+    assert sorted(a.prompts) == sorted(b.prompts) == sorted(PROMPTS)
+    order = [a.prompts.index(p) for p in b.prompts]
+    assert torch.equal(a.maps[2][order], b.maps[2]) and torch.equal(
+        a.rewards["brightness"][order], b.rewards["brightness"]
+    )
+    with pytest.raises(InputError, match="was collected with steps 4, now it is 5"):
+        collect(sd, whole, steps=5)
+
+
+def test_training_learns_what_the_maps_say_and_keeps_test_prompts_apart(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+
+    def items(n, name):
+        reward = torch.rand(n, generator=generator)
+        maps = torch.rand(n, 4, 2, 8, 8, generator=generator) * 0.02
+        maps[:, 1, :, 2:4, 2:4] += (0.5 * reward)[:, None, None, None]
+        settings = {
+            "denoiser": "U",
+            "blocks": ["a", "b"],
+            "steps": 25,
+            "probe_steps": [5],
+            "scheduler": "S",
+            "settings": {},
+        }
+        prompts = [f"{name} {i}" for i in range(n)]
+        return dataset.Items(
+            prompts,
+            [0] * n,
+            {5: maps.half()},
+            {5: torch.full((n,), 839.0)},
+            torch.full((n,), 4),
+            {"r": reward},
+            settings,
+        )
+
+    train, validation = items(400, "train"), items(100, "validation")
+    losses = []
+    probe = training.train(train, validation, epochs=4, features=16, on_epoch=lambda e, loss, s: losses.append(loss))
+    predicted = training.predict(probe, validation, 5)["r"]
+    assert stats.spearmanr(predicted, validation.rewards["r"]).statistic > 0.9 and losses[-1] < losses[0]
+    same = training.train(train, validation, epochs=4, features=16)
+    assert np.array_equal(training.predict(same, validation, 5)["r"], predicted)
+    assert probe.card.tau(0.5) == pytest.approx(float(np.median(predicted)), abs=1e-3)
+    with pytest.raises(InputError, match="share 400 prompts"):
+        training.train(train, train)
+
+
+def test_figures_agree_with_their_definitions():
+    rng = np.random.default_rng(0)
+    reward = rng.normal(size=300)
+    predicted = reward + rng.normal(size=300)
+    figures = agreement(predicted, reward, resamples=200)
+    good = reward > np.median(reward)
+    pairs = [(a > b) + 0.5 * (a == b) for a in predicted[good] for b in predicted[~good]]
+    assert auc(predicted, reward) == pytest.approx(np.mean(pairs))
+    assert all(f.low < f.value < f.high for f in figures.values())
+    assert agreement(-reward, reward, resamples=10)["SRCC"].value == pytest.approx(-1)
+    # Prompts differ a lot, seeds within a prompt are ranked the wrong way round.
+    prompts = [f"p{i // 5}" for i in range(50)]
+    level, inside = np.repeat(np.arange(10) * 10.0, 5), np.tile(np.arange(5.0), 10)
+    assert within_prompts(prompts, level - inside, level + inside, resamples=10).value == pytest.approx(-1)
+    assert agreement(level - inside, level + inside, resamples=10)["SRCC"].value > 0.9
+    assert within_prompts(["a", "b"], [1, 2], [1, 2]) is None
+    even = balanced(np.concatenate([np.zeros(900) + rng.normal(size=900) * 0.01, np.linspace(0, 1, 100)]))
+    assert len(even) < 300
+    with pytest.raises(InputError, match="not a finite number"):
+        agreement([1, 2, math.nan], [1, 2, 3])
