@@ -1,0 +1,55 @@
+"""promptprobe: know at step 5 how good the image will be, and rewrite the prompt before the GPU time is spent.
+
+`optimize(prompt)` runs the whole loop and returns its record. Nothing here imports torch until it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import CaptureError, InputError, ModelError, ProbeMismatchError, PromptProbeError, RewriteError
+
+if TYPE_CHECKING:
+    from .attention import AttentionTap
+    from .models import load_pipeline, load_probe
+    from .probe import Probe, ProbeCard
+    from .rewards import load_reward
+    from .runs import generate, optimize, score
+    from .trajectory import Paused, finish, start
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "AttentionTap": "attention", "load_pipeline": "models", "load_probe": "models", "generate": "runs",
+    "optimize": "runs", "score": "runs", "Probe": "probe", "ProbeCard": "probe", "load_reward": "rewards",
+    "Paused": "trajectory", "finish": "trajectory", "start": "trajectory",
+}  # fmt: skip
+
+__all__ = [
+    "AttentionTap",
+    "CaptureError",
+    "InputError",
+    "ModelError",
+    "Paused",
+    "Probe",
+    "ProbeCard",
+    "ProbeMismatchError",
+    "PromptProbeError",
+    "RewriteError",
+    "finish",
+    "generate",
+    "load_pipeline",
+    "load_probe",
+    "load_reward",
+    "optimize",
+    "score",
+    "start",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

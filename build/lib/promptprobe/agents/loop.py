@@ -1,0 +1,191 @@
+"""The loop: probe -> (good enough, or rounds or budget used up) -> generate; else rewrite -> probe again.
+
+A LangGraph `StateGraph`. Its state is plain JSON; pipeline, probe, rewriter and the paused trajectories travel beside it
+in the graph's context. Source of the gate: Diffusion Probe, arXiv:2602.23783, §3.4.
+"""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, TypedDict
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+from PIL import Image
+
+from ..records import CandidateRecord
+from ..scoring import Scored, Scorer
+from ..tokens import tokenize_prompt
+from ..trajectory import finish
+from .guard import lost
+from .rewriter import Rewriter, RewriteRequest, Try
+
+
+class State(TypedDict, total=False):
+    """What the graph knows; every value is plain JSON. `candidates` only grows; `waiting` are ids not yet probed."""
+
+    prompt: str
+    seeds: list[int]
+    tau: float
+    rounds: int
+    count: int
+    round: int
+    candidates: Annotated[list[dict[str, Any]], operator.add]
+    waiting: list[dict[str, Any]]
+    best: int
+    stop_reason: str
+    notes: Annotated[list[str], operator.add]
+    llm_requests: int
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass
+class Context:
+    """What the nodes work with. `scored` and `image` are filled by them."""
+
+    scorer: Scorer
+    rewriter: Rewriter | None
+    max_llm_calls: int | None = None
+    max_seconds: float | None = None
+    always_rewrite: bool = False
+    on_event: Callable[[str, dict[str, Any]], None] | None = None
+    began: float = field(default_factory=time.perf_counter)
+    scored: dict[int, Scored] = field(default_factory=dict)
+    image: Image.Image | None = None
+
+    def tell(self, event: str, **values: Any) -> None:
+        if self.on_event:
+            self.on_event(event, values)
+
+
+def probe(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Score everything that waits, in one batch on the same seeds, and keep the best so far."""
+    context = runtime.context
+    waiting = state["waiting"]
+    fresh = [c for c in waiting if c["rejected"] is None]
+    context.tell("probing", prompts=[c["prompt"] for c in fresh], round=state["round"])
+    if fresh:
+        scored = context.scorer.score(
+            [c["prompt"] for c in fresh], state["seeds"], on_step=lambda k: context.tell("step", step=k)
+        )
+        for candidate, s in zip(fresh, scored, strict=True):
+            context.scored[candidate["id"]] = s
+            candidate |= {
+                "seeds": s.seeds, "predicted": [round(p, 5) for p in s.predicted], "score": round(s.score, 5),
+                "cut_tokens": s.cut_tokens, "words": [asdict(w) for w in s.words],
+            }  # fmt: skip
+    ranked = [c for c in [*state["candidates"], *waiting] if c["score"] is not None]
+    # max keeps the first of equals: the original wins a tie.
+    best = max(ranked, key=lambda c: c["score"])
+    _forget(context, best["id"])
+    context.tell("probed", candidates=waiting, best=best["id"], tau=state["tau"])
+    return {"candidates": waiting, "waiting": [], "best": best["id"], "stop_reason": _stop(state, context, best)}
+
+
+def rewrite(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Ask for rewrites of the prompt; throw out what repeats, doesn't fit or loses what the person asked for."""
+    context = runtime.context
+    number = state["round"] + 1
+    tried = state["candidates"]
+    original = tried[0]
+    limit = context.scored[0].token_limit
+    context.tell("rewriting", round=number)
+    request = RewriteRequest(
+        prompt=original["prompt"], score=original["score"], tau=state["tau"], words=context.scored[0].words,
+        tried=[Try(c["prompt"], c["score"]) for c in tried if c["score"] is not None], count=state["count"],
+        token_limit=limit, round=number,
+    )  # fmt: skip
+    answer = context.rewriter.rewrite(request)  # type: ignore[union-attr]
+    seen = {c["prompt"].casefold() for c in tried}
+    fresh: list[dict[str, Any]] = []
+    for proposal in answer.rewrites[: state["count"]]:
+        text = " ".join(proposal.prompt.split())
+        rejected = None
+        if text.casefold() in seen:
+            rejected = "tried before"
+        elif cut := tokenize_prompt(context.scorer.pipeline, text).cut:
+            rejected = f"too long by {cut} tokens"
+        elif missing := lost(original["prompt"], text):
+            rejected = "lost " + ", ".join(missing)
+        seen.add(text.casefold())
+        fresh.append(
+            asdict(CandidateRecord(len(tried) + len(fresh), number, proposal.strategy, text, rejected=rejected))
+        )
+    notes = [f"round {number}: {note}" for note in answer.notes]
+    if not any(c["rejected"] is None for c in fresh):
+        notes.append(f"round {number}: no usable rewrite")
+    return {
+        "waiting": fresh, "round": number, "notes": notes,
+        "llm_requests": state["llm_requests"] + answer.requests,
+        "input_tokens": state["input_tokens"] + answer.input_tokens,
+        "output_tokens": state["output_tokens"] + answer.output_tokens,
+    }  # fmt: skip
+
+
+def generate(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Continue the best candidate's best trajectory from where it is paused to the finished image."""
+    context = runtime.context
+    winner = context.scored[state["best"]]
+    paused, row = winner.trajectories[winner.best]
+    context.tell("generating", prompt=winner.prompt)
+    images = finish(context.scorer.pipeline, paused, [row], on_step=lambda k: context.tell("step", step=k))
+    context.image = images[0]
+    return {}
+
+
+def _stop(state: State, context: Context, best: dict[str, Any]) -> str:
+    """Why the loop ends now, or an empty string."""
+    if best["score"] >= state["tau"] and not context.always_rewrite:
+        return "good enough" if state["round"] else "good enough as it was"
+    if context.rewriter is None:
+        return "no rewriter"
+    if state["round"] >= state["rounds"]:
+        return "rounds used up"
+    if (
+        context.max_llm_calls is not None
+        and context.rewriter.calls_llm
+        and state["llm_requests"] >= context.max_llm_calls
+    ):
+        return "LLM budget used up"
+    if context.max_seconds is not None and time.perf_counter() - context.began >= context.max_seconds:
+        return "time used up"
+    if state["round"] and not any(c["rejected"] is None for c in state["waiting"]) and not context.rewriter.calls_llm:
+        return "no further rewrite"
+    return ""
+
+
+def _forget(context: Context, best: int) -> None:
+    """Free the latents of candidates that can no longer win; the original's diagnosis is still needed."""
+    for i, scored in context.scored.items():
+        if i != best:
+            scored.trajectories = []
+
+
+def build():
+    """The compiled graph: `probe`, `rewrite`, `generate`."""
+    graph = StateGraph(State, context_schema=Context)
+    graph.add_node("probe", probe)
+    graph.add_node("rewrite", rewrite)
+    graph.add_node("generate", generate)
+    graph.add_edge(START, "probe")
+    graph.add_conditional_edges(
+        "probe", lambda s: "generate" if s["stop_reason"] else "rewrite", ["generate", "rewrite"]
+    )
+    graph.add_edge("rewrite", "probe")
+    graph.add_edge("generate", END)
+    return graph.compile()
+
+
+def run(prompt: str, seeds: list[int], *, tau: float, rounds: int, count: int, context: Context) -> State:
+    """Run the loop for one prompt; the finished image is `context.image`, paused trajectories stay in `context`."""
+    original = asdict(CandidateRecord(0, 0, "as it is", prompt))
+    state: State = {
+        "prompt": prompt, "seeds": seeds, "tau": tau, "rounds": rounds, "count": count, "round": 0, "candidates": [],
+        "waiting": [original], "best": 0, "stop_reason": "", "notes": [], "llm_requests": 0, "input_tokens": 0,
+        "output_tokens": 0,
+    }  # fmt: skip
+    return build().invoke(state, context=context, config={"recursion_limit": 2 * rounds + 10})  # type: ignore[return-value,call-overload]

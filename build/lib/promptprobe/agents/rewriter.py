@@ -1,0 +1,298 @@
+"""Ask an OpenAI-compatible chat model for rewrites, and take its answer as data.
+
+Comes in: a `RewriteRequest`. Goes out: a `RewriteAnswer` with as many usable rewrites as the model gave, its token use
+and notes on what went wrong. Endpoint and key come from the environment: `OPENAI_API_KEY`, `OPENAI_BASE_URL`, or
+`DASHSCOPE_API_KEY` for Qwen's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from .. import prompts
+from ..diagnosis import WordDiagnosis
+from ..errors import InputError
+
+DASHSCOPE_URL = "https://dashscope-intl.aliyuncs.com/compatible-mode/v1"
+DASHSCOPE_MODEL = "qwen-max"
+OPENAI_MODEL = "gpt-4.1-mini"
+MAX_REWRITE_CHARACTERS = 2000
+MAX_ANSWER_TOKENS = 2000
+HISTORY = 3  # best and worst tries shown to the model
+
+
+@dataclass(frozen=True)
+class Try:
+    """A prompt that was scored already."""
+
+    prompt: str
+    score: float
+
+
+@dataclass(frozen=True)
+class RewriteRequest:
+    """What a rewriter may know. `token_limit` is the text encoder's, without begin and end marks."""
+
+    prompt: str
+    score: float
+    tau: float
+    words: Sequence[WordDiagnosis]
+    tried: Sequence[Try]
+    count: int
+    token_limit: int
+    round: int = 1
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A proposed wording and the named strategy behind it."""
+
+    strategy: str
+    prompt: str
+
+
+@dataclass
+class RewriteAnswer:
+    """What came back. `notes` says in words what went wrong, without any secret."""
+
+    rewrites: list[Rewrite]
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+class Rewriter(Protocol):
+    """Anything with a name that proposes wordings."""
+
+    name: str
+    calls_llm: bool
+
+    def rewrite(self, request: RewriteRequest) -> RewriteAnswer: ...
+
+
+class ChatRewriter:
+    """An OpenAI-compatible chat model.
+
+    Structured output is asked for first; an endpoint that refuses it is asked for a JSON object, then for plain text.
+    429, 5xx, time-outs and dropped connections are retried with back-off; everything else ends the round with a note.
+    """
+
+    calls_llm = True
+
+    def __init__(
+        self, *, model: str, base_url: str | None, api_key: str, temperature: float = 0.7, seed: int | None = None,
+        timeout: float = 60.0, retries: int = 3, backoff: float = 1.0, sleep: Callable[[float], None] = time.sleep,
+    ):  # fmt: skip
+        from openai import OpenAI
+
+        self.client = OpenAI(api_key=api_key, base_url=base_url, timeout=timeout, max_retries=0)
+        self.model, self.temperature, self.seed = model, temperature, seed
+        self.retries, self.backoff, self.sleep = retries, backoff, sleep
+        self.name = f"{model} at {urlsplit(str(self.client.base_url)).hostname}"
+        self._formats: list[dict[str, Any] | None] = [_SCHEMA, {"type": "json_object"}, None]
+        self._sends_seed = seed is not None
+
+    def rewrite(self, request: RewriteRequest) -> RewriteAnswer:
+        """Ask once, repeat where that helps, and return what is usable (perhaps nothing)."""
+        answer = RewriteAnswer([])
+        text = self._ask(self._messages(request), answer)
+        if text is not None:
+            answer.rewrites = parse_rewrites(text, request.count)
+            if not answer.rewrites:
+                answer.notes.append("the LLM's answer held no rewrite")
+        return answer
+
+    def _messages(self, request: RewriteRequest) -> list[dict[str, str]]:
+        ranked = sorted(request.tried, key=lambda t: -t.score)
+        said = {
+            "prompt": request.prompt,
+            "predicted_reward": round(request.score, 3),
+            "threshold": round(request.tau, 3),
+            "words": [{"word": w.word, "focus": w.focus, "diffuse": w.diffuse} for w in request.words],
+            "best": [{"prompt": t.prompt, "predicted_reward": round(t.score, 3)} for t in ranked[:HISTORY]],
+            "worst": [{"prompt": t.prompt, "predicted_reward": round(t.score, 3)} for t in ranked[HISTORY:][-HISTORY:]],
+            "max_tokens": request.token_limit,
+            "count": request.count,
+        }
+        user = json.dumps(said, ensure_ascii=False, indent=1)
+        return [{"role": "system", "content": prompts.read("system")}, {"role": "user", "content": user}]
+
+    def _ask(self, messages: list[dict[str, str]], answer: RewriteAnswer) -> str | None:
+        import openai
+
+        failures = 0
+        while True:
+            answer.requests += 1
+            try:
+                return self._request(messages, answer)
+            except openai.BadRequestError as error:
+                # 400 from an endpoint that knows no schema, no JSON mode or no seed: ask in a plainer way.
+                if self._sends_seed:
+                    self._sends_seed = False
+                elif len(self._formats) > 1:
+                    self._formats.pop(0)
+                else:
+                    answer.notes.append(f"the LLM refused the request (400: {_short(error)})")
+                    return None
+                continue
+            except (openai.APITimeoutError, openai.APIConnectionError) as error:
+                problem, wait = type(error).__name__.removeprefix("API"), None
+            except openai.APIStatusError as error:
+                problem, wait = f"HTTP {error.status_code}", _retry_after(error)
+                if error.status_code not in (408, 409, 429) and error.status_code < 500:
+                    hint = "; check the key" if error.status_code in (401, 403) else ""
+                    answer.notes.append(f"the LLM answered {problem}{hint}")
+                    return None
+            except (openai.OpenAIError, ValueError) as error:
+                problem, wait = f"{type(error).__name__} (not a chat completion)", None
+            failures += 1
+            if failures > self.retries:
+                answer.notes.append(f"the LLM gave up after {answer.requests} requests: {problem}")
+                return None
+            delay = self.backoff * 2 ** (failures - 1) * (1 + 0.2 * random.random())
+            self.sleep(min(wait if wait is not None else delay, 30.0))
+
+    def _request(self, messages: list[dict[str, str]], answer: RewriteAnswer) -> str | None:
+        options: dict[str, Any] = {"temperature": self.temperature, "max_tokens": MAX_ANSWER_TOKENS}
+        if self._sends_seed:
+            options["seed"] = self.seed
+        if self._formats[0] is not None:
+            options["response_format"] = self._formats[0]
+        reply = self.client.chat.completions.create(model=self.model, messages=messages, **options)  # type: ignore[call-overload]
+        usage = getattr(reply, "usage", None)
+        answer.input_tokens += int(getattr(usage, "prompt_tokens", 0) or 0)
+        answer.output_tokens += int(getattr(usage, "completion_tokens", 0) or 0)
+        choices = getattr(reply, "choices", None)
+        if not choices or choices[0].message is None:
+            raise ValueError("no choices")
+        message = choices[0].message
+        if getattr(message, "refusal", None):
+            answer.notes.append("the LLM refused to rewrite")
+            return None
+        if choices[0].finish_reason == "length":
+            answer.notes.append("the LLM's answer was cut off")
+        if not message.content:
+            answer.notes.append("the LLM's answer was empty")
+            return None
+        return str(message.content)[:100_000]
+
+
+_SCHEMA: dict[str, Any] = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "rewrites",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["rewrites"],
+            "properties": {
+                "rewrites": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "required": ["strategy", "prompt"],
+                        "properties": {"strategy": {"type": "string"}, "prompt": {"type": "string"}},
+                    },
+                }
+            },
+        },
+    },
+}
+
+
+def parse_rewrites(text: str, count: int) -> list[Rewrite]:
+    """Rewrites in a model's answer: JSON wherever it stands, complete objects of a cut-off answer, else list lines.
+
+    Thoughts and code fences are dropped, control characters removed, over-long or empty prompts left out.
+    """
+    text = re.sub(r"<think>.*?(</think>|\Z)", "", text, flags=re.S)
+    text = re.sub(r"```\w*", "", text).strip()
+    found: list[Rewrite] = []
+    for value in _json_values(text):
+        items = value.get("rewrites", [value]) if isinstance(value, dict) else value
+        for item in items if isinstance(items, list) else []:
+            if isinstance(item, str):
+                found.append(Rewrite("unnamed", item))
+            elif isinstance(item, Mapping) and isinstance(item.get("prompt"), str):
+                strategy = item.get("strategy")
+                found.append(Rewrite(strategy if isinstance(strategy, str) else "unnamed", item["prompt"]))
+    if not found and "{" not in text:
+        lines = re.findall(r"^\s*(?:\d+[.)]|[-*•])\s+(.+)$", text, flags=re.M)
+        found = [Rewrite("unnamed", line) for line in lines]
+    cleaned = [Rewrite(_clean(r.strategy)[:60] or "unnamed", _unquoted(_clean(r.prompt))) for r in found]
+    return [r for r in cleaned if 0 < len(r.prompt) <= MAX_REWRITE_CHARACTERS][:count]
+
+
+def _json_values(text: str):
+    """Top-level JSON values in a text, or, when it is broken, the complete objects inside it."""
+    decoder = json.JSONDecoder()
+    at = 0
+    while (at := min((i for i in (text.find("{", at), text.find("[", at)) if i >= 0), default=-1)) >= 0:
+        try:
+            value, at = decoder.raw_decode(text, at)
+            yield value
+        except (ValueError, RecursionError):
+            at += 1
+
+
+def _clean(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _unquoted(text: str) -> str:
+    """Without quotation marks around the whole; quoted text inside stays."""
+    pairs = {'"': '"', "'": "'", "“": "”"}
+    inner = text[1:-1]
+    return inner.strip() if len(text) > 1 and pairs.get(text[0]) == text[-1] and text[0] not in inner else text
+
+
+def _short(error: Exception) -> str:
+    return _clean(re.sub(r"sk-\S+", "[key]", str(getattr(error, "message", error))))[:120]
+
+
+def _retry_after(error: Any) -> float | None:
+    try:
+        return max(0.0, float(error.response.headers.get("retry-after", "")))
+    except (AttributeError, ValueError):
+        return None
+
+
+def make_rewriter(
+    kind: str = "auto", *, llm_model: str | None = None, llm_base_url: str | None = None, seed: int | None = None
+) -> tuple[Rewriter | None, str | None]:
+    """The rewriter that the environment and options call for, and a note when it is not what was asked.
+
+    Raises `InputError` for an unknown kind or a base URL that is none.
+    """
+    from .offline import OfflineRewriter
+
+    if kind not in ("auto", "llm", "offline"):
+        raise InputError(f"rewriter is {kind!r}; it must be auto, llm or offline")
+    base_url = llm_base_url or os.environ.get("OPENAI_BASE_URL") or None
+    if base_url and not base_url.startswith(("http://", "https://")):
+        raise InputError(f"LLM base URL is {base_url!r}; it must start with http:// or https://")
+    key, model = os.environ.get("OPENAI_API_KEY"), llm_model or OPENAI_MODEL
+    if not key and not base_url and os.environ.get("DASHSCOPE_API_KEY"):
+        base_url = DASHSCOPE_URL
+    if base_url and "dashscope" in (urlsplit(base_url).hostname or ""):
+        key, model = os.environ.get("DASHSCOPE_API_KEY") or key, llm_model or DASHSCOPE_MODEL
+    local = base_url and urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
+    if kind == "offline" or (kind == "auto" and not key and not local and not llm_model and not llm_base_url):
+        return OfflineRewriter(), None
+    if not key and not local:
+        return (
+            None,
+            "no LLM key: set OPENAI_API_KEY or DASHSCOPE_API_KEY, or choose --rewriter offline; nothing was rewritten",
+        )
+    return ChatRewriter(model=model, base_url=base_url, api_key=key or "none", seed=seed), None

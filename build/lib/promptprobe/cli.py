@@ -1,0 +1,257 @@
+"""The command line: thin commands over the library. `promptprobe --help` doesn't import torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import __version__
+from .errors import InputError, PromptProbeError
+
+# Typer carries its own copy of click; this is its ClickException, with which usage errors arrive.
+_USAGE_ERRORS: Any = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="promptprobe", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Predict how good a diffusion model's image will be after a fifth of the steps, and rewrite prompts that will fail.",
+)  # fmt: skip
+
+Model = Annotated[str, typer.Option(help="'icons' (built in), a diffusers pipeline folder, or a hub name.")]
+ProbeFolder = Annotated[Path | None, typer.Option("--probe", help="Probe folder; the icon world has its own.")]
+Steps = Annotated[int, typer.Option(help="Denoising steps of a full image.")]
+ProbeStep = Annotated[int, typer.Option(help="Step after which attention is read, 1 to --steps.")]
+Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: the pipeline's own.")]
+Device = Annotated[str, typer.Option(help="Torch device, such as cpu, cuda, mps.")]
+Dtype = Annotated[str | None, typer.Option(help="Weight type: float32, float16, bfloat16.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    os.environ["PROMPTPROBE_DEBUG"] = "1" if debug else ""
+
+
+@app.command()
+def optimize(
+    prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
+    model: Model = "icons",
+    probe: ProbeFolder = None,
+    seed: Seed = 0,
+    seeds_per_prompt: Annotated[int, typer.Option(help="Seeds on which every candidate is compared.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Rewriting rounds at most; 0 only probes and generates.")] = 3,
+    candidates: Annotated[int, typer.Option(help="Rewrites asked for in each round.")] = 4,
+    tau: Annotated[
+        str, typer.Option(help="Rewrite while the predicted reward is below: a number, or a quantile such as q0.6.")
+    ] = "q0.6",
+    steps: Steps = 25,
+    probe_step: ProbeStep = 5,
+    guidance: Guidance = None,
+    rewriter: Annotated[str, typer.Option(help="auto (LLM when there is a key or URL), llm, or offline.")] = "auto",
+    llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
+    llm_base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
+    llm_price: Annotated[
+        str | None, typer.Option(help="Price of a million input,output tokens, such as 1.6,6.4: cost is reported.")
+    ] = None,
+    max_llm_calls: Annotated[int | None, typer.Option(help="Budget of LLM requests.")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Budget of time; then the best so far is generated.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    out: Annotated[Path, typer.Option(help="Folder for image, record and heat maps.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON and nothing else.")] = False,
+) -> None:
+    """Probe a prompt, rewrite it while it scores below tau, and generate the best one."""
+    from .runs import optimize as run
+    from .view import LiveView
+
+    with LiveView(quiet=as_json) as view:
+        record = run(
+            prompt, model=model, probe=probe, seed=seed, seeds_per_prompt=seeds_per_prompt, rounds=rounds,
+            candidates=candidates, tau=tau, steps=steps, probe_step=probe_step, guidance=guidance, rewriter=rewriter,
+            llm_model=llm_model, llm_base_url=llm_base_url, llm_price=llm_price, max_llm_calls=max_llm_calls,
+            max_seconds=max_seconds, batch_size=batch_size, device=device, dtype=dtype, out=out, on_event=view.show,
+        )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(record.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        view.summary(record)
+
+
+@app.command()
+def score(
+    prompts: Annotated[list[str], typer.Argument(help="One or more prompts.")],
+    model: Model = "icons",
+    probe: ProbeFolder = None,
+    seed: Seed = 0,
+    seeds_per_prompt: Annotated[int, typer.Option(help="Seeds to average over.")] = 1,
+    steps: Steps = 25,
+    probe_step: ProbeStep = 5,
+    guidance: Guidance = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Predict rewards and diagnose each word's attention; makes no image."""
+    from .runs import make_scorer, score_as_dict, seeds_from
+    from .view import print_scores
+
+    scorer = make_scorer(
+        model, probe, steps=steps, probe_step=probe_step, guidance=guidance, device=device, dtype=dtype
+    )
+    scored = scorer.score(prompts, seeds_from(seed, seeds_per_prompt))
+    if as_json:
+        typer.echo(json.dumps([score_as_dict(s) for s in scored], indent=1, ensure_ascii=False))
+    else:
+        print_scores(scored, scorer.warnings)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
+    model: Model = "icons",
+    seed: Seed = 0,
+    steps: Steps = 25,
+    guidance: Guidance = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("image.png"),
+) -> None:
+    """Generate one image of a prompt as it is."""
+    from .runs import generate as run
+
+    cut = run(prompt, model=model, seed=seed, steps=steps, guidance=guidance, device=device, dtype=dtype, out=out)
+    if cut:
+        typer.echo(f"note: {cut} tokens at the end of the prompt did not fit and were cut", err=True)
+    typer.echo(str(out))
+
+
+@app.command()
+def collect(
+    prompts: Annotated[Path, typer.Argument(help="Text file, one prompt a line.")],
+    out: Annotated[Path, typer.Option(help="Folder of the data set; continued when it is there.")],
+    model: Model = "icons",
+    reward: Annotated[str, typer.Option(help="Reward names, comma-separated: icons, or module:function.")] = "icons",
+    seeds_per_prompt: Annotated[int, typer.Option(help="Images per prompt.")] = 1,
+    steps: Steps = 25,
+    probe_step: Annotated[str, typer.Option(help="Steps to read, comma-separated.")] = "5",
+    guidance: Guidance = None,
+    seed: Seed = 0,
+    batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+) -> None:
+    """Generate images of many prompts and keep token maps and rewards, to train a probe on. Resumable."""
+    from . import dataset
+    from .models import load_pipeline, pipeline_settings
+    from .rewards import load_reward
+    from .trajectory import check_steps
+    from .view import counter
+
+    texts = dataset.read_prompts(prompts)
+    watched = _integers(probe_step, "--probe-step")
+    for k in watched:
+        check_steps(steps, k)
+    rewards = {name: load_reward(name) for name in reward.split(",")}
+    pipeline = load_pipeline(model, device, dtype)
+    with counter("collecting") as on_progress:
+        n = dataset.collect(
+            pipeline, rewards, texts, out, seeds_per_prompt=seeds_per_prompt, steps=steps, probe_steps=watched,
+            settings=pipeline_settings(model, guidance), seed=seed, batch_size=batch_size, model=str(model),
+            on_progress=on_progress,
+        )  # fmt: skip
+    typer.echo(f"{n} items in {out}")
+
+
+@app.command()
+def train(
+    data: Annotated[list[Path], typer.Argument(help="Data sets made by `collect`.")],
+    validation: Annotated[Path, typer.Option(help="Data set of other prompts, to choose the best epoch.")],
+    out: Annotated[Path, typer.Option(help="Folder of the probe.")],
+    labels: Annotated[str | None, typer.Option(help="Rewards to predict, comma-separated; default: all.")] = None,
+    variant: Annotated[str, typer.Option(help="words, or plain (the paper's).")] = "words",
+    features: Annotated[int, typer.Option(help="Width of the network, a multiple of 8.")] = 64,
+    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 30,
+    batch_size: Annotated[int, typer.Option(help="Items in a batch.")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    oversample: Annotated[float, typer.Option(help="How much more often the lowest reward is drawn.")] = 2.0,
+    seed: Seed = 0,
+) -> None:
+    """Train a probe on collected data."""
+    from . import dataset, training
+    from .files import check_writable
+
+    check_writable(out)
+    probe = training.train(
+        dataset.load(data), dataset.load([validation]), labels=labels.split(",") if labels else None, variant=variant,
+        features=features, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, oversample=oversample,
+        seed=seed,
+        on_epoch=lambda e, loss, figure: typer.echo(f"epoch {e}/{epochs}  loss {loss:.4f}  validation SRCC {figure:.4f}"),
+    )  # fmt: skip
+    probe.save(out)
+    typer.echo(f"kept epoch {probe.card.figures['best epoch']}: {out}")
+
+
+@app.command()
+def evaluate(
+    data: Annotated[list[Path], typer.Argument(help="Data sets of test prompts made by `collect`.")],
+    probe: Annotated[Path | None, typer.Option(help="Probe folder; default: the icon world's.")] = None,
+    probe_step: Annotated[int | None, typer.Option(help="Step to judge; default: the probe's own.")] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap samples of the 95 % intervals.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print SRCC, KTC, PCC and AUC of a probe on test data: overall, score-balanced, and within a prompt across seeds."""
+    from . import dataset, training
+    from .evaluation import evaluate_probe
+    from .models import load_probe
+    from .view import print_evaluation
+
+    loaded = load_probe(probe)
+    items = dataset.load(data)
+    training.check_data(loaded, items)
+    step = probe_step or loaded.card.probe_steps[0]
+    result = evaluate_probe(training.predict(loaded, items, step), items.rewards, items.prompts, resamples)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+    else:
+        print_evaluation(result, len(items), len(set(items.prompts)), step)
+
+
+def _integers(text: str, option: str) -> list[int]:
+    try:
+        return sorted({int(x) for x in text.split(",")})
+    except ValueError as error:
+        raise InputError(f"{option} is {text!r}; give whole numbers, comma-separated") from error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a `PromptProbeError` becomes one line and exit code 2."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        code: Any = app(args=arguments, standalone_mode=False)
+    except PromptProbeError as error:
+        if os.environ.get("PROMPTPROBE_DEBUG"):
+            raise
+        print(f"promptprobe: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("promptprobe: stopped; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+    except _USAGE_ERRORS as error:
+        error.show()
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)

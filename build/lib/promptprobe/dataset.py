@@ -1,0 +1,214 @@
+"""Collect (token maps, reward) pairs of finished images into shards, resumable; and read them back.
+
+Comes in: a pipeline, reward models, prompts. Goes out: a folder of safetensors shards, each written whole, with
+`dataset.json` beside them saying how they were made. An item is a (prompt, seed); what is there is never redone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .attention import AttentionTap
+from .backbones import denoiser_of
+from .errors import InputError, ModelError
+from .files import check_writable, write_together
+from .rewards import RewardFunction
+from .tokens import clean_prompt
+from .trajectory import finish, start
+
+SETTINGS_FILE = "dataset.json"
+_BUCKET = 512  # items that are sorted by length together, so that batches have little padding
+
+
+@dataclass
+class Items:
+    """A data set in memory. Maps are padded to the longest prompt; `counts` says how many tokens are real."""
+
+    prompts: list[str]
+    seeds: list[int]
+    maps: dict[int, torch.Tensor]  # step -> half [items, tokens, blocks, height, width]
+    timesteps: dict[int, torch.Tensor]  # step -> [items]
+    counts: torch.Tensor  # [items]
+    rewards: dict[str, torch.Tensor]  # label -> [items]
+    settings: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+def read_prompts(path: Path) -> list[str]:
+    """Prompts of a text file, one a line; blank lines and repeated prompts are left out.
+
+    Raises `InputError` when the file is missing, no UTF-8 text or has no prompt.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"can't read prompts from {str(path)!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{str(path)!r} is not UTF-8 text (byte {error.start}); convert it first") from error
+    prompts = list(dict.fromkeys(clean_prompt(line) for line in lines if line.strip()))
+    if not prompts:
+        raise InputError(f"{str(path)!r} has no prompt; give one a line")
+    return prompts
+
+
+def item_seed(prompt: str, index: int, seed: int) -> int:
+    """The seed of a prompt's `index`-th image: spread over all values, the same in every run."""
+    digest = hashlib.sha256(f"{seed}/{index}/{prompt}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def collect(
+    pipeline,
+    rewards: dict[str, RewardFunction],
+    prompts: Sequence[str],
+    out: Path,
+    *,
+    seeds_per_prompt: int = 1,
+    steps: int,
+    probe_steps: Sequence[int],
+    settings: dict[str, Any],
+    seed: int = 0,
+    batch_size: int = 32,
+    model: str = "",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Generate every (prompt, seed) in full and keep its token maps and rewards; return how many are there.
+
+    Raises `InputError` when `out` holds a data set made with other settings.
+    """
+    if seeds_per_prompt < 1 or batch_size < 1:
+        raise InputError("seeds per prompt and batch size must be at least 1")
+    check_writable(out)
+    tap = AttentionTap(pipeline)
+    made_with = {
+        "model": model, "denoiser": type(denoiser_of(pipeline)).__name__, "blocks": tap.blocks, "steps": steps,
+        "probe_steps": sorted(probe_steps), "scheduler": type(pipeline.scheduler).__name__, "settings": settings,
+        "labels": sorted(rewards), "seed": seed,
+    }  # fmt: skip
+    _check_settings(out / SETTINGS_FILE, made_with)
+    todo = [
+        (p, item_seed(p, i, seed)) for p in dict.fromkeys(map(clean_prompt, prompts)) for i in range(seeds_per_prompt)
+    ]
+    done = {key for shard in _shards(out) for key in _keys(shard)}
+    finished = sum(item in done for item in todo)
+    todo = [item for item in todo if item not in done]
+    total = finished + len(todo)
+    number = max((int(s.stem.split("-")[1]) for s in _shards(out)), default=-1) + 1
+    buckets = [sorted(todo[i : i + _BUCKET], key=lambda x: len(x[0])) for i in range(0, len(todo), _BUCKET)]
+    ordered = [item for bucket in buckets for item in bucket]
+    for i in range(0, len(ordered), batch_size):
+        batch = ordered[i : i + batch_size]
+        texts, seeds = [p for p, _ in batch], [s for _, s in batch]
+        paused = start(pipeline, texts, seeds, steps=steps, stop=max(probe_steps), watch=probe_steps, **settings)
+        images = finish(pipeline, paused)
+        labels = {name: reward(images, texts) for name, reward in rewards.items()}
+        tensors = {f"maps.{k}": m.half() for k, m in paused.token_maps.items()}
+        tensors |= {f"timesteps.{k}": torch.full((len(batch),), t) for k, t in paused.timesteps.items()}
+        tensors |= {f"rewards.{name}": values.float() for name, values in labels.items()}
+        tensors["counts"] = torch.tensor([len(t.columns) for t in paused.tokens])
+        _write_shard(out / f"shard-{number:06d}.safetensors", tensors, texts, seeds)
+        number += 1
+        finished += len(batch)
+        if on_progress:
+            on_progress(finished, total)
+    return finished
+
+
+def load(folders: Sequence[Path]) -> Items:
+    """Read one or several data sets that were made with the same settings.
+
+    Raises `InputError` when they differ, or hold nothing; `ModelError` names a corrupt shard. An item in two of them
+    counts once.
+    """
+    from safetensors import safe_open
+
+    settings: dict[str, Any] | None = None
+    parts: dict[str, list[torch.Tensor]] = {}
+    keys: list[tuple[str, int]] = []
+    seen: set[tuple[str, int]] = set()
+    for folder in folders:
+        if not (folder / SETTINGS_FILE).is_file():
+            raise InputError(
+                f"{str(folder)!r} is no data set: it has no {SETTINGS_FILE}; `promptprobe collect` makes one"
+            )
+        own = json.loads((folder / SETTINGS_FILE).read_text("utf-8"))
+        own.pop("seed", None)
+        if settings is not None and own != settings:
+            raise InputError(f"{str(folder)!r} was made with other settings than the data sets before it")
+        settings = own
+        for shard in _shards(folder):
+            items = _keys(shard)
+            fresh = [i for i, item in enumerate(items) if item not in seen]
+            seen.update(items)
+            keys += [items[i] for i in fresh]
+            with safe_open(shard, "pt") as file:
+                for name in file.keys():  # noqa: SIM118 - a safetensors file is no dict
+                    parts.setdefault(name, []).append(file.get_tensor(name)[fresh])
+    if settings is None or not keys:
+        raise InputError(f"no items in {', '.join(str(f) for f in folders)}")
+    longest = max(int(c.max()) for c in parts["counts"] if len(c))
+    joined = {n: torch.cat([_pad(t, longest) if n.startswith("maps.") else t for t in ts]) for n, ts in parts.items()}
+
+    def split(prefix: str) -> dict[str, torch.Tensor]:
+        return {n.removeprefix(prefix): t for n, t in joined.items() if n.startswith(prefix)}
+
+    rewards = split("rewards.")
+    for name, values in rewards.items():
+        if not torch.isfinite(values).all():
+            where = int((~torch.isfinite(values)).nonzero()[0])
+            raise InputError(f"reward {name} of {keys[where][0]!r} (seed {keys[where][1]}) is not a number")
+    return Items(
+        prompts=[p for p, _ in keys], seeds=[s for _, s in keys], counts=joined["counts"], rewards=rewards,
+        maps={int(k): t for k, t in split("maps.").items()},
+        timesteps={int(k): t for k, t in split("timesteps.").items()}, settings=settings,
+    )  # fmt: skip
+
+
+def _pad(maps: torch.Tensor, tokens: int) -> torch.Tensor:
+    padded = maps.new_zeros(len(maps), tokens, *maps.shape[2:])
+    kept = min(tokens, maps.shape[1])
+    padded[:, :kept] = maps[:, :kept]
+    return padded
+
+
+def _shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("shard-*.safetensors"))
+
+
+def _keys(shard: Path) -> list[tuple[str, int]]:
+    from safetensors import safe_open
+
+    try:
+        with safe_open(shard, "pt") as file:
+            return [(p, int(s)) for p, s in json.loads(file.metadata()["items"])]
+    except Exception as error:  # safetensors' own class
+        raise ModelError(f"{shard} is corrupt ({error}); delete it and collect again") from error
+
+
+def _write_shard(path: Path, tensors: dict, prompts: list[str], seeds: list[int]) -> None:
+    from safetensors.torch import save
+
+    items = json.dumps(list(zip(prompts, seeds, strict=True)))
+    write_together({path: save({k: v.contiguous() for k, v in tensors.items()}, metadata={"items": items})})
+
+
+def _check_settings(path: Path, made_with: dict[str, Any]) -> None:
+    if not path.exists():
+        write_together({path: (json.dumps(made_with, indent=1, sort_keys=True) + "\n").encode()})
+        return
+    before = json.loads(path.read_text("utf-8"))
+    for key, value in made_with.items():
+        if before.get(key) != json.loads(json.dumps(value)):
+            raise InputError(
+                f"{str(path.parent)!r} was collected with {key} {before.get(key)!r}, now it is {value!r}; "
+                "choose another --out or the same settings"
+            )

@@ -1,0 +1,140 @@
+"""How well predicted rewards agree with rewards: SRCC, KTC, PCC and AUC with bootstrap intervals.
+
+Source of the four figures: Diffusion Probe, arXiv:2602.23783, §6.1 (AUC against the median). Besides the paper's
+figures over all images, the ranking *within* a prompt across its seeds is measured, which is what seed selection needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from scipy import stats
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def srcc(predicted: np.ndarray, reward: np.ndarray) -> float:
+    """Spearman's rank correlation."""
+    return float(stats.spearmanr(predicted, reward).statistic)
+
+
+def ktc(predicted: np.ndarray, reward: np.ndarray) -> float:
+    """Kendall's tau-b."""
+    return float(stats.kendalltau(predicted, reward).statistic)
+
+
+def pcc(predicted: np.ndarray, reward: np.ndarray) -> float:
+    """Pearson's correlation."""
+    return float(stats.pearsonr(predicted, reward).statistic)
+
+
+def auc(predicted: np.ndarray, reward: np.ndarray) -> float:
+    """Area under the ROC curve of "reward above its median"; nan when all rewards are equal."""
+    good = reward > np.median(reward)
+    if not good.any():
+        return float("nan")
+    ranks = stats.rankdata(predicted)
+    wins = ranks[good].sum() - good.sum() * (good.sum() + 1) / 2
+    return float(wins / (good.sum() * (~good).sum()))
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"SRCC": srcc, "KTC": ktc, "PCC": pcc, "AUC": auc}
+
+
+def agreement(
+    predicted: Sequence[float], reward: Sequence[float], *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Figure]:
+    """The four figures over all images, with percentile bootstrap intervals.
+
+    Raises `InputError` for fewer than three images, unequal lengths or values that are not finite.
+    """
+    p, r = np.asarray(predicted, float), np.asarray(reward, float)
+    if len(p) != len(r) or len(p) < 3:
+        raise InputError(
+            f"{len(p)} predictions and {len(r)} rewards; give at least three of each, as many of one as of the other"
+        )
+    if not (np.isfinite(p).all() and np.isfinite(r).all()):
+        raise InputError("a prediction or reward is not a finite number")
+    rng = np.random.default_rng(seed)
+    draws = [rng.integers(len(p), size=len(p)) for _ in range(resamples)]
+    return {name: _interval(f(p, r), [f(p[d], r[d]) for d in draws]) for name, f in METRICS.items()}
+
+
+def within_prompts(
+    prompts: Sequence[str], predicted: Sequence[float], reward: Sequence[float], *, resamples: int = 1000, seed: int = 0
+) -> Figure | None:
+    """Mean Spearman correlation across a prompt's seeds; prompts are resampled. None when no prompt has three seeds.
+
+    A prompt whose seeds all got the same reward has no ranking and is left out.
+    """
+    groups: dict[str, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        groups.setdefault(prompt, []).append(i)
+    p, r = np.asarray(predicted, float), np.asarray(reward, float)
+    values = np.array(
+        [srcc(p[g], r[g]) for g in groups.values() if len(g) >= 3 and np.ptp(r[g]) > 0 and np.ptp(p[g]) > 0]
+    )
+    if not len(values):
+        return None
+    rng = np.random.default_rng(seed)
+    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
+    return _interval(float(values.mean()), means)
+
+
+def balanced(reward: Sequence[float], *, bins: int = 10, seed: int = 0) -> np.ndarray:
+    """Indices of a subset in which rewards are spread evenly over their range (as the paper's test set was)."""
+    r = np.asarray(reward, float)
+    low, high = np.quantile(r, [0.01, 0.99])
+    which = np.clip(((r - low) / max(high - low, 1e-9) * bins).astype(int), 0, bins - 1)
+    sizes = np.bincount(which, minlength=bins)
+    keep = max(int(np.quantile(sizes[sizes > 0], 0.3)), 1)
+    rng = np.random.default_rng(seed)
+    parts = [rng.permutation(np.flatnonzero(which == b))[:keep] for b in range(bins)]
+    return np.sort(np.concatenate(parts))
+
+
+def mean_interval(values: Sequence[float], *, resamples: int = 2000, seed: int = 0) -> Figure:
+    """A mean with its bootstrap interval."""
+    v = np.asarray(values, float)
+    rng = np.random.default_rng(seed)
+    return _interval(float(v.mean()), [v[rng.integers(len(v), size=len(v))].mean() for _ in range(resamples)])
+
+
+def evaluate_probe(
+    predicted: dict[str, np.ndarray], rewards: dict[str, torch.Tensor], prompts: Sequence[str], resamples: int = 1000
+) -> dict[str, dict]:
+    """Per head: `natural` and score-`balanced` agreement, and `within` a prompt across seeds where there are seeds."""
+    result: dict[str, dict] = {}
+    for name, scores in predicted.items():
+        reward = rewards[name].numpy()
+        even = balanced(reward)
+        within = within_prompts(prompts, scores, reward, resamples=resamples)
+        result[name] = {
+            "natural": as_dict(agreement(scores, reward, resamples=resamples)),
+            "balanced": as_dict(agreement(scores[even], reward[even], resamples=resamples)),
+            "balanced items": len(even),
+            "within": as_dict({"SRCC": within})["SRCC"] if within else None,
+        }
+    return result
+
+
+def as_dict(figures: dict[str, Figure]) -> dict[str, dict[str, float]]:
+    """Figures as plain values, rounded."""
+    return {name: {k: round(v, 4) for k, v in asdict(f).items()} for name, f in figures.items()}
+
+
+def _interval(value: float, resampled: Sequence[float]) -> Figure:
+    low, high = np.nanquantile(np.asarray(resampled, float), [0.025, 0.975])
+    return Figure(value, float(low), float(high))

@@ -1,0 +1,52 @@
+"""Files that are whole or not there: write beside the target, then rename."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from .errors import InputError
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write each file under a temporary name, and rename them all once everything is on the disk.
+
+    Raises `InputError` when a folder can't be written or the disk is full; no file under its final name is half-written.
+    """
+    parts: list[tuple[str, Path]] = []
+    try:
+        for path, data in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+            parts.append((part, path))
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for part, path in parts:
+            os.chmod(part, 0o666 & ~_umask())
+            os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"can't write {error.filename or path}: {error.strerror}; choose another --out") from error
+    finally:
+        for part, _ in parts:
+            if os.path.exists(part):
+                os.unlink(part)
+
+
+def check_writable(folder: Path) -> None:
+    """Make `folder`, and raise `InputError` now rather than after the work when nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"can't write to {str(folder)!r}: {error.strerror}; choose another --out") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,192 @@
+"""The icon world's scenes: coloured icons on a plain background, drawn from a description.
+
+Comes in: a `Scene` (background, one or two groups of icons, sometimes a relation) or a random generator.
+Goes out: images `[batch, 64, 64, 3]` and, for dense supervision, which icon covers which 8-px cell.
+The glyphs are Font Awesome Free's solid icons; `draw_glyphs` renders them once into `glyphs.safetensors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+SIZE = 64  # pixels
+CELLS = 8  # lattice cells per side; one latent pixel each
+CELL = SIZE // CELLS
+ICON_CELLS = 2  # an icon is 2x2 cells
+ICON = ICON_CELLS * CELL
+MAX_COUNT = 3
+
+# Names in the icon world -> glyph names in Font Awesome Free 6 solid.
+GLYPHS = {
+    "car": "car-side", "house": "house", "tree": "tree", "fish": "fish", "cat": "cat", "bird": "dove",
+    "apple": "apple-whole", "key": "key", "umbrella": "umbrella", "boat": "sailboat", "plane": "plane",
+    "star": "star", "heart": "heart", "moon": "moon", "cup": "mug-hot", "bell": "bell",
+}  # fmt: skip
+OBJECTS = tuple(GLYPHS)
+COLOURS = {
+    "red": (220, 38, 38), "orange": (249, 125, 22), "yellow": (250, 214, 21), "green": (34, 160, 60),
+    "blue": (37, 99, 235), "purple": (139, 60, 220), "pink": (244, 114, 182), "brown": (120, 72, 32),
+}  # fmt: skip
+BACKGROUNDS = {
+    "white": (250, 250, 250), "black": (15, 15, 18), "gray": (150, 150, 155), "navy": (20, 35, 80),
+    "mint": (190, 240, 210), "beige": (235, 220, 185),
+}  # fmt: skip
+COLOUR_NAMES = tuple(COLOURS)
+BACKGROUND_NAMES = tuple(BACKGROUNDS)
+RELATIONS = ("left of", "right of", "above", "below")
+
+# Never drawn in any training: one colour per object, and eight pairs of objects.
+HELD_OUT_COLOURS = frozenset((name, COLOUR_NAMES[(3 * i + 1) % 8]) for i, name in enumerate(OBJECTS))
+HELD_OUT_PAIRS = frozenset(frozenset((OBJECTS[i], OBJECTS[(i + 5) % 16])) for i in range(0, 16, 2))
+
+
+@dataclass(frozen=True)
+class Group:
+    """`count` copies of one object in one colour."""
+
+    object: str
+    colour: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a caption describes. `relation` says where `groups[0]` lies as seen from `groups[1]`."""
+
+    groups: tuple[Group, ...]
+    background: str | None = None
+    relation: str | None = None
+
+    @property
+    def held_out(self) -> bool:
+        """True when the scene has an (object, colour) or (object, object) pair that training never shows."""
+        names = frozenset(g.object for g in self.groups)
+        return names in HELD_OUT_PAIRS or any((g.object, g.colour) in HELD_OUT_COLOURS for g in self.groups)
+
+
+@dataclass(frozen=True)
+class Icon:
+    """One drawn icon; `row` and `column` are lattice cells of its upper left corner."""
+
+    object: str
+    colour: str
+    row: int
+    column: int
+
+
+def random_scene(rng: np.random.Generator, held_out: bool = False, groups: int | None = None) -> Scene:
+    """Draw a scene description; `held_out` asks for one that training never shows, else for one that it may."""
+    while True:
+        n = groups or (1 if rng.random() < 0.4 else 2)
+        names = rng.choice(len(OBJECTS), size=n, replace=False)
+        parts = tuple(
+            Group(OBJECTS[i], COLOUR_NAMES[rng.integers(len(COLOUR_NAMES))], int(rng.integers(1, MAX_COUNT + 1)))
+            for i in names
+        )
+        background = BACKGROUND_NAMES[rng.integers(len(BACKGROUND_NAMES))]
+        relation = RELATIONS[rng.integers(4)] if n == 2 and rng.random() < 0.6 else None
+        scene = Scene(parts, background, relation)
+        if scene.held_out == held_out:
+            return scene
+
+
+def place(scene: Scene, rng: np.random.Generator) -> list[Icon]:
+    """Choose lattice cells for every icon: no overlap, and the relation holds for every pair of icons."""
+    while True:
+        regions = _regions(scene, rng)
+        taken = np.zeros((CELLS, CELLS), bool)
+        icons: list[Icon] = []
+        for group, (top, left, bottom, right) in zip(scene.groups, regions, strict=True):
+            for _ in range(group.count):
+                for _ in range(12):
+                    row = int(rng.integers(top, bottom - ICON_CELLS + 1))
+                    column = int(rng.integers(left, right - ICON_CELLS + 1))
+                    spot = taken[row : row + ICON_CELLS, column : column + ICON_CELLS]
+                    if not spot.any():
+                        spot[:] = True
+                        icons.append(Icon(group.object, group.colour, row, column))
+                        break
+        if len(icons) == sum(g.count for g in scene.groups):
+            return icons
+
+
+def _regions(scene: Scene, rng: np.random.Generator) -> list[tuple[int, int, int, int]]:
+    """Where each group may lie: (top, left, bottom, right) in cells."""
+    everywhere = (0, 0, CELLS, CELLS)
+    if scene.relation is None:
+        return [everywhere] * len(scene.groups)
+    cut = int(rng.integers(ICON_CELLS, CELLS - ICON_CELLS + 1))
+    if scene.relation in ("left of", "right of"):
+        first, second = (0, 0, CELLS, cut), (0, cut, CELLS, CELLS)
+    else:
+        first, second = (0, 0, cut, CELLS), (cut, 0, CELLS, CELLS)
+    return [first, second] if scene.relation in ("left of", "above") else [second, first]
+
+
+@cache
+def glyph_masks() -> dict[str, np.ndarray]:
+    """Coverage of each glyph, float32 `[16, 16, 1]` in 0..1, from the shipped file."""
+    from safetensors.numpy import load_file
+
+    masks = load_file(Path(__file__).with_name("glyphs.safetensors"))
+    return {name: masks[name].astype(np.float32)[..., None] / 255 for name in OBJECTS}
+
+
+def draw(background: str, icons: list[Icon]) -> np.ndarray:
+    """Draw icons on a background: float32 `[64, 64, 3]` in 0..1."""
+    image = np.empty((SIZE, SIZE, 3), np.float32)
+    image[:] = np.array(BACKGROUNDS[background], np.float32) / 255
+    masks = glyph_masks()
+    for icon in icons:
+        y, x = icon.row * CELL, icon.column * CELL
+        patch = image[y : y + ICON, x : x + ICON]
+        patch += masks[icon.object] * (np.array(COLOURS[icon.colour], np.float32) / 255 - patch)
+    return image
+
+
+def cell_labels(background: str, icons: list[Icon]) -> np.ndarray:
+    """Dense labels, int64 `[8, 8, 4]`: object (0 = none), colour (0 = none), part of the icon 0..3, background."""
+    labels = np.zeros((CELLS, CELLS, 4), np.int64)
+    labels[..., 3] = BACKGROUND_NAMES.index(background)
+    for icon in icons:
+        for part in range(ICON_CELLS**2):
+            labels[icon.row + part // ICON_CELLS, icon.column + part % ICON_CELLS, :3] = (
+                OBJECTS.index(icon.object) + 1,
+                COLOUR_NAMES.index(icon.colour) + 1,
+                part,
+            )
+    return labels
+
+
+def draw_glyphs(target: Path) -> None:
+    """Render the glyphs from Font Awesome's font (package `fontawesomefree`, a training-time extra) into `target`."""
+    import json
+
+    import fontawesomefree
+    from PIL import Image, ImageDraw, ImageFont
+    from safetensors.numpy import save_file
+
+    folder = Path(fontawesomefree.__file__).parent / "static" / "fontawesomefree"
+    font_file = next((folder / "otfs").glob("*Solid*.otf"))
+    codes = json.loads((folder / "metadata" / "icon-families.json").read_text())
+    masks = {}
+    for name, glyph in GLYPHS.items():
+        # Drawn eight times too large, cropped, and reduced: sharp edges at 16 px.
+        canvas = Image.new("L", (16 * ICON, 16 * ICON))
+        font = ImageFont.truetype(str(font_file), 8 * ICON)
+        ImageDraw.Draw(canvas).text((2 * ICON, 2 * ICON), chr(int(codes[glyph]["unicode"], 16)), font=font, fill=255)
+        shape = canvas.crop(canvas.getbbox())
+        scale = (ICON - 1) / max(shape.size)
+        shape = shape.resize((round(shape.width * scale), round(shape.height * scale)), Image.Resampling.LANCZOS)
+        mask = Image.new("L", (ICON, ICON))
+        mask.paste(shape, ((ICON - shape.width) // 2, (ICON - shape.height) // 2))
+        masks[name] = np.asarray(mask)
+    save_file(masks, target)
+
+
+if __name__ == "__main__":
+    draw_glyphs(Path(__file__).with_name("glyphs.safetensors"))

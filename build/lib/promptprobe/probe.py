@@ -1,0 +1,189 @@
+"""The probe: a small CNN that reads token maps and predicts the reward of the finished image.
+
+Comes in: token maps `[batch, tokens, blocks, height, width]`, how many tokens each sample has, the timestep.
+Goes out: predicted rewards `[batch, heads]`. Any number of tokens, any map size.
+Source: Diffusion Probe, arXiv:2602.23783, §3.3.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .errors import InputError, ModelError
+from .files import write_together
+
+VARIANTS = ("words", "plain")
+WEIGHTS_FILE = "probe.safetensors"
+CARD_FILE = "card.json"
+
+
+@dataclass
+class ProbeCard:
+    """What a probe was trained for, on what, and how well it does. Travels beside the weights as `card.json`.
+
+    `reward_scale` holds mean and standard deviation of each head's training rewards; `quantiles` are predicted
+    rewards at 0, 1, ..., 100 % of the validation set, from which τ is taken.
+    """
+
+    denoiser: str
+    blocks: list[str]
+    steps: int
+    probe_steps: list[int]
+    timesteps: dict[str, float]
+    scheduler: str
+    guidance_scale: float | None
+    height: int | None
+    width: int | None
+    labels: list[str]
+    variant: str = "words"
+    features: int = 64
+    reward_scale: dict[str, list[float]] = field(default_factory=dict)
+    quantiles: dict[str, list[float]] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    version: int = 1
+
+    def tau(self, quantile: float, label: str | None = None) -> float:
+        """The predicted reward below which `quantile` (0..1) of the validation images lie."""
+        values = self.quantiles[label or self.labels[0]]
+        place = quantile * (len(values) - 1)
+        low = int(place)
+        high = min(low + 1, len(values) - 1)
+        return values[low] + (place - low) * (values[high] - values[low])
+
+
+class DownBlock(nn.Module):
+    """Two residual convolutions with a timestep shift; halves the grid where it is larger than 2x2."""
+
+    def __init__(self, inputs: int, outputs: int, time: int):
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(8, inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(8, outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.time = nn.Linear(time, outputs)
+        self.skip = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        h = self.conv1(F.silu(self.norm1(x))) + self.time(time)[..., None, None]
+        h = self.conv2(F.silu(self.norm2(h))) + self.skip(x)
+        return F.avg_pool2d(h, 2) if min(h.shape[-2:]) > 2 else h
+
+
+class Probe(nn.Module):
+    """Predicts rewards from token maps.
+
+    `plain` is the paper's: one CNN over each token's planes, averaged over tokens. `words` also shows the CNN each
+    map's own shape (its logarithm, relative to its mass) and lets the tokens see each other before they are pooled.
+    """
+
+    def __init__(self, card: ProbeCard):
+        super().__init__()
+        if card.variant not in VARIANTS:
+            raise InputError(f"probe variant is {card.variant!r}; it must be one of {', '.join(VARIANTS)}")
+        self.card = card
+        width, planes = card.features, len(card.blocks) * (3 if card.variant == "words" else 1)
+        self.time = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.enter = nn.Conv2d(planes, width, 3, padding=1)
+        self.down = nn.ModuleList(DownBlock(width, width, width) for _ in range(2))
+        self.out_norm, self.out_conv = nn.GroupNorm(8, width), nn.Conv2d(width, width, 1)
+        if card.variant == "words":
+            self.mix = nn.TransformerEncoder(
+                nn.TransformerEncoderLayer(
+                    2 * width, 4, 4 * width, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+                ),
+                2, enable_nested_tensor=False,
+            )  # fmt: skip
+        pooled = 2 * width if card.variant == "words" else width
+        self.head = nn.Sequential(nn.LayerNorm(pooled), nn.Linear(pooled, len(card.labels)))
+        scale = torch.tensor([card.reward_scale.get(name, [0.0, 1.0]) for name in card.labels])
+        self.register_buffer("scale", scale, persistent=False)
+
+    def forward(self, maps: torch.Tensor, counts: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Predicted rewards `[batch, heads]` of maps `[batch, tokens, blocks, height, width]`.
+
+        `counts` `[batch]` says how many tokens are real; `timestep` `[batch]` is the scheduler's, in 0..1000.
+        """
+        batch, tokens = maps.shape[:2]
+        if maps.shape[2] != len(self.card.blocks):
+            raise InputError(f"the probe reads {len(self.card.blocks)} blocks, the maps have {maps.shape[2]}")
+        real = torch.arange(tokens, device=maps.device) < counts[:, None]  # [batch, tokens]
+        time = self.time(_sinusoid(timestep, 32))
+        # Only real tokens go through the CNN.
+        x = self.enter(self._planes(maps[real].float()))
+        token_time = time[:, None].expand(-1, tokens, -1)[real]
+        for block in self.down:
+            x = block(x, token_time)
+        x = self.out_conv(F.silu(self.out_norm(x)))
+        if self.card.variant == "plain":
+            features = x.new_zeros(batch, tokens, x.shape[1])
+            features[real] = x.mean((-2, -1))
+            pooled = features.sum(1) / counts[:, None]
+        else:
+            features = x.new_zeros(batch, tokens, 2 * x.shape[1])
+            features[real] = torch.cat([x.mean((-2, -1)), x.amax((-2, -1))], -1)
+            place = _sinusoid(torch.arange(tokens, device=maps.device).float(), features.shape[-1])
+            features = self.mix(features + 0.5 * place, src_key_padding_mask=~real)
+            pooled = (features * real[..., None]).sum(1) / counts[:, None]
+        return self.head(pooled) * self.scale[:, 1] + self.scale[:, 0]
+
+    def _planes(self, maps: torch.Tensor) -> torch.Tensor:
+        # Attention to one of many tokens is small; as a multiple of a uniform map it is of order one.
+        mass = maps.mean((-2, -1), keepdim=True)
+        if self.card.variant == "plain":
+            return maps * 10
+        shape = (maps + 1e-4) / (mass + 1e-4)
+        return torch.cat([shape.log(), maps * 10, (mass + 1e-4).log().expand_as(maps) / 2], 1)
+
+    @torch.no_grad()
+    def predict(self, maps: torch.Tensor, counts: list[int], timestep: float, label: str | None = None) -> list[float]:
+        """Predicted rewards of one batch under one head (default: the first)."""
+        self.eval()
+        head = self.card.labels.index(label) if label else 0
+        steps = torch.full((len(maps),), float(timestep))
+        return self(maps, torch.tensor(counts), steps)[:, head].tolist()
+
+    def save(self, folder: Path) -> None:
+        """Write weights and card into `folder`, both or neither."""
+        from safetensors.torch import save
+
+        weights = save({k: v.contiguous() for k, v in self.state_dict().items()})
+        card = json.dumps(asdict(self.card), indent=1, sort_keys=True) + "\n"
+        write_together({folder / WEIGHTS_FILE: weights, folder / CARD_FILE: card.encode()})
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Probe:
+        """Read a probe folder.
+
+        Raises `ModelError` that names the file when it is absent, corrupt or not a probe's.
+        """
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        for name in (CARD_FILE, WEIGHTS_FILE):
+            if not (folder / name).is_file():
+                raise ModelError(f"no probe in {str(folder)!r}: {name} is missing; `promptprobe train` makes one")
+        try:
+            card = ProbeCard(**json.loads((folder / CARD_FILE).read_text("utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ModelError(f"{folder / CARD_FILE} is not a probe card: {error}") from error
+        probe = cls(card)
+        try:
+            probe.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        except Exception as error:  # safetensors and torch raise classes of their own
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{folder / WEIGHTS_FILE} is corrupt or not this probe's weights: {reason}") from error
+        return probe.eval()
+
+
+def _sinusoid(values: torch.Tensor, size: int) -> torch.Tensor:
+    """Sines and cosines of `values` `[n]` at geometric frequencies: `[n, size]`."""
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(size // 2, device=values.device) / (size // 2))
+    angles = values[:, None].float() * frequencies
+    return torch.cat([angles.sin(), angles.cos()], -1)

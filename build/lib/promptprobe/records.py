@@ -1,0 +1,56 @@
+"""What a run leaves behind: plain dataclasses that become JSON, and nothing secret in them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class CandidateRecord:
+    """A prompt under consideration. Candidate 0 is the user's own. `lost` is why the intent guard threw it out."""
+
+    id: int
+    round: int
+    strategy: str
+    prompt: str
+    seeds: list[int] = field(default_factory=list)
+    predicted: list[float] = field(default_factory=list)
+    score: float | None = None
+    cut_tokens: int = 0
+    words: list[dict[str, Any]] = field(default_factory=list)
+    rejected: str | None = None
+
+
+@dataclass
+class RunRecord:
+    """A whole optimisation. Predicted rewards are the probe's; `reward` is measured on the image, None when it isn't.
+
+    `reward` and `reward_label` judge the image against the user's *original* prompt.
+    """
+
+    prompt: str
+    best_prompt: str
+    unchanged: bool
+    stop_reason: str
+    tau: float
+    rounds: int
+    predicted_reward: float
+    reward: float | None
+    reward_label: str | None
+    seed: int
+    image: str | None
+    heat_maps: str | None
+    candidates: list[CandidateRecord]
+    rewriter: str
+    llm: dict[str, Any]
+    denoiser_calls: dict[str, int]
+    seconds: dict[str, float]
+    settings: dict[str, Any]
+    notes: list[str]
+    version: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain values for JSON."""
+        return dataclasses.asdict(self)

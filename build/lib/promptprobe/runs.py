@@ -1,0 +1,256 @@
+"""The three things one does with a prompt: `optimize`, `score`, `generate`. The command line calls these."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from . import __version__, icons
+from .errors import InputError
+from .files import check_writable, write_together
+from .models import load_pipeline, load_probe, pipeline_settings
+from .probe import Probe
+from .records import CandidateRecord, RunRecord
+from .scoring import Scored, Scorer
+from .tokens import clean_prompt, tokenize_prompt
+from .trajectory import check_steps, finish, start
+
+
+def make_scorer(
+    model: str | Path = icons.NAME,
+    probe: str | Path | Probe | None = None,
+    *,
+    steps: int = 25,
+    probe_step: int = 5,
+    guidance: float | None = None,
+    device: str = "cpu",
+    dtype: str | None = None,
+    batch_size: int = 32,
+    pipeline: Any = None,
+) -> Scorer:
+    """Load a pipeline and its probe and check them against each other.
+
+    Raises `ModelError`, `ProbeMismatchError` or `InputError`.
+    """
+    check_steps(steps, probe_step)
+    if batch_size < 1:
+        raise InputError(f"batch size is {batch_size}; it must be at least 1")
+    loaded = probe if isinstance(probe, Probe) else load_probe(probe, model)
+    pipeline = pipeline if pipeline is not None else load_pipeline(model, device, dtype)
+    settings = pipeline_settings(model, guidance)
+    return Scorer(pipeline, loaded, steps, probe_step, settings, batch_size)
+
+
+def seeds_from(seed: int, count: int) -> list[int]:
+    """`count` seeds beginning at `seed`.
+
+    Raises `InputError` for less than one or a seed that a generator can't take.
+    """
+    if count < 1:
+        raise InputError(f"seeds per prompt is {count}; it must be at least 1")
+    if not 0 <= seed < 2**63 - count:
+        raise InputError(f"seed is {seed}; it must be between 0 and 2^63 - {count + 1}")
+    return list(range(seed, seed + count))
+
+
+def read_tau(tau: str | float, probe: Probe) -> float:
+    """τ as a number: given as one, or as `q0.6`, the quantile of predicted rewards on the probe's validation set.
+
+    Raises `InputError` when it is neither.
+    """
+    match = re.fullmatch(r"q(0(?:\.\d+)?|1(?:\.0+)?|\.\d+)", str(tau).strip())
+    if match:
+        return probe.card.tau(float(match[1]))
+    try:
+        value = float(tau)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"tau is {tau!r}; give a number, or a quantile from q0 to q1 such as q0.6")
+    return value
+
+
+def score(prompts: Sequence[str], *, seed: int = 0, seeds_per_prompt: int = 1, **options: Any) -> list[Scored]:
+    """Predict rewards and diagnose words of prompts without making images; `options` as for `make_scorer`."""
+    return make_scorer(**options).score([clean_prompt(p) for p in prompts], seeds_from(seed, seeds_per_prompt))
+
+
+def score_as_dict(scored: Scored) -> dict[str, Any]:
+    """A score as plain values for JSON."""
+    return {
+        "prompt": scored.prompt, "score": round(scored.score, 5), "seeds": scored.seeds,
+        "predicted": [round(p, 5) for p in scored.predicted], "cut_tokens": scored.cut_tokens,
+        "words": [asdict(w) for w in scored.words],
+    }  # fmt: skip
+
+
+def generate(
+    prompt: str, *, model: str | Path = icons.NAME, seed: int = 0, steps: int = 25, guidance: float | None = None,
+    device: str = "cpu", dtype: str | None = None, out: Path | str = "image.png",
+) -> int:  # fmt: skip
+    """Write one image of a prompt as it is; return how many tokens did not fit."""
+    out = Path(out)
+    prompt = clean_prompt(prompt)
+    check_steps(steps, steps)
+    seeds_from(seed, 1)
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--out is {str(out)!r}; it must end in .png")
+    check_writable(out.parent)
+    pipeline = load_pipeline(model, device, dtype)
+    paused = start(pipeline, [prompt], [seed], steps=steps, stop=steps, watch=(), **pipeline_settings(model, guidance))
+    write_together({out: _png(finish(pipeline, paused)[0])})
+    return tokenize_prompt(pipeline, prompt).cut
+
+
+def optimize(
+    prompt: str,
+    *,
+    model: str | Path = icons.NAME,
+    probe: str | Path | Probe | None = None,
+    seed: int = 0,
+    seeds_per_prompt: int = 1,
+    rounds: int = 3,
+    candidates: int = 4,
+    tau: str | float = "q0.6",
+    steps: int = 25,
+    probe_step: int = 5,
+    guidance: float | None = None,
+    rewriter: Any = "auto",
+    llm_model: str | None = None,
+    llm_base_url: str | None = None,
+    llm_price: str | None = None,
+    max_llm_calls: int | None = None,
+    max_seconds: float | None = None,
+    batch_size: int = 32,
+    device: str = "cpu",
+    dtype: str | None = None,
+    reward: Any = None,
+    out: Path | str | None = None,
+    scorer: Scorer | None = None,
+    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+) -> RunRecord:
+    """Probe `prompt`, rewrite it while it scores below `tau`, generate the best candidate, and return the record.
+
+    `rewriter` is auto, llm, offline or an object with `rewrite(request)`. `reward` names what measures the final image
+    against the original prompt (default: the icon world's own for its model). With `out`, image, JSON record and heat
+    maps are written there together. `scorer` reuses a loaded pipeline. Raises `PromptProbeError` classes for input
+    that can't be used; trouble with the LLM never raises, it is noted in the record.
+    """
+    from .agents import loop
+    from .agents.rewriter import make_rewriter
+    from .heatmaps import heat_map_image
+
+    began = time.perf_counter()
+    prompt = clean_prompt(prompt)
+    if candidates < 1:
+        raise InputError(f"candidates is {candidates}; it must be at least 1")
+    if rounds < 0:
+        raise InputError(f"rounds is {rounds}; it must be 0 or more")
+    for name, limit in (("max LLM calls", max_llm_calls), ("max seconds", max_seconds)):
+        if limit is not None and limit < 0:
+            raise InputError(f"{name} is {limit}; it must be 0 or more")
+    prices = _prices(llm_price)
+    seeds = seeds_from(seed, seeds_per_prompt)
+    check_steps(steps, probe_step)
+    if out is not None:
+        check_writable(Path(out))
+    notes: list[str] = []
+    if isinstance(rewriter, str):
+        rewriter, note = make_rewriter(rewriter, llm_model=llm_model, llm_base_url=llm_base_url, seed=seed)
+        notes += [note] if note else []
+    if scorer is None:
+        scorer = make_scorer(
+            model, probe, steps=steps, probe_step=probe_step, guidance=guidance, device=device, dtype=dtype,
+            batch_size=batch_size,
+        )  # fmt: skip
+    threshold = read_tau(tau, scorer.probe)
+    loaded = time.perf_counter()
+    if on_event:
+        on_event("start", {"prompt": prompt, "tau": threshold, "rewriter": getattr(rewriter, "name", "none"),
+                           "rounds": rounds, "steps": steps, "probe_step": probe_step})  # fmt: skip
+    calls_before, spent_before = scorer.denoiser_calls, scorer.denoising_seconds
+    context = loop.Context(scorer, rewriter, max_llm_calls, max_seconds, on_event=on_event)
+    state = loop.run(prompt, seeds, tau=threshold, rounds=rounds, count=candidates, context=context)
+    looped = time.perf_counter()
+    image = context.image
+    assert image is not None
+    best = context.scored[state["best"]]
+    label, measure = _reward(reward, model)
+    measured = float(measure([image], [prompt])[0]) if measure else None
+    records = [CandidateRecord(**c) for c in state["candidates"]]
+    probed = sum(len(c.seeds) for c in records)
+    used = scorer.denoiser_calls - calls_before + steps - probe_step
+    per_call = (scorer.denoising_seconds - spent_before) / max(scorer.denoiser_calls - calls_before, 1)
+    if records[0].cut_tokens:
+        notes.append(f"the last {records[0].cut_tokens} tokens of the prompt did not fit the text encoder's "
+                     f"{context.scored[0].token_limit} and were cut")  # fmt: skip
+    record = RunRecord(
+        prompt=prompt, best_prompt=best.prompt, unchanged=state["best"] == 0, stop_reason=state["stop_reason"],
+        tau=round(threshold, 5), rounds=state["round"], predicted_reward=round(best.predicted[best.best], 5),
+        reward=None if measured is None else round(measured, 5), reward_label=label, seed=best.seeds[best.best],
+        image=None, heat_maps=None, candidates=records, rewriter=getattr(rewriter, "name", "none"),
+        llm={"requests": state["llm_requests"], "input_tokens": state["input_tokens"],
+             "output_tokens": state["output_tokens"], "cost": _cost(prices, state)},
+        denoiser_calls={"used": used, "full": probed * steps},
+        seconds={"load": round(loaded - began, 3), "loop": round(looped - loaded, 3),
+                 "probe": round(scorer.probe_seconds, 4),
+                 "saved (estimated)": round(max(0.0, per_call * (probed * steps - used)), 3)},
+        settings={"model": str(model), "steps": steps, "probe_step": probe_step, "seed": seed,
+                  "seeds_per_prompt": seeds_per_prompt, "rounds": rounds, "candidates": candidates, "tau": str(tau),
+                  **scorer.settings},
+        notes=[*notes, *scorer.warnings, *state["notes"]], version=__version__,
+    )  # fmt: skip
+    if out is not None:
+        _write(record, Path(out), image, heat_map_image(best.maps, best.tokens, best.words, image))
+    return record
+
+
+def _write(record: RunRecord, out: Path, image, heat) -> None:
+    stem = re.sub(r"[^a-z0-9]+", "-", record.prompt.lower()).strip("-")[:40].strip("-") or "prompt"
+    stem = f"{stem}-{record.settings['seed']}"
+    number = 1
+    while (out / f"{stem}-{number}.json").exists():
+        number += 1
+    base = out / f"{stem}-{number}"
+    record.image, record.heat_maps = f"{base}.png", f"{base}-attention.png"
+    text = json.dumps(record.as_dict(), indent=1, ensure_ascii=False) + "\n"
+    write_together(
+        {Path(record.image): _png(image), Path(record.heat_maps): _png(heat), Path(f"{base}.json"): text.encode()}
+    )
+
+
+def _png(image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _reward(reward: Any, model: str | Path):
+    from .rewards import load_reward, reward_name
+
+    if reward is None:
+        reward = "icons" if str(model) in (icons.NAME, str(icons.PIPELINE)) else None
+    return (reward_name(reward), load_reward(reward)) if reward is not None else (None, None)
+
+
+def _prices(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        given, got = (float(x) for x in text.split(","))
+    except ValueError as error:
+        raise InputError(f"LLM price is {text!r}; give two numbers, for a million input and output tokens") from error
+    return given, got
+
+
+def _cost(prices: tuple[float, float] | None, state) -> float | None:
+    if prices is None:
+        return None
+    return round((prices[0] * state["input_tokens"] + prices[1] * state["output_tokens"]) / 1e6, 6)

@@ -1,0 +1,108 @@
+"""Score prompts: run them to the probe step in one batch, predict rewards, diagnose words.
+
+This is what the command `score`, the loop and the benchmarks share.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .diagnosis import WordDiagnosis, diagnose
+from .errors import InputError
+from .models import check_probe, check_timestep
+from .probe import Probe
+from .tokens import PromptTokens
+from .trajectory import Paused, start
+
+
+@dataclass
+class Scored:
+    """One prompt on all its seeds. `trajectories` are (paused batch, row), in the order of `seeds`."""
+
+    prompt: str
+    seeds: list[int]
+    predicted: list[float]
+    words: list[WordDiagnosis]
+    cut_tokens: int
+    token_limit: int
+    maps: torch.Tensor = field(repr=False)  # [tokens, blocks, height, width], mean over seeds
+    tokens: PromptTokens = field(repr=False)
+    trajectories: list[tuple[Paused, int]] = field(repr=False)
+
+    @property
+    def score(self) -> float:
+        """Mean predicted reward over the seeds."""
+        return sum(self.predicted) / len(self.predicted)
+
+    @property
+    def best(self) -> int:
+        """Place in `seeds` of the one with the highest predicted reward."""
+        return max(range(len(self.seeds)), key=lambda i: self.predicted[i])
+
+
+@dataclass
+class Scorer:
+    """A pipeline and its probe, checked against each other once; counts what it spends.
+
+    `warnings` has one line for everything in which the run differs from what the probe was trained for.
+    """
+
+    pipeline: Any
+    probe: Probe
+    steps: int
+    probe_step: int
+    settings: dict[str, Any]
+    batch_size: int = 32
+    denoiser_calls: int = 0
+    denoising_seconds: float = 0.0
+    probe_seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.warnings += check_probe(
+            self.probe, self.pipeline, steps=self.steps, probe_step=self.probe_step, settings=self.settings
+        )
+
+    def score(
+        self, prompts: Sequence[str], seeds: Sequence[int], on_step: Callable[[int], None] | None = None
+    ) -> list[Scored]:
+        """Score each prompt on each seed; raises `InputError` without prompts or seeds."""
+        if not prompts or not seeds:
+            raise InputError("give at least one prompt and one seed")
+        pairs = [(p, s) for p in prompts for s in seeds]
+        rows: list[tuple[Paused, int, float]] = []
+        for i in range(0, len(pairs), self.batch_size):
+            batch = pairs[i : i + self.batch_size]
+            began = time.perf_counter()
+            paused = start(
+                self.pipeline, [p for p, _ in batch], [s for _, s in batch], steps=self.steps, stop=self.probe_step,
+                blocks=self.probe.card.blocks, on_step=on_step, **self.settings,
+            )  # fmt: skip
+            probing = time.perf_counter()
+            warning = check_timestep(self.probe, self.probe_step, paused.timesteps[self.probe_step])
+            if warning and warning not in self.warnings:
+                self.warnings.append(warning)
+            predicted = self.probe.predict(
+                paused.token_maps[self.probe_step], [len(t.columns) for t in paused.tokens],
+                paused.timesteps[self.probe_step],
+            )  # fmt: skip
+            self.denoising_seconds += probing - began
+            self.probe_seconds += time.perf_counter() - probing
+            self.denoiser_calls += len(batch) * self.probe_step
+            rows += [(paused, j, value) for j, value in enumerate(predicted)]
+        return [self._scored(rows[i * len(seeds) : (i + 1) * len(seeds)]) for i in range(len(prompts))]
+
+    def _scored(self, rows: list[tuple[Paused, int, float]]) -> Scored:
+        paused, first, _ = rows[0]
+        tokens = paused.tokens[first]
+        maps = sum(p.token_maps[self.probe_step][j, : len(tokens.columns)] for p, j, _ in rows) / len(rows)
+        return Scored(
+            prompt=paused.prompts[first], seeds=[p.seeds[j] for p, j, _ in rows], predicted=[v for _, _, v in rows],
+            words=diagnose(maps, tokens), cut_tokens=tokens.cut, token_limit=tokens.limit, maps=maps, tokens=tokens,
+            trajectories=[(p, j) for p, j, _ in rows],
+        )  # fmt: skip

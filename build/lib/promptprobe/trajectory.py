@@ -1,0 +1,275 @@
+"""Run a batch of (prompt, seed) to step k, pause, resume any subset, and finish.
+
+The pipeline's own `__call__` does the denoising both times. Pausing interrupts it from `callback_on_step_end`;
+resuming puts the saved scheduler back, so that solvers with a memory continue exactly where they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+
+from .attention import AttentionTap
+from .errors import InputError, ModelError
+from .tokens import PromptTokens, clean_prompt, tokenize_prompt
+
+STEPS = 25  # Diffusion Probe, arXiv:2602.23783, §4.1
+PROBE_STEP = 5
+
+
+@dataclass
+class Paused:
+    """A batch of trajectories stopped after `step` of `steps`.
+
+    `token_maps[k]` is `[batch, tokens, blocks, height, width]` of step k, for each watched step; `timesteps[k]` is the
+    scheduler's timestep of that step. `noise_levels[k]` is the noise's share of the variance there, in 0..1.
+    """
+
+    prompts: list[str]
+    seeds: list[int]
+    tokens: list[PromptTokens]
+    step: int
+    steps: int
+    latents: torch.Tensor
+    token_maps: dict[int, torch.Tensor]
+    timesteps: dict[int, float]
+    settings: dict[str, Any]
+    scheduler: Any = field(repr=False)
+    generator_states: list[torch.Tensor] = field(repr=False)
+    encoded: _EncodedPrompts = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+def check_steps(steps: int, probe_step: int) -> None:
+    """Raise `InputError` unless 1 <= probe_step <= steps."""
+    if steps < 1:
+        raise InputError(f"steps is {steps}; it must be at least 1")
+    if not 1 <= probe_step <= steps:
+        raise InputError(f"probe step is {probe_step}; it must be between 1 and {steps}, the number of steps")
+
+
+def start(
+    pipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    steps: int = STEPS,
+    stop: int = PROBE_STEP,
+    watch: Collection[int] | None = None,
+    blocks: Sequence[str] | None = None,
+    on_step: Callable[[int], None] | None = None,
+    **settings: Any,
+) -> Paused:
+    """Denoise each (prompt, seed) to step `stop`, reading token maps at the steps in `watch` (default: `stop`).
+
+    `settings` go to the pipeline as they are (`guidance_scale`, `height`, `negative_prompt`, ...).
+    Raises `InputError` for empty prompts, unequal lengths or steps out of range.
+    """
+    check_steps(steps, stop)
+    if len(prompts) != len(seeds) or not prompts:
+        raise InputError(f"{len(prompts)} prompts and {len(seeds)} seeds; give as many seeds as prompts, at least one")
+    wanted = set(watch if watch is not None else (stop,))
+    for k in wanted:
+        check_steps(stop, k)
+    prompts = [clean_prompt(p) for p in prompts]
+    tokens = [tokenize_prompt(pipeline, p) for p in prompts]
+    columns = [t.columns for t in tokens]
+    generators = [torch.Generator("cpu").manual_seed(s) for s in seeds]
+    seen: dict[str, Any] = {"maps": {}, "timesteps": {}}
+
+    tap = AttentionTap(pipeline, blocks) if wanted else None
+
+    def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
+        step = index + 1
+        if step in wanted:
+            seen["maps"][step] = tap.token_maps()
+            seen["timesteps"][step] = float(timestep)
+        if tap is not None:
+            tap.arm(columns) if step + 1 in wanted else tap.disarm()
+        if on_step:
+            on_step(step)
+        if step == stop:
+            seen["latents"] = tensors["latents"].detach().clone()
+            seen["scheduler"] = copy.deepcopy(pipe.scheduler)
+            pipe._interrupt = True
+        return tensors
+
+    encoded = _EncodedPrompts.of(pipeline, prompts)
+    with tap or contextlib.nullcontext(), encoded.used_by(pipeline, range(len(prompts))):
+        if tap is not None and 1 in wanted:
+            tap.arm(columns)
+        _call(
+            pipeline, prompts=prompts, generators=generators, steps=steps, callback=after_step, output="latent",
+            settings=settings,
+        )  # fmt: skip
+    return Paused(
+        prompts=prompts, seeds=list(seeds), tokens=tokens, step=stop, steps=steps, latents=seen["latents"],
+        token_maps=seen["maps"], timesteps=seen["timesteps"], settings=dict(settings), scheduler=seen["scheduler"],
+        generator_states=[g.get_state() for g in generators], encoded=encoded,
+    )  # fmt: skip
+
+
+def finish(
+    pipeline,
+    paused: Paused,
+    chosen: Sequence[int] | None = None,
+    *,
+    output: str = "pil",
+    on_step: Callable[[int], None] | None = None,
+) -> list[Image.Image] | torch.Tensor:
+    """Denoise the chosen trajectories (default: all) from where they are to the end.
+
+    Returns images, or final latents `[chosen, channels, height, width]` with `output="latent"`. The paused batch stays
+    as it is and can be finished again. Raises `ModelError` when the pipeline's solver is not the one it was paused in.
+    """
+    chosen = list(range(len(paused))) if chosen is None else list(chosen)
+    if not chosen or not all(0 <= i < len(paused) for i in chosen):
+        raise InputError(f"chosen trajectories {chosen} are not among the {len(paused)} paused ones")
+    if type(pipeline.scheduler) is not type(paused.scheduler):
+        raise ModelError(
+            f"paused with {type(paused.scheduler).__name__}, but the pipeline now has "
+            f"{type(pipeline.scheduler).__name__}; put the first one back"
+        )
+    generators = []
+    for i in chosen:
+        generators.append(torch.Generator("cpu"))
+        generators[-1].set_state(paused.generator_states[i])
+
+    def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
+        if on_step:
+            on_step(paused.step + index + 1)
+        return tensors
+
+    own_scheduler = pipeline.scheduler
+    if paused.step == paused.steps:
+        return _decode(pipeline, paused.latents[chosen], output)
+    try:
+        pipeline.scheduler = _resumed(paused, chosen)
+        with paused.encoded.used_by(pipeline, chosen):
+            return _call(
+                pipeline, prompts=[paused.prompts[i] for i in chosen], generators=generators, steps=paused.steps,
+                callback=after_step, output=output, settings=paused.settings, latents=paused.latents[chosen],
+            )  # fmt: skip
+    finally:
+        pipeline.scheduler = own_scheduler
+
+
+def _call(pipeline, *, prompts, generators, steps, callback, output, settings, **more):
+    """One call of the pipeline, by keyword, without its own progress bar."""
+    bar = dict(getattr(pipeline, "_progress_bar_config", {}))
+    pipeline.set_progress_bar_config(disable=True)
+    try:
+        result = pipeline(
+            prompt=list(prompts), generator=generators, num_inference_steps=steps, callback_on_step_end=callback,
+            output_type=output, **settings, **more,
+        )  # fmt: skip
+    finally:
+        pipeline.set_progress_bar_config(**{"disable": False, **bar})
+        pipeline.maybe_free_model_hooks()
+    return result.images
+
+
+@torch.no_grad()
+def _decode(pipeline, latents: torch.Tensor, output: str):
+    if output == "latent":
+        return latents
+    decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor, return_dict=False)[0]
+    return pipeline.image_processor.postprocess(decoded, output_type=output)
+
+
+def _resumed(paused: Paused, chosen: list[int]):
+    """The saved scheduler, cut to the chosen samples, that hands out only the remaining timesteps.
+
+    A pipeline asks for timesteps once and iterates over its own copy; from the first step on the solver sees the
+    full list again, since multistep solvers look ahead to its end.
+    """
+    scheduler = copy.deepcopy(paused.scheduler)
+    batch = paused.latents.shape
+    for name, value in vars(scheduler).items():
+        if isinstance(value, torch.Tensor) and value.shape == batch:
+            setattr(scheduler, name, value[chosen])
+        elif isinstance(value, list):
+            cut = [v[chosen] if isinstance(v, torch.Tensor) and v.shape == batch else v for v in value]
+            setattr(scheduler, name, cut)
+    full = scheduler.timesteps
+    solver = type(scheduler)
+    rest = _remaining(full, paused)
+
+    def set_timesteps(self, num_inference_steps=None, device=None, timesteps=None, sigmas=None, mu=None, **_):
+        self.timesteps = rest
+
+    def set_begin_index(self, begin_index=0):
+        self.timesteps = full
+
+    def scale_model_input(self, *args, **kwargs):
+        self.timesteps = full
+        return solver.scale_model_input(self, *args, **kwargs)
+
+    def step(self, *args, **kwargs):
+        self.timesteps = full
+        return solver.step(self, *args, **kwargs)
+
+    methods: dict[str, Any] = {"set_timesteps": set_timesteps, "step": step, "set_begin_index": set_begin_index}
+    methods["init_noise_sigma"] = property(lambda self: 1.0, lambda self, value: None)
+    if hasattr(solver, "scale_model_input"):
+        methods["scale_model_input"] = scale_model_input
+    # Pipelines look at step's signature to learn whether it takes `eta` and `generator`.
+    step.__signature__ = __import__("inspect").signature(solver.step)  # type: ignore[attr-defined]
+    scheduler.__class__ = type("Resumed" + solver.__name__, (solver,), methods)
+    return scheduler
+
+
+def _remaining(full: torch.Tensor, paused: Paused) -> torch.Tensor:
+    if len(full) != paused.steps:
+        raise ModelError(
+            f"{type(paused.scheduler).__name__} evaluates the denoiser {len(full)} times for {paused.steps} steps; "
+            "pausing is supported for one evaluation a step"
+        )
+    return full[paused.step :]
+
+
+@dataclass
+class _EncodedPrompts:
+    """Text encodings, computed once for each distinct prompt and handed to the pipeline by row."""
+
+    rows: list[int]
+    texts: list[str]
+    outputs: dict[Any, tuple] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, pipeline, prompts: list[str]) -> _EncodedPrompts:
+        texts = list(dict.fromkeys(prompts))
+        return cls([texts.index(p) for p in prompts], texts)
+
+    @contextlib.contextmanager
+    def used_by(self, pipeline, chosen: Sequence[int]) -> Iterator[None]:
+        """While inside, the pipeline's `encode_prompt` reads from here."""
+        original = getattr(pipeline, "encode_prompt", None)
+        rows = [self.rows[i] for i in chosen]
+
+        def encode_prompt(prompt, *args, **kwargs):
+            negative = kwargs.get("negative_prompt")
+            if not isinstance(prompt, list) or isinstance(negative, list) or kwargs.get("prompt_embeds") is not None:
+                return original(prompt, *args, **kwargs)
+            key = repr((args, sorted(kwargs.items(), key=lambda kv: kv[0])))
+            if key not in self.outputs:
+                with torch.no_grad():
+                    self.outputs[key] = original(list(self.texts), *args, **kwargs)
+            return tuple(t if t is None else t[rows] for t in self.outputs[key])
+
+        if original is None:
+            yield
+            return
+        pipeline.encode_prompt = encode_prompt
+        try:
+            yield
+        finally:
+            del pipeline.encode_prompt

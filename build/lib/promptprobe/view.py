@@ -1,0 +1,194 @@
+"""What people see in the terminal: the live view of a run, tables of scores and figures. Built on rich."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from .records import RunRecord
+
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+class LiveView:
+    """Follows a run's events: candidates with predicted rewards, the words' focus, what is going on."""
+
+    def __init__(self, quiet: bool = False):
+        self.console = Console(stderr=quiet)
+        self.quiet = quiet
+        self.rows: list[dict[str, Any]] = []
+        self.doing, self.best, self.tau, self.head = "loading", 0, 0.0, ""
+        self.live: Live | None = None
+
+    def __enter__(self) -> LiveView:
+        if not self.quiet and self.console.is_terminal:
+            self.live = Live(self._draw(), console=self.console, refresh_per_second=8, transient=True)
+            self.live.start()
+        return self
+
+    def __exit__(self, *exc) -> None:
+        if self.live:
+            self.live.stop()
+
+    def show(self, event: str, values: dict[str, Any]) -> None:
+        """Take one event of the loop."""
+        if event == "start":
+            self.tau = values["tau"]
+            self.head = f"τ {self.tau:.3f}   rewriter: {values['rewriter']}"
+            self._plain(f"prompt: {values['prompt']}\nτ {self.tau:.3f}, rewriter: {values['rewriter']}")
+        elif event == "probing":
+            self.doing = f"round {values['round']}: probing {len(values['prompts'])} prompts"
+        elif event == "rewriting":
+            self.doing = f"round {values['round']}: rewriting"
+        elif event == "generating":
+            self.doing = "generating the best"
+        elif event == "step":
+            self.doing = self.doing.split(" · ")[0] + f" · step {values['step']}"
+        elif event == "probed":
+            self.rows += values["candidates"]
+            self.best = values["best"]
+            for c in values["candidates"]:
+                score = f"{c['score']:.3f}" if c["score"] is not None else "  -  "
+                self._plain(f"  {score}  {c['prompt']}" + (f"   [out: {c['rejected']}]" if c["rejected"] else ""))
+        if self.live:
+            self.live.update(self._draw())
+
+    def summary(self, record: RunRecord) -> None:
+        """Print the finished run."""
+        if self.console.is_terminal:
+            self.doing = ""
+            self.console.print(self._draw())
+        lines = [
+            f"best prompt       {escape(record.best_prompt)}" + ("   (unchanged)" if record.unchanged else ""),
+            f"stopped because   {record.stop_reason}, after {record.rounds} rounds",
+            f"predicted reward  {record.predicted_reward:.3f}",
+        ]
+        if record.reward is not None:
+            lines.append(f"reward            {record.reward:.3f}   ({record.reward_label}, against your own prompt)")
+        used, full = record.denoiser_calls["used"], record.denoiser_calls["full"]
+        lines.append(
+            f"denoiser calls    {used} instead of {full} for generating every candidate in full "
+            f"({100 * (1 - used / full):.0f} % saved, about {record.seconds['saved (estimated)']:.1f} s)"
+        )
+        if record.llm["requests"]:
+            cost = "" if record.llm["cost"] is None else f", cost {record.llm['cost']}"
+            lines.append(
+                f"LLM               {record.llm['requests']} requests, {record.llm['input_tokens']} + "
+                f"{record.llm['output_tokens']} tokens{cost}"
+            )
+        if record.image:
+            lines.append(f"image             {escape(record.image)}")
+            lines.append(f"heat maps         {escape(record.heat_maps or '')}")
+        lines += [f"note              {escape(note)}" for note in record.notes]
+        self.console.print("\n".join(lines), soft_wrap=True, highlight=False)
+
+    def _plain(self, text: str) -> None:
+        if not self.quiet and not self.live:
+            print(text, flush=True)
+
+    def _draw(self) -> Panel:
+        table = Table(box=None, pad_edge=False, expand=True)
+        table.add_column("round", justify="right", width=5)
+        table.add_column("predicted", justify="right", width=9)
+        table.add_column("prompt, each word over its focus", ratio=1)
+        table.add_column("strategy", overflow="fold", ratio=0, max_width=26)
+        for c in self.rows[-14:]:
+            if c["score"] is None:
+                table.add_row(
+                    str(c["round"]),
+                    "out",
+                    Text(f"{c['prompt']}  ({c['rejected']})", style="dim"),
+                    Text(c["strategy"], style="dim"),
+                )
+                continue
+            style = "bold green" if c["id"] == self.best else "green" if c["score"] >= self.tau else "yellow"
+            table.add_row(
+                str(c["round"]),
+                Text(f"{c['score']:.3f}", style=style),
+                focus_text(c["prompt"], c["words"]),
+                Text(c["strategy"], style="dim"),
+            )
+        body = Group(Text(self.head, style="dim"), table, Text(self.doing, style="cyan"))
+        return Panel(body, title="promptprobe", title_align="left")
+
+
+def focus_text(prompt: str, words: Sequence[dict[str, Any]]) -> Text:
+    """The prompt with a bar behind each word for its focus; diffuse words in red."""
+    text = Text()
+    at = 0
+    top = max((w["focus"] for w in words), default=0) or 1
+    for w in words:
+        text.append(prompt[at : w["start"]])
+        text.append(prompt[w["start"] : w["end"]], style="red underline" if w["diffuse"] else "")
+        text.append(_BARS[min(8, round(8 * w["focus"] / top))], style="red" if w["diffuse"] else "cyan")
+        at = w["end"]
+    text.append(prompt[at:])
+    return text
+
+
+def print_scores(scored: Sequence[Any], warnings: Sequence[str]) -> None:
+    """A table of prompts with predicted rewards, and each prompt's words."""
+    from .runs import score_as_dict
+
+    console = Console()
+    for s in scored:
+        spread = f"  (seeds {min(s.predicted):.3f} to {max(s.predicted):.3f})" if len(s.predicted) > 1 else ""
+        console.print(
+            Text.assemble((f"{s.score:.3f}", "bold"), f"{spread}  ", focus_text(s.prompt, score_as_dict(s)["words"])),
+            soft_wrap=True,
+        )
+        diffuse = [w.word for w in s.words if w.diffuse]
+        console.print(f"       diffuse: {escape(', '.join(diffuse)) or 'none'}", highlight=False, soft_wrap=True)
+        if s.cut_tokens:
+            console.print(
+                f"       note: the last {s.cut_tokens} tokens did not fit the text encoder's {s.token_limit} and were cut"
+            )
+    for warning in warnings:
+        console.print(f"note: {escape(warning)}", soft_wrap=True)
+
+
+def print_evaluation(result: dict[str, dict], items: int, prompts: int, step: int) -> None:
+    """Tables of the agreement figures per head."""
+    console = Console()
+    console.print(f"{items} images of {prompts} prompts, maps of step {step}")
+    for label, figures in result.items():
+        table = Table("figure", "natural", f"score-balanced ({figures['balanced items']})", title=label)
+        for name, value in figures["natural"].items():
+            table.add_row(name, _figure(value), _figure(figures["balanced"][name]))
+        if figures["within"]:
+            table.add_row("SRCC within a prompt", _figure(figures["within"]), "")
+        console.print(table)
+
+
+def _figure(value: dict[str, float]) -> str:
+    return f"{value['value']:.3f}  [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+@contextlib.contextmanager
+def counter(what: str) -> Iterator[Any]:
+    """A progress bar with the time left; without a terminal, a line now and then."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        last = [0]
+
+        def line(done: int, total: int) -> None:
+            if done == total or done - last[0] >= max(total // 20, 1):
+                last[0] = done
+                print(f"{what} {done}/{total}", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(what)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
