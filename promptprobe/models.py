@@ -9,7 +9,7 @@ from typing import Any
 
 from . import icons
 from .backbones import backbone_of, denoiser_of
-from .errors import ModelError, ProbeMismatchError
+from .errors import InputError, ModelError, ProbeMismatchError
 from .probe import Probe
 
 log = logging.getLogger("promptprobe")
@@ -30,13 +30,14 @@ def load_pipeline(model: str | Path = icons.NAME, device: str = "cpu", dtype: st
     diffusers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    source = str(icons.PIPELINE if str(model) == icons.NAME else model)
+    if dtype not in (None, "float32", "float16", "bfloat16"):
+        raise InputError(f"--dtype is {dtype!r}; it must be float32, float16 or bfloat16")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device!r} can't be used here: {_reason(error)}") from error
+    source = _source(model)
     local = Path(source)
-    if local.exists():
-        _check_folder(local)
-    elif source.startswith((".", "/", "~")) or source.count("/") != 1:
-        raise ModelError(f"--model {source!r} is no folder; give a diffusers pipeline folder, a hub name like "
-                         "'stabilityai/stable-diffusion-xl-base-1.0', or 'icons'")  # fmt: skip
     try:
         pipeline = DiffusionPipeline.from_pretrained(
             source, torch_dtype=getattr(torch, dtype) if dtype else None, use_safetensors=True,
@@ -69,6 +70,7 @@ def load_probe(probe: str | Path | None, model: str | Path = icons.NAME) -> Prob
     """
     if probe is None:
         if str(model) not in (icons.NAME, str(icons.PIPELINE)):
+            _source(model)
             raise ModelError(f"--model {str(model)!r} needs a probe of its own: give --probe FOLDER; "
                              "`promptprobe collect` and `promptprobe train` make one")  # fmt: skip
         probe = icons.PROBE
@@ -114,6 +116,18 @@ def check_timestep(probe: Probe, probe_step: int, timestep: float) -> str | None
     if trained is not None and abs(trained - timestep) > 1:
         return f"step {probe_step} is at timestep {timestep:.0f} here, the probe was trained at {trained:.0f}"
     return None
+
+
+def _source(model: str | Path) -> str:
+    """Folder or hub name of a model; raises `ModelError` for what can be neither."""
+    source = str(icons.PIPELINE if str(model) == icons.NAME else model)
+    local = Path(source)
+    if local.exists():
+        _check_folder(local)
+    elif source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise ModelError(f"--model {source!r} is no folder; give a diffusers pipeline folder, a hub name like "
+                         "'stabilityai/stable-diffusion-xl-base-1.0', or 'icons'")  # fmt: skip
+    return source
 
 
 def _check_folder(folder: Path) -> None:

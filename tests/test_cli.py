@@ -46,6 +46,8 @@ def run(capsys, *arguments):
         (["generate", "a cat", "--out", "/proc/nothing/x.png"], "can't write to '/proc/nothing'"),
         (["generate", "a cat", "--out", "x.gif"], "must end in .png"),
         (["collect", "nowhere.txt", "--out", "x"], "can't read prompts from 'nowhere.txt'"),
+        (["score", "a cat", "--dtype", "int3"], "--dtype is 'int3'"),
+        (["score", "a cat", "--device", "cuda:99"], "--device 'cuda:99' can't be used here"),
         (["evaluate", "nowhere"], "'nowhere' is no data set"),
     ],
 )
