@@ -1,0 +1,47 @@
+"""What probing costs on top of the five steps: denoising alone, with the tap, and with tap and probe, in turn.
+
+python benchmarks/probe_cost.py [--batch 16] [--repeats 15]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from promptprobe import icons, load_pipeline, load_probe, start
+
+PROMPT = "two red cars left of a green tree on a white background"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=15)
+    args = parser.parse_args()
+    pipeline, probe = load_pipeline(), load_probe(None)
+    times: dict[str, list[float]] = {"five steps": [], "with the tap": [], "with tap and probe": []}
+    for repeat in range(args.repeats + 1):
+        for way, values in times.items():
+            began = time.perf_counter()
+            paused = start(
+                pipeline, [PROMPT] * args.batch, range(args.batch), watch=() if way == "five steps" else (5,),
+                guidance_scale=icons.GUIDANCE,
+            )  # fmt: skip
+            if way == "with tap and probe":
+                probe.predict(paused.token_maps[5], [len(t.columns) for t in paused.tokens], paused.timesteps[5])
+            if repeat:  # the first is a warm-up
+                values.append(time.perf_counter() - began)
+    table = Table("way", "median ms", "on top")
+    base = statistics.median(times["five steps"])
+    for way, values in times.items():
+        middle = statistics.median(values)
+        table.add_row(way, f"{1000 * middle:.1f}", f"{100 * (middle / base - 1):+.1f} %")
+    Console().print(f"batch of {args.batch}", table)
+
+
+if __name__ == "__main__":
+    main()
