@@ -1,1 +1,0 @@
-"""The agent loop and its parts: LangGraph graph, rewriters, intent guard."""
