@@ -89,7 +89,8 @@ def test_resumed_equals_uninterrupted(family, solver, request):
         pipeline.scheduler = before
     scale = whole.abs().max()
     assert (everything - whole).abs().max() / scale <= 1e-5
-    assert (some - whole[[2, 0]]).abs().max() / scale <= 1e-5
+    # Another batch size takes other kernels; on random weights that alone can differ by a few 1e-5.
+    assert (some - whole[[2, 0]]).abs().max() / scale <= 1e-4
     assert torch.equal(some, again)
 
 
