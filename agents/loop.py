@@ -51,7 +51,6 @@ class Context:
     rewriter: Rewriter | None
     max_llm_calls: int | None = None
     max_seconds: float | None = None
-    always_rewrite: bool = False
     on_event: Callable[[str, dict[str, Any]], None] | None = None
     began: float = field(default_factory=time.perf_counter)
     scored: dict[int, Scored] = field(default_factory=dict)
@@ -139,7 +138,7 @@ def generate(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
 
 def _stop(state: State, context: Context, best: dict[str, Any]) -> str:
     """Why the loop ends now, or an empty string."""
-    if best["score"] >= state["tau"] and not context.always_rewrite:
+    if best["score"] >= state["tau"]:
         return "good enough" if state["round"] else "good enough as it was"
     if context.rewriter is None:
         return "no rewriter"

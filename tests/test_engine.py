@@ -79,6 +79,11 @@ def test_resumed_equals_uninterrupted(family, solver, request):
     pipeline = request.getfixturevalue(family)
     before = pipeline.scheduler
     pipeline.scheduler = solver.from_config(before.config)
+    paused = start(pipeline, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
+    single = uninterrupted(pipeline)
+    assert (finish(pipeline, paused, output="latent") - single).abs().max() / single.abs().max() <= 1e-5
+    # In float64, where another batch size (other kernels) makes no difference, a subset must agree as well.
+    pipeline.to(torch.float64)
     try:
         whole = uninterrupted(pipeline)
         paused = start(pipeline, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
@@ -86,11 +91,11 @@ def test_resumed_equals_uninterrupted(family, solver, request):
         some = finish(pipeline, paused, [2, 0], output="latent")
         again = finish(pipeline, paused, [2, 0], output="latent")
     finally:
+        pipeline.to(torch.float32)
         pipeline.scheduler = before
     scale = whole.abs().max()
     assert (everything - whole).abs().max() / scale <= 1e-5
-    # Another batch size takes other kernels; on random weights that alone can differ by a few 1e-5.
-    assert (some - whole[[2, 0]]).abs().max() / scale <= 1e-4
+    assert (some - whole[[2, 0]]).abs().max() / scale <= 1e-5
     assert torch.equal(some, again)
 
 
