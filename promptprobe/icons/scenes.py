@@ -95,7 +95,7 @@ def random_scene(rng: np.random.Generator, held_out: bool = False, groups: int |
 
 
 def place(scene: Scene, rng: np.random.Generator) -> list[Icon]:
-    """Choose lattice cells for every icon: no overlap, and the relation holds for every pair of icons."""
+    """Choose a slot of the 4x4 board for every icon: no overlap, and the relation holds for every pair of icons."""
     while True:
         regions = _regions(scene, rng)
         taken = np.zeros((CELLS, CELLS), bool)
@@ -103,8 +103,8 @@ def place(scene: Scene, rng: np.random.Generator) -> list[Icon]:
         for group, (top, left, bottom, right) in zip(scene.groups, regions, strict=True):
             for _ in range(group.count):
                 for _ in range(12):
-                    row = int(rng.integers(top, bottom - ICON_CELLS + 1))
-                    column = int(rng.integers(left, right - ICON_CELLS + 1))
+                    row = ICON_CELLS * int(rng.integers(top // ICON_CELLS, bottom // ICON_CELLS))
+                    column = ICON_CELLS * int(rng.integers(left // ICON_CELLS, right // ICON_CELLS))
                     spot = taken[row : row + ICON_CELLS, column : column + ICON_CELLS]
                     if not spot.any():
                         spot[:] = True
@@ -119,7 +119,7 @@ def _regions(scene: Scene, rng: np.random.Generator) -> list[tuple[int, int, int
     everywhere = (0, 0, CELLS, CELLS)
     if scene.relation is None:
         return [everywhere] * len(scene.groups)
-    cut = int(rng.integers(ICON_CELLS, CELLS - ICON_CELLS + 1))
+    cut = ICON_CELLS * int(rng.integers(1, CELLS // ICON_CELLS))
     if scene.relation in ("left of", "right of"):
         first, second = (0, 0, CELLS, cut), (0, cut, CELLS, CELLS)
     else:

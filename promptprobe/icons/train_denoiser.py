@@ -79,7 +79,7 @@ def latent_bank(autoencoder: AutoencoderTiny, path: Path, scenes: list, seed: in
 def make_loss(
     unet: UNet2DConditionModel, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, scenes, bank, size: int = 64
 ):
-    """Mean squared error of v over uniform timesteps."""
+    """Mean squared error of v over all timesteps, the early ones of a run drawn more often."""
     kept = noise_scheduler().alphas_cumprod
     encoder.eval().requires_grad_(False)
 
@@ -90,8 +90,9 @@ def make_loss(
         with torch.no_grad():
             text = encoder(tokens.input_ids).last_hidden_state
         clean = bank[torch.from_numpy(chosen)].float()
-        # Stratified timesteps: the same spread in every batch.
-        timesteps = torch.from_numpy((rng.permutation(size) + rng.random(size)) / size * TRAIN_TIMESTEPS).long()
+        # Stratified timesteps, denser where the layout is settled: density 0.6 at no noise, 1.4 at pure noise.
+        even = (rng.permutation(size) + rng.random(size)) / size
+        timesteps = torch.from_numpy((np.sqrt(0.36 + 1.6 * even) - 0.6) / 0.8 * TRAIN_TIMESTEPS).long()
         a = kept[timesteps].view(-1, 1, 1, 1)
         noise = torch.randn_like(clean)
         noised = a.sqrt() * clean + (1 - a).sqrt() * noise
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("checkpoints/icons"))
     parser.add_argument("--steps", type=int, default=2800)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="pipeline folder whose denoiser to start from")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(args.seed)
@@ -124,7 +126,8 @@ def main() -> None:
     scenes = [random_scene(rng) for _ in range(BANK_SCENES)]
     bank = latent_bank(autoencoder, args.out / "latents.safetensors", scenes, args.seed)
     log.info("latent standard deviation %.3f", float(bank[:2000].float().std()))
-    modules = nn.ModuleDict({"unet": build()})
+    start = UNet2DConditionModel.from_pretrained(args.start, subfolder="unet") if args.start else build()
+    modules = nn.ModuleDict({"unet": start})
     log.info("%.2f M parameters", sum(p.numel() for p in modules.parameters()) / 1e6)
     unet = modules["unet"]
     fit(

@@ -47,6 +47,7 @@ from .train_autoencoder import LABEL_SIZES
 WIDTH = 128
 KINDS = ("object", "colour", "count", "relation", "background")
 _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+OPPOSITE_WEIGHT = 4.0
 _CONTENT_SIZES = (len(COLOUR_NAMES) + 1, MAX_COUNT + 1, len(RELATIONS) + 1)  # per object: colour, count, side
 
 
@@ -95,17 +96,15 @@ def _other(values: tuple, value, rng: np.random.Generator):
 
 
 def hard_negative(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene with one mistake of a random kind, or with swapped colours or a dropped group."""
-    if scene.relation and rng.random() < 0.4:
-        return dataclasses.replace(scene, relation=_OPPOSITE[scene.relation])
+    """The scene with one mistake of a random kind but its relation, or with swapped colours or a dropped group."""
     if len(scene.groups) == 2 and rng.random() < 0.25:
         a, b = scene.groups
         if rng.random() < 0.5 and a.colour != b.colour:
             swapped = (dataclasses.replace(a, colour=b.colour), dataclasses.replace(b, colour=a.colour))
             return dataclasses.replace(scene, groups=swapped)
         return Scene((scene.groups[rng.integers(2)],), scene.background)
-    kinds = KINDS[:3] if rng.random() < 0.9 else KINDS[4:]
-    return changed(scene, kinds[rng.integers(len(kinds))], rng)  # type: ignore[return-value]
+    kind = str(rng.choice(("object", "colour", "count", "background"), p=(0.2, 0.2, 0.5, 0.1)))
+    return changed(scene, kind, rng)  # type: ignore[return-value]
 
 
 def content_labels(scene: Scene) -> np.ndarray:
@@ -153,27 +152,32 @@ def make_loss(modules: nn.ModuleDict, tokenizer: CLIPTokenizer, size: int = 64):
         for s in scenes:
             style, behind = STYLES[rng.integers(4)], rng.random() < 0.8
             texts.append(caption(s, style, rng, background=behind))
-            other = hard_negative(s, rng)
-            opposites.append(other.relation != s.relation and len(other.groups) == len(s.groups))
-            wrong.append(caption(other, style, rng, background=behind))
+            wrong.append(caption(hard_negative(s, rng), style, rng, background=behind))
+            if s.relation:
+                turned = dataclasses.replace(s, relation=_OPPOSITE[s.relation])
+                opposites.append(caption(turned, style, rng, background=behind))
         icons = [place(s, rng) for s in scenes]
         images = np.stack([draw(s.background, i) for s, i in zip(scenes, icons, strict=True)])
         cells = torch.from_numpy(np.stack([cell_labels(s.background, i) for s, i in zip(scenes, icons, strict=True)]))
         content = torch.from_numpy(np.stack([content_labels(s) for s in scenes]))
         pixels = normalise(torch.from_numpy(images).permute(0, 3, 1, 2))
         pixels = pixels + 0.1 * float(rng.random()) * torch.randn_like(pixels)
-        tokens = tokenizer(texts + wrong, padding="longest", truncation=True, return_tensors="pt")
+        tokens = tokenizer(texts + wrong + opposites, padding="longest", truncation=True, return_tensors="pt")
         seen = model.vision_model(pixels)
         read = model.text_model(tokens.input_ids)
         image = F.normalize(model.visual_projection(seen.pooler_output), dim=-1)
         text = F.normalize(model.text_projection(read.pooler_output), dim=-1)
-        logits = model.logit_scale.exp().clamp(max=50) * image @ text.T  # [size, 2 size]
+        scale = model.logit_scale.exp().clamp(max=50)
+        logits = scale * image @ text[: 2 * size].T  # [size, 2 size]
         target = torch.arange(size)
         # A mistaken caption in place of each image's own is as wrong for the text side as another image.
-        opposite = torch.tensor(opposites)
+        related = torch.tensor([s.relation is not None for s in scenes])
         own, mistaken = logits.diagonal(), logits[:, size:].diagonal()
         contrast = F.cross_entropy(logits, target) + F.cross_entropy(logits[:, :size].T, target)
         contrast = contrast + F.softplus(mistaken - own).mean()
+        # Every scene with a relation is told apart from its opposite: seldom enough to be missed otherwise.
+        opposite = scale * (image[related] * text[2 * size :]).sum(-1)
+        turned = F.softplus(opposite - own[related]).mean()
         parts = modules["cells"](seen.last_hidden_state[:, 1:]).split(LABEL_SIZES, -1)
         where = cells.flatten(1, 2)
         icon = where[..., 0] > 0
@@ -193,10 +197,10 @@ def make_loss(modules: nn.ModuleDict, tokenizer: CLIPTokenizer, size: int = 64):
             "content": float(contents.detach()),
             "places": float(located.detach()),
             "beats mistake": float((own > mistaken).float().mean()),
-            "beats opposite": float((own > mistaken)[opposite].float().mean()),
+            "beats opposite": float((own[related] > opposite).float().mean()),
             "top 1": float((logits.argmax(1) == target).float().mean()),
         }
-        return contrast + 0.3 * dense + 0.15 * contents + located, figures
+        return contrast + OPPOSITE_WEIGHT * turned + 0.3 * dense + 0.15 * contents + located, figures
 
     return loss
 
@@ -237,6 +241,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--text-steps", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="reward folder to start from, instead of reading captions first")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(args.seed)
@@ -249,10 +254,13 @@ def main() -> None:
             "places": nn.Linear(WIDTH, 2 * len(OBJECTS)),
         }
     )  # fmt: skip
-    reading = nn.ModuleDict({"encoder": modules["clip"].text_model, **train_text_encoder.heads()})
-    read_loss = train_text_encoder.make_loss(reading, tokenizer, caption=any_caption)
-    text_checkpoint = args.out / "reward_text.ckpt.safetensors"
-    fit(reading, read_loss, steps=args.text_steps, lr=1e-3, checkpoint=text_checkpoint, seed=args.seed)
+    if args.start:
+        modules["clip"] = CLIPModel.from_pretrained(args.start)
+    else:
+        reading = nn.ModuleDict({"encoder": modules["clip"].text_model, **train_text_encoder.heads()})
+        read_loss = train_text_encoder.make_loss(reading, tokenizer, caption=any_caption)
+        text_checkpoint = args.out / "reward_text.ckpt.safetensors"
+        fit(reading, read_loss, steps=args.text_steps, lr=1e-3, checkpoint=text_checkpoint, seed=args.seed)
     checkpoint = args.out / "reward.ckpt.safetensors"
     fit(
         modules,
