@@ -113,7 +113,7 @@ def main() -> None:
     """Train (or continue) and write `OUT/pipeline/`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("checkpoints/icons"))
-    parser.add_argument("--steps", type=int, default=2800)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="pipeline folder whose denoiser to start from")
     args = parser.parse_args()

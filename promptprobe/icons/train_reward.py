@@ -238,7 +238,7 @@ def main() -> None:
     """Train (or continue) and write `OUT/reward/`, with the scale that makes 1 of a true caption, 0 of a mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("checkpoints/icons"))
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=3600)
     parser.add_argument("--text-steps", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="reward folder to start from, instead of reading captions first")
