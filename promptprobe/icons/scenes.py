@@ -18,6 +18,7 @@ CELLS = 8  # lattice cells per side; one latent pixel each
 CELL = SIZE // CELLS
 ICON_CELLS = 2  # an icon is 2x2 cells
 ICON = ICON_CELLS * CELL
+SLOTS = CELLS // ICON_CELLS  # slots per side of the board on which icons stand
 MAX_COUNT = 3
 
 # Names in the icon world -> glyph names in Font Awesome Free 6 solid.
@@ -95,35 +96,43 @@ def random_scene(rng: np.random.Generator, held_out: bool = False, groups: int |
 
 
 def place(scene: Scene, rng: np.random.Generator) -> list[Icon]:
-    """Choose a slot of the 4x4 board for every icon: no overlap, and the relation holds for every pair of icons."""
+    """Choose slots of the 4x4 board for every icon: the icons of a group stand in a row or a column, groups don't
+    overlap, and the relation holds for every pair of icons."""
     while True:
-        regions = _regions(scene, rng)
-        taken = np.zeros((CELLS, CELLS), bool)
+        taken = np.zeros((SLOTS, SLOTS), bool)
         icons: list[Icon] = []
-        for group, (top, left, bottom, right) in zip(scene.groups, regions, strict=True):
-            for _ in range(group.count):
-                for _ in range(12):
-                    row = ICON_CELLS * int(rng.integers(top // ICON_CELLS, bottom // ICON_CELLS))
-                    column = ICON_CELLS * int(rng.integers(left // ICON_CELLS, right // ICON_CELLS))
-                    spot = taken[row : row + ICON_CELLS, column : column + ICON_CELLS]
-                    if not spot.any():
-                        spot[:] = True
-                        icons.append(Icon(group.object, group.colour, row, column))
-                        break
-        if len(icons) == sum(g.count for g in scene.groups):
+        for group, region in zip(scene.groups, _regions(scene, rng), strict=True):
+            free = [run for run in _runs(group.count, region) if not any(taken[slot] for slot in run)]
+            if not free:
+                break
+            run = free[rng.integers(len(free))]
+            for row, column in run:
+                taken[row, column] = True
+                icons.append(Icon(group.object, group.colour, row * ICON_CELLS, column * ICON_CELLS))
+        else:
             return icons
 
 
+@cache
+def _runs(count: int, region: tuple[int, int, int, int]) -> list[tuple[tuple[int, int], ...]]:
+    """All rows and columns of `count` neighbouring slots within a region."""
+    top, left, bottom, right = region
+    slots = [(r, c) for r in range(top, bottom) for c in range(left, right)]
+    across = [tuple((r, c + i) for i in range(count)) for r, c in slots if c + count <= right]
+    down = [tuple((r + i, c) for i in range(count)) for r, c in slots if r + count <= bottom]
+    return across + (down if count > 1 else [])
+
+
 def _regions(scene: Scene, rng: np.random.Generator) -> list[tuple[int, int, int, int]]:
-    """Where each group may lie: (top, left, bottom, right) in cells."""
-    everywhere = (0, 0, CELLS, CELLS)
+    """Where each group may lie: (top, left, bottom, right) in slots."""
+    everywhere = (0, 0, SLOTS, SLOTS)
     if scene.relation is None:
         return [everywhere] * len(scene.groups)
-    cut = ICON_CELLS * int(rng.integers(1, CELLS // ICON_CELLS))
+    cut = int(rng.integers(1, SLOTS))
     if scene.relation in ("left of", "right of"):
-        first, second = (0, 0, CELLS, cut), (0, cut, CELLS, CELLS)
+        first, second = (0, 0, SLOTS, cut), (0, cut, SLOTS, SLOTS)
     else:
-        first, second = (0, 0, cut, CELLS), (cut, 0, CELLS, CELLS)
+        first, second = (0, 0, cut, SLOTS), (cut, 0, SLOTS, SLOTS)
     return [first, second] if scene.relation in ("left of", "above") else [second, first]
 
 

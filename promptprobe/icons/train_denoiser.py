@@ -1,15 +1,18 @@
 """Train the icon pipeline's denoiser and assemble the pipeline folder that diffusers loads.
 
-    python -m promptprobe.icons.train_denoiser --out checkpoints/icons
+    torchrun --nproc_per_node 2 -m promptprobe.icons.train_denoiser --out checkpoints/icons
 
-Needs the autoencoder, tokenizer and text encoder in the same folder. The latents of 80,000 scenes are computed once;
-captions are written anew at every step.
+Needs the autoencoder, tokenizer and text encoder in the same folder. The latents of 60,000 scenes a process are computed
+once; captions are written anew at every step. Besides the noise, half of the heads of the inner cross-attention blocks
+learn to look from each icon at its noun and from empty places at the begin mark: token-level supervision as in
+TokenCompose (arXiv:2312.03626), which binds colours and counts to their objects much sooner.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -22,16 +25,18 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .captions import training_caption
-from .fit import fit
-from .scenes import CELLS, draw, place, random_scene
+from .fit import fit, join_processes
+from .scenes import CELLS, ICON_CELLS, draw, place, random_scene
 from .train_autoencoder import LATENT_CHANNELS
 from .train_text_encoder import WIDTH as TEXT_WIDTH
+from .train_text_encoder import noun_labels
 
 log = logging.getLogger("promptprobe.icons")
 TRAIN_TIMESTEPS = 1000
 SHIFT = 1.5  # cosine schedule with its log-SNR raised by 2 ln SHIFT: the layout is settled earlier
-BANK_SCENES = 80_000
+BANK_SCENES = 60_000  # per process
 DROP_CAPTION = 0.1  # for classifier-free guidance
+LOOK_WEIGHT = 0.05
 
 
 def noise_scheduler() -> DDIMScheduler:
@@ -55,41 +60,105 @@ def build() -> UNet2DConditionModel:
     )  # fmt: skip
 
 
+class Looking:
+    """Attention that also keeps the probabilities of the first half of its heads, `[batch, heads, image, text]`."""
+
+    def __init__(self, kept: list[torch.Tensor]):
+        self.kept = kept
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **_):
+        q, k, v = (
+            layer(x).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for layer, x in (
+                (attn.to_q, hidden_states), (attn.to_k, encoder_hidden_states), (attn.to_v, encoder_hidden_states),
+            )
+        )  # fmt: skip
+        scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+        chances = scores.float().softmax(-1)
+        self.kept.append(chances[:, : (attn.heads + 1) // 2])
+        out = (chances.to(v.dtype) @ v).transpose(1, 2).flatten(2)
+        return attn.to_out[1](attn.to_out[0](out))
+
+
+def supervised_blocks(unet: UNet2DConditionModel) -> list[str]:
+    """Cross-attention behind the first two encoder layers: before them, little is known about the picture."""
+    names = [n for n, _ in unet.named_modules() if n.endswith(".attn2")]
+    return [n for n in names if not n.startswith("down_blocks.0.")]
+
+
 @torch.no_grad()
-def latent_bank(autoencoder: AutoencoderTiny, path: Path, scenes: list, seed: int) -> torch.Tensor:
-    """Latents `[scenes, 16, 8, 8]` in half precision, computed once and kept in `path`."""
+def latent_bank(autoencoder: AutoencoderTiny, path: Path, scenes: list, seed: int) -> dict[str, torch.Tensor]:
+    """`latents` `[scenes, 16, 8, 8]` in half precision and `groups` `[scenes, 8, 8]` (0 = empty, else whose icon lies
+    there, counted from 1), computed once and kept in `path`."""
     if path.exists():
         with safe_open(path, "pt") as file:
-            return file.get_tensor("latents")
+            return {name: file.get_tensor(name) for name in ("latents", "groups")}
     chunks = []
+    groups = torch.zeros(len(scenes), CELLS, CELLS, dtype=torch.int8)
     rng = np.random.default_rng([seed, 1])
     for i in range(0, len(scenes), 100):
-        images = np.stack([draw(s.background, place(s, rng)) for s in scenes[i : i + 100]])
-        images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-        chunks.append(autoencoder.encode(images * 2 - 1).latents.half())
+        images = []
+        for n, scene in enumerate(scenes[i : i + 100], i):
+            icons = place(scene, rng)
+            images.append(draw(scene.background, icons))
+            names = [g.object for g in scene.groups]
+            for icon in icons:
+                spot = groups[n, icon.row : icon.row + ICON_CELLS, icon.column : icon.column + ICON_CELLS]
+                spot.fill_(names.index(icon.object) + 1)
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        chunks.append(autoencoder.encode(pixels * 2 - 1).latents.half())
         if i % 10_000 == 0:
             log.info("latents of %d/%d scenes", i, len(scenes))
-    latents = torch.cat(chunks).contiguous()
+    bank = {"latents": torch.cat(chunks).contiguous(), "groups": groups}
     part = path.with_suffix(".part")
-    save_file({"latents": latents}, part)
+    save_file(bank, part)
     os.replace(part, path)
-    return latents
+    return bank
+
+
+def noun_columns(tokens, scenes: list, texts: list[str]) -> torch.Tensor:
+    """Text column of the begin mark and of each group's noun, int64 `[batch, 3]`; -1 where a caption has none."""
+    columns = torch.full((len(texts), 3), -1)
+    for i, (scene, text) in enumerate(zip(scenes, texts, strict=True)):
+        for at, group in noun_labels(scene, text):
+            columns[i, 0] = 0
+            columns[i, group + 1] = tokens.char_to_token(i, at)
+    return columns
+
+
+def look_loss(kept: list[torch.Tensor], columns: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy between where each image position looks and the token that it should look at, over all blocks."""
+    losses = []
+    for chances in kept:
+        side = math.isqrt(chances.shape[2])
+        cells = groups[:, :: CELLS // side, :: CELLS // side].flatten(1).long()  # [batch, image]
+        wanted = columns.gather(1, cells)
+        told = wanted >= 0
+        mean = chances.mean(1).gather(2, wanted.clamp(min=0)[..., None])[..., 0]
+        losses.append(-(mean[told] + 1e-6).log().mean())
+    return torch.stack(losses).mean()
 
 
 def make_loss(
     unet: UNet2DConditionModel, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, scenes, bank, size: int = 64
 ):
-    """Mean squared error of v over all timesteps, the early ones of a run drawn more often."""
+    """Mean squared error of v over all timesteps, the early ones of a run drawn more often; and the look."""
     kept = noise_scheduler().alphas_cumprod
     encoder.eval().requires_grad_(False)
+    looks: list[torch.Tensor] = []
+    modules = dict(unet.named_modules())
+    for name in supervised_blocks(unet):
+        modules[name].processor = Looking(looks)
 
     def loss(rng: np.random.Generator):
         chosen = rng.integers(len(scenes), size=size)
-        texts = [training_caption(scenes[i], rng) if rng.random() >= DROP_CAPTION else "" for i in chosen]
+        drawn = [scenes[i] for i in chosen]
+        texts = [training_caption(s, rng) if rng.random() >= DROP_CAPTION else "" for s in drawn]
         tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
         with torch.no_grad():
             text = encoder(tokens.input_ids).last_hidden_state
-        clean = bank[torch.from_numpy(chosen)].float()
+        rows = torch.from_numpy(chosen)
+        clean = bank["latents"][rows].float().contiguous(memory_format=torch.channels_last)
         # Stratified timesteps, denser where the layout is settled: density 0.6 at no noise, 1.4 at pure noise.
         even = (rng.permutation(size) + rng.random(size)) / size
         timesteps = torch.from_numpy((np.sqrt(0.36 + 1.6 * even) - 0.6) / 0.8 * TRAIN_TIMESTEPS).long()
@@ -97,14 +166,19 @@ def make_loss(
         noise = torch.randn_like(clean)
         noised = a.sqrt() * clean + (1 - a).sqrt() * noise
         target = a.sqrt() * noise - (1 - a).sqrt() * clean
-        error = (unet(noised, timesteps, text).sample - target).square().mean((1, 2, 3))
+        looks.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = unet(noised, timesteps, text).sample
+        error = (predicted.float() - target).square().mean((1, 2, 3))
+        look = look_loss(looks, noun_columns(tokens, drawn, texts), bank["groups"][rows])
         early = timesteps >= 0.7 * TRAIN_TIMESTEPS
         figures = {
             "v": float(error.mean().detach()),
             "v early": float(error[early].mean().detach()),
             "v late": float(error[~early].mean().detach()),
+            "look": float(look.detach()),
         }
-        return error.mean(), figures
+        return error.mean() + LOOK_WEIGHT * look, figures
 
     return loss
 
@@ -113,28 +187,31 @@ def main() -> None:
     """Train (or continue) and write `OUT/pipeline/`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("checkpoints/icons"))
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="pipeline folder whose denoiser to start from")
+    parser.add_argument("--warm-start", type=Path, help="pipeline folder whose denoiser to start from")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    rank = join_processes()
     torch.manual_seed(args.seed)
     tokenizer = CLIPTokenizer.from_pretrained(args.out / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(args.out / "text_encoder")
     autoencoder = AutoencoderTiny.from_pretrained(args.out / "autoencoder")
-    rng = np.random.default_rng([args.seed, 0])
+    rng = np.random.default_rng([args.seed, 0, rank])
     scenes = [random_scene(rng) for _ in range(BANK_SCENES)]
-    bank = latent_bank(autoencoder, args.out / "latents.safetensors", scenes, args.seed)
-    log.info("latent standard deviation %.3f", float(bank[:2000].float().std()))
-    start = UNet2DConditionModel.from_pretrained(args.start, subfolder="unet") if args.start else build()
-    modules = nn.ModuleDict({"unet": start})
+    bank = latent_bank(autoencoder, args.out / f"latents-{rank}.safetensors", scenes, args.seed + rank)
+    log.info("latent standard deviation %.3f", float(bank["latents"][:2000].float().std()))
+    start = UNet2DConditionModel.from_pretrained(args.warm_start, subfolder="unet") if args.warm_start else build()
+    modules = nn.ModuleDict({"unet": start.to(memory_format=torch.channels_last)})
     log.info("%.2f M parameters", sum(p.numel() for p in modules.parameters()) / 1e6)
     unet = modules["unet"]
     fit(
         modules, make_loss(unet, encoder, tokenizer, scenes, bank), steps=args.steps, lr=1e-3,
         checkpoint=args.out / "denoiser.ckpt.safetensors", seed=args.seed, muon=True,
     )  # fmt: skip
-    assemble(args.out, unet, autoencoder, encoder, tokenizer)
+    if rank == 0:
+        unet.set_default_attn_processor()
+        assemble(args.out, unet, autoencoder, encoder, tokenizer)
 
 
 def assemble(out: Path, unet, autoencoder, encoder, tokenizer) -> None:

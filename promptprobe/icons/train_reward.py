@@ -241,7 +241,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3600)
     parser.add_argument("--text-steps", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="reward folder to start from, instead of reading captions first")
+    parser.add_argument(
+        "--warm-start", type=Path, help="reward folder to start from, instead of reading captions first"
+    )
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(args.seed)
@@ -254,8 +256,8 @@ def main() -> None:
             "places": nn.Linear(WIDTH, 2 * len(OBJECTS)),
         }
     )  # fmt: skip
-    if args.start:
-        modules["clip"] = CLIPModel.from_pretrained(args.start)
+    if args.warm_start:
+        modules["clip"] = CLIPModel.from_pretrained(args.warm_start)
     else:
         reading = nn.ModuleDict({"encoder": modules["clip"].text_model, **train_text_encoder.heads()})
         read_loss = train_text_encoder.make_loss(reading, tokenizer, caption=any_caption)
