@@ -32,7 +32,8 @@ def main() -> None:
                 guidance_scale=icons.GUIDANCE,
             )  # fmt: skip
             if way == "with tap and probe":
-                probe.predict(paused.token_maps[5], [len(t.columns) for t in paused.tokens], paused.timesteps[5])
+                counts = [len(t.columns) for t in paused.tokens]
+                probe.predict(paused.token_maps[5], counts, paused.timesteps[5], paused.token_embeddings)
             if repeat:  # the first is a warm-up
                 values.append(time.perf_counter() - began)
     table = Table("way", "median ms", "on top")

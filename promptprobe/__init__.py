@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import CaptureError, InputError, ModelError, ProbeMismatchError, PromptProbeError, RewriteError
+from .errors import CaptureError, InputError, ModelError, ProbeMismatchError, PromptProbeError
 
 if TYPE_CHECKING:
     from .attention import AttentionTap
@@ -35,7 +35,6 @@ __all__ = [
     "ProbeCard",
     "ProbeMismatchError",
     "PromptProbeError",
-    "RewriteError",
     "finish",
     "generate",
     "load_pipeline",

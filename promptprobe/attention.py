@@ -38,6 +38,7 @@ class AttentionTap:
         self._modules = {name: modules[name] for name in self.blocks}
         self._columns: list[tuple[int, ...]] | None = None
         self._maps: dict[str, torch.Tensor] = {}
+        self._embeddings: torch.Tensor | None = None
         self._size = (0, 0)
         self._handles: list = []
         self._watch: _Watch | None = None
@@ -65,6 +66,7 @@ class AttentionTap:
         """Read the next denoiser calls: `columns[i]` are the text positions to keep for sample i of the batch."""
         self._columns = list(columns)
         self._maps = {}
+        self._embeddings = None
 
     def disarm(self) -> None:
         """Stop reading; the maps read so far stay."""
@@ -86,9 +88,24 @@ class AttentionTap:
         planes = [F.interpolate(self._maps[b], size=(height, width), mode="nearest") for b in self.blocks]
         return torch.stack(planes, 2).float().cpu()
 
+    def token_embeddings(self) -> torch.Tensor:
+        """What the denoiser was told of each token in the last armed call: float32 `[batch, tokens, size]`, on the CPU.
+
+        Raises `CaptureError` when no text reached the denoiser.
+        """
+        if self._embeddings is None:
+            raise CaptureError(f"no text embeddings reached {type(self.denoiser).__name__}")
+        return self._embeddings
+
     def _on_denoiser(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         sample = args[0] if args else kwargs["sample"]
         self._size = tuple(sample.shape[-2:])
+        text = kwargs.get("encoder_hidden_states")
+        if self._columns is not None and text is not None:
+            text = text[len(text) - len(self._columns) :].detach().float().cpu()  # guided: [negative, positive]
+            self._embeddings = text.new_zeros(len(text), max(map(len, self._columns)), text.shape[-1])
+            for i, own in enumerate(self._columns):
+                self._embeddings[i, : len(own)] = text[i, list(own)]
 
     def _start_watch(self, name: str):
         def hook(module: nn.Module, args: tuple) -> None:

@@ -19,13 +19,15 @@ MAX_BLOCKS = 10  # Diffusion Probe, arXiv:2602.23783, §4.1: ten blocks
 class Backbone:
     """A row of the table.
 
-    `find_blocks` lists the probed attention modules of a denoiser by name, in order; `text_keys` says which keys
+    `find_blocks` lists the attention modules of a denoiser that are probed by default, by name and in order, `find_all`
+    every one that looks at text; `text_keys` says which keys
     are text ("all" in cross-attention); `conditional` says which half of a guided batch carries the prompt.
     """
 
     family: str
     denoiser: str
     find_blocks: Callable[[nn.Module], list[str]]
+    find_all: Callable[[nn.Module], list[str]]
     text_keys: str
     conditional: str
 
@@ -36,6 +38,11 @@ def unet_encoder_blocks(denoiser: nn.Module) -> list[str]:
     return names[-MAX_BLOCKS:]
 
 
+def unet_all_blocks(denoiser: nn.Module) -> list[str]:
+    """Every cross-attention module (`attn2`)."""
+    return [n for n, _ in denoiser.named_modules() if n.endswith(".attn2")]
+
+
 BACKBONES: dict[str, Backbone] = {
     row.denoiser: row
     for row in (
@@ -43,6 +50,7 @@ BACKBONES: dict[str, Backbone] = {
             family="Stable Diffusion 1.x/2.x, SDXL and other UNets",
             denoiser="UNet2DConditionModel",
             find_blocks=unet_encoder_blocks,
+            find_all=unet_all_blocks,
             text_keys="all",
             conditional="last half",
         ),
@@ -75,12 +83,16 @@ def backbone_of(pipeline) -> Backbone:
     return BACKBONES[name]
 
 
-def probed_blocks(pipeline) -> list[str]:
-    """Names of the attention modules that are probed by default.
+def probed_blocks(pipeline, which: str = "encoder") -> list[str]:
+    """Names of attention modules to probe: `encoder`, the backbone's default after the paper; `all`, every one that
+    looks at text; or names, comma-separated.
 
     Raises `CaptureError` when the denoiser has no attention to text.
     """
-    blocks = backbone_of(pipeline).find_blocks(denoiser_of(pipeline))
+    if which not in ("encoder", "all"):
+        return [name.strip() for name in which.split(",")]
+    row, denoiser = backbone_of(pipeline), denoiser_of(pipeline)
+    blocks = row.find_blocks(denoiser) if which == "encoder" else row.find_all(denoiser)
     if not blocks:
         raise CaptureError(f"{type(denoiser_of(pipeline)).__name__} has no text cross-attention in its encoder blocks")
     return blocks

@@ -148,6 +148,9 @@ def collect(
     seeds_per_prompt: Annotated[int, typer.Option(help="Images per prompt.")] = 1,
     steps: Steps = 25,
     probe_step: Annotated[str, typer.Option(help="Steps to read, comma-separated.")] = "5",
+    blocks: Annotated[
+        str, typer.Option(help="Attention blocks to read: encoder (the paper's), all, or names, comma-separated.")
+    ] = "encoder",
     guidance: Guidance = None,
     seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
@@ -156,6 +159,7 @@ def collect(
 ) -> None:
     """Generate images of many prompts and keep token maps and rewards, to train a probe on. Resumable."""
     from . import dataset
+    from .backbones import probed_blocks
     from .models import load_pipeline, pipeline_settings
     from .rewards import load_reward
     from .trajectory import check_steps
@@ -170,7 +174,7 @@ def collect(
     with counter("collecting") as on_progress:
         n = dataset.collect(
             pipeline, rewards, texts, out, seeds_per_prompt=seeds_per_prompt, steps=steps, probe_steps=watched,
-            settings=pipeline_settings(model, guidance), seed=seed, batch_size=batch_size, model=str(model),
+            settings=pipeline_settings(model, guidance), blocks=probed_blocks(pipeline, blocks), seed=seed, batch_size=batch_size, model=str(model),
             on_progress=on_progress,
         )  # fmt: skip
     typer.echo(f"{n} items in {out}")
@@ -182,8 +186,10 @@ def train(
     validation: Annotated[Path, typer.Option(help="Data set of other prompts, to choose the best epoch.")],
     out: Annotated[Path, typer.Option(help="Folder of the probe.")],
     labels: Annotated[str | None, typer.Option(help="Rewards to predict, comma-separated; default: all.")] = None,
-    variant: Annotated[str, typer.Option(help="words, or plain (the paper's).")] = "words",
-    features: Annotated[int, typer.Option(help="Width of the network, a multiple of 8.")] = 64,
+    variant: Annotated[
+        str, typer.Option(help="words, maps (without text embeddings), or plain (the paper's).")
+    ] = "words",
+    features: Annotated[int, typer.Option(help="Width of the CNN, a multiple of 8.")] = 32,
     epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Items in a batch.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,

@@ -36,6 +36,7 @@ class Items:
     maps: dict[int, torch.Tensor]  # step -> half [items, tokens, blocks, height, width]
     timesteps: dict[int, torch.Tensor]  # step -> [items]
     counts: torch.Tensor  # [items]
+    embeddings: torch.Tensor  # half [items, tokens, size]
     rewards: dict[str, torch.Tensor]  # label -> [items]
     settings: dict[str, Any]
 
@@ -76,6 +77,7 @@ def collect(
     steps: int,
     probe_steps: Sequence[int],
     settings: dict[str, Any],
+    blocks: Sequence[str] | None = None,
     seed: int = 0,
     batch_size: int = 32,
     model: str = "",
@@ -88,7 +90,7 @@ def collect(
     if seeds_per_prompt < 1 or batch_size < 1:
         raise InputError("seeds per prompt and batch size must be at least 1")
     check_writable(out)
-    tap = AttentionTap(pipeline)
+    tap = AttentionTap(pipeline, blocks)
     made_with = {
         "model": model, "denoiser": type(denoiser_of(pipeline)).__name__, "blocks": tap.blocks, "steps": steps,
         "probe_steps": sorted(probe_steps), "scheduler": type(pipeline.scheduler).__name__, "settings": settings,
@@ -108,12 +110,15 @@ def collect(
     for i in range(0, len(ordered), batch_size):
         batch = ordered[i : i + batch_size]
         texts, seeds = [p for p, _ in batch], [s for _, s in batch]
-        paused = start(pipeline, texts, seeds, steps=steps, stop=max(probe_steps), watch=probe_steps, **settings)
+        paused = start(
+            pipeline, texts, seeds, steps=steps, stop=max(probe_steps), watch=probe_steps, blocks=tap.blocks, **settings
+        )
         images = finish(pipeline, paused)
         labels = {name: reward(images, texts) for name, reward in rewards.items()}
         tensors = {f"maps.{k}": m.half() for k, m in paused.token_maps.items()}
         tensors |= {f"timesteps.{k}": torch.full((len(batch),), t) for k, t in paused.timesteps.items()}
         tensors |= {f"rewards.{name}": values.float() for name, values in labels.items()}
+        tensors["embeddings"] = paused.token_embeddings.half()
         tensors["counts"] = torch.tensor([len(t.columns) for t in paused.tokens])
         _write_shard(out / f"shard-{number:06d}.safetensors", tensors, texts, seeds)
         number += 1
@@ -156,7 +161,10 @@ def load(folders: Sequence[Path]) -> Items:
     if settings is None or not keys:
         raise InputError(f"no items in {', '.join(str(f) for f in folders)}")
     longest = max(int(c.max()) for c in parts["counts"] if len(c))
-    joined = {n: torch.cat([_pad(t, longest) if n.startswith("maps.") else t for t in ts]) for n, ts in parts.items()}
+    joined = {
+        n: torch.cat([_pad(t, longest) if n.startswith(("maps.", "embeddings")) else t for t in ts])
+        for n, ts in parts.items()
+    }
 
     def split(prefix: str) -> dict[str, torch.Tensor]:
         return {n.removeprefix(prefix): t for n, t in joined.items() if n.startswith(prefix)}
@@ -167,16 +175,16 @@ def load(folders: Sequence[Path]) -> Items:
             where = int((~torch.isfinite(values)).nonzero()[0])
             raise InputError(f"reward {name} of {keys[where][0]!r} (seed {keys[where][1]}) is not a number")
     return Items(
-        prompts=[p for p, _ in keys], seeds=[s for _, s in keys], counts=joined["counts"], rewards=rewards,
+        prompts=[p for p, _ in keys], seeds=[s for _, s in keys], counts=joined["counts"], embeddings=joined["embeddings"], rewards=rewards,
         maps={int(k): t for k, t in split("maps.").items()},
         timesteps={int(k): t for k, t in split("timesteps.").items()}, settings=settings,
     )  # fmt: skip
 
 
-def _pad(maps: torch.Tensor, tokens: int) -> torch.Tensor:
-    padded = maps.new_zeros(len(maps), tokens, *maps.shape[2:])
-    kept = min(tokens, maps.shape[1])
-    padded[:, :kept] = maps[:, :kept]
+def _pad(values: torch.Tensor, tokens: int) -> torch.Tensor:
+    padded = values.new_zeros(len(values), tokens, *values.shape[2:])
+    kept = min(tokens, values.shape[1])
+    padded[:, :kept] = values[:, :kept]
     return padded
 
 

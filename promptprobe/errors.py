@@ -19,7 +19,3 @@ class ProbeMismatchError(PromptProbeError):
 
 class CaptureError(PromptProbeError):
     """Attention could not be read faithfully."""
-
-
-class RewriteError(PromptProbeError):
-    """The LLM gave nothing usable; the loop goes on with what it has."""

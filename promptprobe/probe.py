@@ -1,6 +1,7 @@
 """The probe: a small CNN that reads token maps and predicts the reward of the finished image.
 
-Comes in: token maps `[batch, tokens, blocks, height, width]`, how many tokens each sample has, the timestep.
+Comes in: token maps `[batch, tokens, blocks, height, width]`, how many tokens each sample has, the timestep, and for
+the variant `words` the tokens' text embeddings.
 Goes out: predicted rewards `[batch, heads]`. Any number of tokens, any map size.
 Source: Diffusion Probe, arXiv:2602.23783, §3.3.
 """
@@ -20,7 +21,9 @@ from torch import nn
 from .errors import InputError, ModelError
 from .files import write_together
 
-VARIANTS = ("words", "plain")
+VARIANTS = ("words", "maps", "plain")
+GRID = 4  # on which the place of a token's attention is kept
+MIXED = 128  # width in which tokens see each other
 WEIGHTS_FILE = "probe.safetensors"
 CARD_FILE = "card.json"
 
@@ -44,7 +47,8 @@ class ProbeCard:
     width: int | None
     labels: list[str]
     variant: str = "words"
-    features: int = 64
+    features: int = 32
+    embedding_size: int = 0
     reward_scale: dict[str, list[float]] = field(default_factory=dict)
     quantiles: dict[str, list[float]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -61,93 +65,127 @@ class ProbeCard:
 
 
 class DownBlock(nn.Module):
-    """Two residual convolutions with a timestep shift; halves the grid where it is larger than 2x2."""
+    """Two residual convolutions with a timestep shift; the grid is halved between them where it is larger than `least`."""
 
-    def __init__(self, inputs: int, outputs: int, time: int):
+    def __init__(self, width: int, least: int):
         super().__init__()
-        self.norm1, self.conv1 = nn.GroupNorm(8, inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm2, self.conv2 = nn.GroupNorm(8, outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.time = nn.Linear(time, outputs)
-        self.skip = nn.Conv2d(inputs, outputs, 1)
+        self.norm1, self.conv1 = nn.GroupNorm(8, width), nn.Conv2d(width, width, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(8, width), nn.Conv2d(width, width, 3, padding=1)
+        self.time = nn.Linear(width, width)
+        self.least = least
 
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         h = self.conv1(F.silu(self.norm1(x))) + self.time(time)[..., None, None]
-        h = self.conv2(F.silu(self.norm2(h))) + self.skip(x)
-        return F.avg_pool2d(h, 2) if min(h.shape[-2:]) > 2 else h
+        if min(h.shape[-2:]) > self.least:
+            h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
+        return self.conv2(F.silu(self.norm2(h))) + x
 
 
 class Probe(nn.Module):
     """Predicts rewards from token maps.
 
-    `plain` is the paper's: one CNN over each token's planes, averaged over tokens. `words` also shows the CNN each
-    map's own shape (its logarithm, relative to its mass) and lets the tokens see each other before they are pooled.
+    `plain` is the paper's: one CNN over each token's planes, averaged over tokens. `maps` also shows the CNN each map's
+    own shape (its logarithm, relative to its mass), keeps where on a 4x4 grid each token is looked for, and lets the
+    tokens see each other before they are pooled. `words` is `maps` that also knows the token's text embedding, so that
+    "three" can be compared with the number of places where its noun is looked for.
     """
 
     def __init__(self, card: ProbeCard):
         super().__init__()
         if card.variant not in VARIANTS:
             raise InputError(f"probe variant is {card.variant!r}; it must be one of {', '.join(VARIANTS)}")
+        if card.features < 8 or card.features % 8:
+            raise InputError(f"features is {card.features}; it must be a multiple of 8")
+        if card.variant == "words" and card.embedding_size < 1:
+            raise InputError("the data has no text embeddings, which variant 'words' reads; use --variant maps")
         self.card = card
-        width, planes = card.features, len(card.blocks) * (3 if card.variant == "words" else 1)
+        plain = card.variant == "plain"
+        width, blocks = card.features, len(card.blocks)
         self.time = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.enter = nn.Conv2d(planes, width, 3, padding=1)
-        self.down = nn.ModuleList(DownBlock(width, width, width) for _ in range(2))
-        self.out_norm, self.out_conv = nn.GroupNorm(8, width), nn.Conv2d(width, width, 1)
-        if card.variant == "words":
+        self.enter = nn.Conv2d(blocks, width, 3, padding=1) if plain else nn.Conv2d(2 * blocks, width, 1)
+        self.down = nn.ModuleList(DownBlock(width, 2 if plain else GRID) for _ in range(2))
+        self.out_norm = nn.GroupNorm(8, width)
+        pooled = width
+        if plain:
+            self.out_conv = nn.Conv2d(width, width, 1)
+        else:
+            pooled = MIXED
+            self.place = nn.Linear(width * GRID * GRID + blocks, MIXED)
+            if card.variant == "words":
+                self.meaning = nn.Linear(card.embedding_size, MIXED)
             self.mix = nn.TransformerEncoder(
                 nn.TransformerEncoderLayer(
-                    2 * width, 4, 4 * width, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+                    MIXED, 4, 2 * MIXED, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
                 ),
                 2, enable_nested_tensor=False,
             )  # fmt: skip
-        pooled = 2 * width if card.variant == "words" else width
         self.head = nn.Sequential(nn.LayerNorm(pooled), nn.Linear(pooled, len(card.labels)))
         scale = torch.tensor([card.reward_scale.get(name, [0.0, 1.0]) for name in card.labels])
         self.register_buffer("scale", scale, persistent=False)
 
-    def forward(self, maps: torch.Tensor, counts: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, maps: torch.Tensor, counts: torch.Tensor, timestep: torch.Tensor, embeddings: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Predicted rewards `[batch, heads]` of maps `[batch, tokens, blocks, height, width]`.
 
-        `counts` `[batch]` says how many tokens are real; `timestep` `[batch]` is the scheduler's, in 0..1000.
+        `counts` `[batch]` says how many tokens are real; `timestep` `[batch]` is the scheduler's, in 0..1000;
+        `embeddings` `[batch, tokens, size]` are what the denoiser was told of each token (for `words`).
         """
         batch, tokens = maps.shape[:2]
         if maps.shape[2] != len(self.card.blocks):
             raise InputError(f"the probe reads {len(self.card.blocks)} blocks, the maps have {maps.shape[2]}")
         real = torch.arange(tokens, device=maps.device) < counts[:, None]  # [batch, tokens]
         time = self.time(_sinusoid(timestep, 32))
-        # Only real tokens go through the CNN.
-        x = self.enter(self._planes(maps[real].float()))
+        own = maps[real].float()  # only real tokens go through the CNN
+        x = self.enter(self._planes(own))
         token_time = time[:, None].expand(-1, tokens, -1)[real]
         for block in self.down:
             x = block(x, token_time)
-        x = self.out_conv(F.silu(self.out_norm(x)))
+        x = F.silu(self.out_norm(x))
         if self.card.variant == "plain":
+            x = self.out_conv(x).mean((-2, -1))
             features = x.new_zeros(batch, tokens, x.shape[1])
-            features[real] = x.mean((-2, -1))
-            pooled = features.sum(1) / counts[:, None]
-        else:
-            features = x.new_zeros(batch, tokens, 2 * x.shape[1])
-            features[real] = torch.cat([x.mean((-2, -1)), x.amax((-2, -1))], -1)
-            place = _sinusoid(torch.arange(tokens, device=maps.device).float(), features.shape[-1])
-            features = self.mix(features + 0.5 * place, src_key_padding_mask=~real)
-            pooled = (features * real[..., None]).sum(1) / counts[:, None]
+            features[real] = x
+            return self._rewards(features.sum(1) / counts[:, None])
+        mass = (own.mean((-2, -1)) + 1e-4).log() / 2  # [real tokens, blocks]
+        x = self.place(torch.cat([F.adaptive_avg_pool2d(x, GRID).flatten(1), mass], 1))
+        if self.card.variant == "words":
+            if embeddings is None or embeddings.shape[-1] != self.card.embedding_size:
+                raise InputError(
+                    f"the probe reads text embeddings of size {self.card.embedding_size}, given was "
+                    f"{'none' if embeddings is None else embeddings.shape[-1]}"
+                )
+            x = x + self.meaning(embeddings[real].float())
+        features = x.new_zeros(batch, tokens, MIXED)
+        features[real] = x
+        order = _sinusoid(torch.arange(tokens, device=maps.device).float(), MIXED)
+        features = self.mix(features + 0.5 * order, src_key_padding_mask=~real)
+        return self._rewards((features * real[..., None]).sum(1) / counts[:, None])
+
+    def _rewards(self, pooled: torch.Tensor) -> torch.Tensor:
         return self.head(pooled) * self.scale[:, 1] + self.scale[:, 0]
 
     def _planes(self, maps: torch.Tensor) -> torch.Tensor:
         # Attention to one of many tokens is small; as a multiple of a uniform map it is of order one.
-        mass = maps.mean((-2, -1), keepdim=True)
         if self.card.variant == "plain":
             return maps * 10
-        shape = (maps + 1e-4) / (mass + 1e-4)
-        return torch.cat([shape.log(), maps * 10, (mass + 1e-4).log().expand_as(maps) / 2], 1)
+        shape = (maps + 1e-4) / (maps.mean((-2, -1), keepdim=True) + 1e-4)
+        return torch.cat([shape.log(), maps * 4], 1)
 
     @torch.no_grad()
-    def predict(self, maps: torch.Tensor, counts: list[int], timestep: float, label: str | None = None) -> list[float]:
+    def predict(
+        self,
+        maps: torch.Tensor,
+        counts: list[int],
+        timestep: float,
+        embeddings: torch.Tensor | None = None,
+        label: str | None = None,
+    ) -> list[float]:
         """Predicted rewards of one batch under one head (default: the first)."""
         self.eval()
         head = self.card.labels.index(label) if label else 0
         steps = torch.full((len(maps),), float(timestep))
-        return self(maps, torch.tensor(counts), steps)[:, head].tolist()
+        return self(maps, torch.tensor(counts), steps, embeddings)[:, head].tolist()
 
     def save(self, folder: Path) -> None:
         """Write weights and card into `folder`, both or neither."""

@@ -89,7 +89,7 @@ class Scorer:
                 self.warnings.append(warning)
             predicted = self.probe.predict(
                 paused.token_maps[self.probe_step], [len(t.columns) for t in paused.tokens],
-                paused.timesteps[self.probe_step],
+                paused.timesteps[self.probe_step], paused.token_embeddings,
             )  # fmt: skip
             self.denoising_seconds += probing - began
             self.probe_seconds += time.perf_counter() - probing

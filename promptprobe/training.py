@@ -25,7 +25,7 @@ def train(
     *,
     labels: Sequence[str] | None = None,
     variant: str = "words",
-    features: int = 64,
+    features: int = 32,
     epochs: int = 30,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
@@ -125,7 +125,7 @@ def check_data(probe: Probe, data: Items) -> None:
 def _inputs(data: Items, rows: torch.Tensor, step: int) -> tuple[torch.Tensor, ...]:
     counts = data.counts[rows]
     maps = data.maps[step][rows, : int(counts.max())].float()
-    return maps, counts, data.timesteps[step][rows]
+    return maps, counts, data.timesteps[step][rows], data.embeddings[rows, : maps.shape[1]]
 
 
 def _oversampling(rewards: torch.Tensor, factor: float) -> torch.Tensor:
@@ -142,6 +142,7 @@ def _card(data: Items, labels: list[str], variant: str, features: int, rewards: 
         timesteps={str(k): round(float(t[0]), 3) for k, t in data.timesteps.items()}, scheduler=made["scheduler"],
         guidance_scale=made["settings"].get("guidance_scale"), height=made["settings"].get("height"),
         width=made["settings"].get("width"), labels=labels, variant=variant, features=features,
+        embedding_size=data.embeddings.shape[-1],
         reward_scale={
             name: [round(float(rewards[:, i].mean()), 6), round(float(rewards[:, i].std()) + 1e-6, 6)]
             for i, name in enumerate(labels)

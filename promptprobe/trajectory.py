@@ -28,7 +28,8 @@ class Paused:
     """A batch of trajectories stopped after `step` of `steps`.
 
     `token_maps[k]` is `[batch, tokens, blocks, height, width]` of step k, for each watched step; `timesteps[k]` is the
-    scheduler's timestep of that step. `noise_levels[k]` is the noise's share of the variance there, in 0..1.
+    scheduler's timestep of that step. `token_embeddings` `[batch, tokens, size]` is what the denoiser was told of the
+    tokens, None when nothing was watched.
     """
 
     prompts: list[str]
@@ -38,6 +39,7 @@ class Paused:
     steps: int
     latents: torch.Tensor
     token_maps: dict[int, torch.Tensor]
+    token_embeddings: torch.Tensor | None
     timesteps: dict[int, float]
     settings: dict[str, Any]
     scheduler: Any = field(repr=False)
@@ -83,7 +85,7 @@ def start(
     tokens = [tokenize_prompt(pipeline, p) for p in prompts]
     columns = [t.columns for t in tokens]
     generators = [torch.Generator("cpu").manual_seed(s) for s in seeds]
-    seen: dict[str, Any] = {"maps": {}, "timesteps": {}}
+    seen: dict[str, Any] = {"maps": {}, "embeddings": None, "timesteps": {}}
 
     tap = AttentionTap(pipeline, blocks) if wanted else None
 
@@ -91,6 +93,7 @@ def start(
         step = index + 1
         if step in wanted:
             seen["maps"][step] = tap.token_maps()
+            seen["embeddings"] = tap.token_embeddings()
             seen["timesteps"][step] = float(timestep)
         if tap is not None:
             tap.arm(columns) if step + 1 in wanted else tap.disarm()
@@ -112,7 +115,7 @@ def start(
         )  # fmt: skip
     return Paused(
         prompts=prompts, seeds=list(seeds), tokens=tokens, step=stop, steps=steps, latents=seen["latents"],
-        token_maps=seen["maps"], timesteps=seen["timesteps"], settings=dict(settings), scheduler=seen["scheduler"],
+        token_maps=seen["maps"], token_embeddings=seen["embeddings"], timesteps=seen["timesteps"], settings=dict(settings), scheduler=seen["scheduler"],
         generator_states=[g.get_state() for g in generators], encoded=encoded,
     )  # fmt: skip
 

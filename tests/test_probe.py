@@ -28,29 +28,32 @@ def card(**changes):
     made = {
         "denoiser": "UNet2DConditionModel", "blocks": ["a", "b"], "steps": 25, "probe_steps": [5], "timesteps": {"5": 839.0},
         "scheduler": "DDIMScheduler", "guidance_scale": 1.0, "height": None, "width": None, "labels": ["icons"],
+        "embedding_size": 6,
     }  # fmt: skip
     return ProbeCard(**made | changes)
 
 
-@pytest.mark.parametrize("variant", ["words", "plain"])
+@pytest.mark.parametrize("variant", ["words", "maps", "plain"])
 def test_the_probe_takes_any_number_of_tokens_and_any_size_and_ignores_padding(variant):
     torch.manual_seed(0)
     probe = Probe(card(variant=variant, labels=["x", "y", "z"])).eval()
     for tokens, size in ((1, 4), (7, 8), (30, 32)):
-        maps = torch.rand(2, tokens, 2, size, size)
-        assert probe(maps, torch.tensor([tokens, 1]), torch.tensor([839.0, 839.0])).shape == (2, 3)
-    maps = torch.rand(2, 9, 2, 8, 8)
-    short = probe(maps[1:, :4], torch.tensor([4]), torch.tensor([839.0]))
-    padded = probe(maps, torch.tensor([9, 4]), torch.tensor([839.0, 839.0]))
+        maps, text = torch.rand(2, tokens, 2, size, size), torch.rand(2, tokens, 6)
+        assert probe(maps, torch.tensor([tokens, 1]), torch.tensor([839.0, 839.0]), text).shape == (2, 3)
+    maps, text = torch.rand(2, 9, 2, 8, 8), torch.rand(2, 9, 6)
+    short = probe(maps[1:, :4], torch.tensor([4]), torch.tensor([839.0]), text[1:, :4])
+    padded = probe(maps, torch.tensor([9, 4]), torch.tensor([839.0, 839.0]), text)
     assert torch.allclose(short[0], padded[1], atol=1e-5)
 
 
 def test_a_saved_probe_predicts_the_same_and_a_broken_one_names_its_file(tmp_path):
     probe = Probe(card())
-    maps = torch.rand(3, 5, 2, 8, 8)
-    before = probe.predict(maps, [5, 5, 2], 839.0)
+    maps, text = torch.rand(3, 5, 2, 8, 8), torch.rand(3, 5, 6)
+    before = probe.predict(maps, [5, 5, 2], 839.0, text)
     probe.save(tmp_path)
-    assert Probe.load(tmp_path).predict(maps, [5, 5, 2], 839.0) == before
+    assert Probe.load(tmp_path).predict(maps, [5, 5, 2], 839.0, text) == before
+    with pytest.raises(InputError, match="reads text embeddings of size 6, given was none"):
+        probe.predict(maps, [5, 5, 2], 839.0)
     weights = tmp_path / "probe.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelError, match=r"probe\.safetensors is corrupt"):
@@ -124,6 +127,7 @@ def test_training_learns_what_the_maps_say_and_keeps_test_prompts_apart(tmp_path
             {5: maps.half()},
             {5: torch.full((n,), 839.0)},
             torch.full((n,), 4),
+            torch.zeros(n, 4, 6).half(),
             {"r": reward},
             settings,
         )
