@@ -38,6 +38,7 @@ class State(TypedDict, total=False):
     best: int
     stop_reason: str
     notes: Annotated[list[str], operator.add]
+    rewriter_gone: bool
     llm_requests: int
     input_tokens: int
     output_tokens: int
@@ -118,7 +119,7 @@ def rewrite(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     if not any(c["rejected"] is None for c in fresh):
         notes.append(f"round {number}: no usable rewrite")
     return {
-        "waiting": fresh, "round": number, "notes": notes,
+        "waiting": fresh, "round": number, "notes": notes, "rewriter_gone": answer.final,
         "llm_requests": state["llm_requests"] + answer.requests,
         "input_tokens": state["input_tokens"] + answer.input_tokens,
         "output_tokens": state["output_tokens"] + answer.output_tokens,
@@ -142,6 +143,8 @@ def _stop(state: State, context: Context, best: dict[str, Any]) -> str:
         return "good enough" if state["round"] else "good enough as it was"
     if context.rewriter is None:
         return "no rewriter"
+    if state["rewriter_gone"]:
+        return "the LLM refused"
     if state["round"] >= state["rounds"]:
         return "rounds used up"
     if (
@@ -184,7 +187,7 @@ def run(prompt: str, seeds: list[int], *, tau: float, rounds: int, count: int, c
     original = asdict(CandidateRecord(0, 0, "as it is", prompt))
     state: State = {
         "prompt": prompt, "seeds": seeds, "tau": tau, "rounds": rounds, "count": count, "round": 0, "candidates": [],
-        "waiting": [original], "best": 0, "stop_reason": "", "notes": [], "llm_requests": 0, "input_tokens": 0,
-        "output_tokens": 0,
+        "waiting": [original], "best": 0, "stop_reason": "", "notes": [], "rewriter_gone": False, "llm_requests": 0,
+        "input_tokens": 0, "output_tokens": 0,
     }  # fmt: skip
     return build().invoke(state, context=context, config={"recursion_limit": 2 * rounds + 10})  # type: ignore[return-value,call-overload]

@@ -61,13 +61,15 @@ class Rewrite:
 
 @dataclass
 class RewriteAnswer:
-    """What came back. `notes` says in words what went wrong, without any secret."""
+    """What came back. `notes` says in words what went wrong, without any secret; after a `final` one, such as a refused
+    key, asking again is of no use."""
 
     rewrites: list[Rewrite]
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     notes: list[str] = field(default_factory=list)
+    final: bool = False
 
 
 class Rewriter(Protocol):
@@ -149,8 +151,9 @@ class ChatRewriter:
             except openai.APIStatusError as error:
                 problem, wait = f"HTTP {error.status_code}", _retry_after(error)
                 if error.status_code not in (408, 409, 429) and error.status_code < 500:
-                    hint = "; check the key" if error.status_code in (401, 403) else ""
-                    answer.notes.append(f"the LLM answered {problem}{hint}")
+                    hint = {401: "; check the key", 403: "; check the key", 404: "; check the model's name"}
+                    answer.notes.append(f"the LLM answered {problem}{hint.get(error.status_code, '')}")
+                    answer.final = True
                     return None
             except (openai.OpenAIError, ValueError) as error:
                 problem, wait = f"{type(error).__name__} (not a chat completion)", None

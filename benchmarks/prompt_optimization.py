@@ -3,7 +3,8 @@
     python benchmarks/prompt_optimization.py [--prompts 200]
 
 The reward is measured on the finished image against the *original* prompt. "best of N" generates the original and its
-first rewrites in full and keeps the one with the highest measured reward: the ceiling, at full price.
+first rewrites in full and keeps the one with the highest measured reward: the ceiling, at full price. The score-balanced
+set spreads the rewards of the prompts as they are evenly over their range.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from promptprobe import finish, optimize, start
-from promptprobe.evaluation import mean_interval
+from promptprobe.evaluation import balanced, mean_interval
 from promptprobe.icons.checker import check
 from promptprobe.icons.make_prompts import SIZES, read_scenes, write
 from promptprobe.rewards import load_reward
@@ -62,16 +63,27 @@ def main() -> None:
         note("as it is", prompt, scene, images[0], STEPS, 0)
         rewards = reward(images, [prompt] * len(images))
         note("best of N in full", prompt, scene, images[int(rewards.argmax())], STEPS * len(texts), 1)
-    table = Table("way", "mean reward", "gain over as it is", "checker passes", "denoiser calls", "rewriter calls")
+    console = Console(width=150)
+    console.print(f"{len(rows)} prompts, same seeds, rewriter: {OfflineRewriter.name}, τ {args.tau}")
     base = np.array([r[0] for r in results["as it is"]])
+    sets = {"natural": np.arange(len(rows)), "score-balanced": balanced(base)}
+    for name, chosen in sets.items():
+        console.print(f"{name}: {len(chosen)} prompts", summary({w: np.array(v, float)[chosen] for w, v in results.items()}))
+
+
+def summary(results: dict[str, np.ndarray]) -> Table:
+    """Means with bootstrap intervals; `results` has (reward, passed, denoiser calls, rewriter calls) a prompt."""
+    columns = ("mean reward", "gain over as it is", "against always rewrite", "checker passes")
+    table = Table("way", *columns, "denoiser calls", "rewriter calls")
+    base, always = results["as it is"][:, 0], results["always rewrite"][:, 0]
     for way in ("as it is", "always rewrite", "gated by τ", "best of N in full"):
-        values = np.array(results[way], float)
-        mean, gain, passed = (mean_interval(v) for v in (values[:, 0], values[:, 0] - base, values[:, 1]))
+        values = results[way]
+        figures = (values[:, 0], values[:, 0] - base, values[:, 0] - always, values[:, 1])
         table.add_row(
-            way, *(f"{f.value:.3f} [{f.low:.3f}, {f.high:.3f}]" for f in (mean, gain, passed)),
+            way, *(f"{f.value:.3f} [{f.low:.3f}, {f.high:.3f}]" for f in map(mean_interval, figures)),
             f"{values[:, 2].mean():.1f}", f"{values[:, 3].mean():.2f}",
         )  # fmt: skip
-    Console(width=150).print(f"{len(rows)} prompts, same seeds, rewriter: {OfflineRewriter.name}", table)
+    return table
 
 
 class Counting(OfflineRewriter):

@@ -146,6 +146,9 @@ def collect(
     model: Model = "icons",
     reward: Annotated[str, typer.Option(help="Reward names, comma-separated: icons, or module:function.")] = "icons",
     seeds_per_prompt: Annotated[int, typer.Option(help="Images per prompt.")] = 1,
+    part: Annotated[
+        str, typer.Option(help="Share of the prompts to take, such as 1/2, for several processes with an --out each.")
+    ] = "1/1",
     steps: Steps = 25,
     probe_step: Annotated[str, typer.Option(help="Steps to read, comma-separated.")] = "5",
     blocks: Annotated[
@@ -165,7 +168,7 @@ def collect(
     from .trajectory import check_steps
     from .view import counter
 
-    texts = dataset.read_prompts(prompts)
+    texts = dataset.part_of(dataset.read_prompts(prompts), part)
     watched = _integers(probe_step, "--probe-step")
     for k in watched:
         check_steps(steps, k)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,20 @@ def read_prompts(path: Path) -> list[str]:
     if not prompts:
         raise InputError(f"{str(path)!r} has no prompt; give one a line")
     return prompts
+
+
+def part_of(prompts: Sequence[str], part: str) -> list[str]:
+    """The K-th of N shares of the prompts, for `part` "K/N".
+
+    Raises `InputError` for anything else, or a share with no prompt in it.
+    """
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", part)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise InputError(f"part is {part!r}; give K/N with K from 1 to N, such as 1/2")
+    share = list(prompts[int(match[1]) - 1 :: int(match[2])])
+    if not share:
+        raise InputError(f"part {part} of {len(prompts)} prompts is empty")
+    return share
 
 
 def item_seed(prompt: str, index: int, seed: int) -> int:

@@ -154,6 +154,13 @@ def test_the_loop_drops_rewrites_that_lose_meaning_and_ends_whatever_the_llm_say
     assert record.best_prompt in (PROMPT, PLAIN)
 
 
+def test_a_refused_key_is_not_tried_again(scorer, llm):
+    llm.script = [(401, '{"error": {"message": "bad key sk-secret"}}', {})]
+    record = optimize(PROMPT, tau=99, rounds=3, scorer=scorer, rewriter=chat(llm.url))
+    assert (record.stop_reason, len(llm.requests), record.unchanged) == ("the LLM refused", 1, True)
+    assert record.notes == ["round 1: the LLM answered HTTP 401; check the key", "round 1: no usable rewrite"]
+
+
 def test_a_budget_ends_the_loop(scorer, llm):
     llm.script = [answer("nothing of use")]
     record = optimize(PROMPT, tau=99, rounds=9, max_llm_calls=1, scorer=scorer, rewriter=chat(llm.url))

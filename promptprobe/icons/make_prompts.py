@@ -18,7 +18,7 @@ import numpy as np
 from .captions import caption, user_prompt
 from .scenes import Group, Scene, random_scene
 
-SIZES = {"train": 9000, "validation": 700, "test": 1000, "test_seeds": 100, "user_test": 200}
+SIZES = {"train": 20_000, "validation": 700, "test": 1000, "test_seeds": 100, "user_test": 200}
 
 
 def write(out: Path, seed: int = 0, sizes: dict[str, int] | None = None) -> None:
