@@ -68,7 +68,9 @@ def main() -> None:
     base = np.array([r[0] for r in results["as it is"]])
     sets = {"natural": np.arange(len(rows)), "score-balanced": balanced(base)}
     for name, chosen in sets.items():
-        console.print(f"{name}: {len(chosen)} prompts", summary({w: np.array(v, float)[chosen] for w, v in results.items()}))
+        console.print(
+            f"{name}: {len(chosen)} prompts", summary({w: np.array(v, float)[chosen] for w, v in results.items()})
+        )
 
 
 def summary(results: dict[str, np.ndarray]) -> Table:

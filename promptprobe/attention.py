@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ class AttentionTap:
     """
 
     def __init__(self, pipeline, blocks: Sequence[str] | None = None):
-        self.denoiser = denoiser_of(pipeline)
+        self.denoiser: Any = denoiser_of(pipeline)
         self.backbone = backbone_of(pipeline)
         self.blocks = list(blocks) if blocks is not None else probed_blocks(pipeline)
         modules = dict(self.denoiser.named_modules())

@@ -128,7 +128,8 @@ def collect(
         paused = start(
             pipeline, texts, seeds, steps=steps, stop=max(probe_steps), watch=probe_steps, blocks=tap.blocks, **settings
         )
-        images = finish(pipeline, paused)
+        images: Any = finish(pipeline, paused)
+        assert paused.token_embeddings is not None  # something was watched
         labels = {name: reward(images, texts) for name, reward in rewards.items()}
         tensors = {f"maps.{k}": m.half() for k, m in paused.token_maps.items()}
         tensors |= {f"timesteps.{k}": torch.full((len(batch),), t) for k, t in paused.timesteps.items()}

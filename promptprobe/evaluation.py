@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from .errors import InputError
@@ -53,9 +54,7 @@ def auc(predicted: np.ndarray, reward: np.ndarray) -> float:
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"SRCC": srcc, "KTC": ktc, "PCC": pcc, "AUC": auc}
 
 
-def agreement(
-    predicted: Sequence[float], reward: Sequence[float], *, resamples: int = 1000, seed: int = 0
-) -> dict[str, Figure]:
+def agreement(predicted: ArrayLike, reward: ArrayLike, *, resamples: int = 1000, seed: int = 0) -> dict[str, Figure]:
     """The four figures over all images, with percentile bootstrap intervals.
 
     Raises `InputError` for fewer than three images, unequal lengths or values that are not finite.
@@ -73,7 +72,7 @@ def agreement(
 
 
 def within_prompts(
-    prompts: Sequence[str], predicted: Sequence[float], reward: Sequence[float], *, resamples: int = 1000, seed: int = 0
+    prompts: Sequence[str], predicted: ArrayLike, reward: ArrayLike, *, resamples: int = 1000, seed: int = 0
 ) -> Figure | None:
     """Mean Spearman correlation across a prompt's seeds; prompts are resampled. None when no prompt has three seeds.
 
@@ -93,7 +92,7 @@ def within_prompts(
     return _interval(float(values.mean()), means)
 
 
-def balanced(reward: Sequence[float], *, bins: int = 10, seed: int = 0) -> np.ndarray:
+def balanced(reward: ArrayLike, *, bins: int = 10, seed: int = 0) -> np.ndarray:
     """Indices of a subset in which rewards are spread evenly over their range (as the paper's test set was)."""
     r = np.asarray(reward, float)
     low, high = np.quantile(r, [0.01, 0.99])
@@ -105,7 +104,7 @@ def balanced(reward: Sequence[float], *, bins: int = 10, seed: int = 0) -> np.nd
     return np.sort(np.concatenate(parts))
 
 
-def mean_interval(values: Sequence[float], *, resamples: int = 2000, seed: int = 0) -> Figure:
+def mean_interval(values: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Figure:
     """A mean with its bootstrap interval."""
     v = np.asarray(values, float)
     rng = np.random.default_rng(seed)

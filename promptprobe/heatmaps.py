@@ -29,9 +29,10 @@ def heat_map_image(
     The first tile is the image. A label gives the word and its focus, in red where the word is diffuse.
     """
     planes = word_maps(maps, tokens).numpy() if tokens.words else np.zeros((0, 1, 1), np.float32)
-    tiles = [(None, image.convert("RGB").resize((TILE, TILE), Image.Resampling.NEAREST))]
-    for plane, word in zip(planes, words, strict=True):
-        tiles.append((word, _overlay(plane, image)))
+    tiles: list[tuple[WordDiagnosis | None, Image.Image]] = [
+        (None, image.convert("RGB").resize((TILE, TILE), Image.Resampling.NEAREST))
+    ]
+    tiles += [(word, _overlay(plane, image)) for plane, word in zip(planes, words, strict=True)]
     columns = min(COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
     sheet = Image.new("RGB", (columns * (TILE + 8) + 8, rows * (TILE + LABEL + 8) + 8), "white")

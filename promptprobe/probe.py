@@ -120,6 +120,7 @@ class Probe(nn.Module):
                 2, enable_nested_tensor=False,
             )  # fmt: skip
         self.head = nn.Sequential(nn.LayerNorm(pooled), nn.Linear(pooled, len(card.labels)))
+        self.scale: torch.Tensor
         scale = torch.tensor([card.reward_scale.get(name, [0.0, 1.0]) for name in card.labels])
         self.register_buffer("scale", scale, persistent=False)
 

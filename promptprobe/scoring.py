@@ -100,7 +100,8 @@ class Scorer:
     def _scored(self, rows: list[tuple[Paused, int, float]]) -> Scored:
         paused, first, _ = rows[0]
         tokens = paused.tokens[first]
-        maps = sum(p.token_maps[self.probe_step][j, : len(tokens.columns)] for p, j, _ in rows) / len(rows)
+        own = [p.token_maps[self.probe_step][j, : len(tokens.columns)] for p, j, _ in rows]
+        maps = torch.stack(own).mean(0)
         return Scored(
             prompt=paused.prompts[first], seeds=[p.seeds[j] for p, j, _ in rows], predicted=[v for _, _, v in rows],
             words=diagnose(maps, tokens), cut_tokens=tokens.cut, token_limit=tokens.limit, maps=maps, tokens=tokens,

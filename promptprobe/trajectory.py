@@ -91,7 +91,7 @@ def start(
 
     def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
         step = index + 1
-        if step in wanted:
+        if tap is not None and step in wanted:
             seen["maps"][step] = tap.token_maps()
             seen["embeddings"] = tap.token_embeddings()
             seen["timesteps"][step] = float(timestep)

@@ -76,6 +76,7 @@ def fit(
         nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
         for name, p in named:
             if name in matrices:
+                assert p.grad is not None  # every trained parameter takes part in the loss
                 matrices[name].grad = _matrix(p.grad, p)
         for optimizer in optimizers:
             optimizer.step()
@@ -114,7 +115,7 @@ def _matrix(values: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
 
 def _average_gradients(parameters: list[nn.Parameter]) -> None:
     """One message for all gradients; every process gets the same sum, so weights never drift apart."""
-    flat = torch.cat([p.grad.flatten() for p in parameters])
+    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
     for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):

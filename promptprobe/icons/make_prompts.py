@@ -28,7 +28,8 @@ def write(out: Path, seed: int = 0, sizes: dict[str, int] | None = None) -> None
     texts: set[str] = set()
     for number, (name, size) in enumerate((sizes or SIZES).items()):
         rng = np.random.default_rng([seed, number])
-        lines, scenes = [], []
+        lines: list[str] = []
+        scenes: list[dict] = []
         while len(lines) < size:
             scene = random_scene(rng, held_out="test" in name and rng.random() < 1 / 3)
             plain = name != "user_test" and rng.random() < 0.5

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,8 @@ def batch(rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tens
 
 def make_loss(modules: nn.ModuleDict, size: int = 32):
     """Pixels (L1 + squared), linear readability of the labels, and whiteness of the latents."""
-    autoencoder, head = modules["autoencoder"], modules["head"]
+    autoencoder: Any = modules["autoencoder"]
+    head = modules["head"]
 
     def loss(rng: np.random.Generator):
         images, labels = batch(rng, size)
@@ -105,7 +107,8 @@ def main() -> None:
     modules = nn.ModuleDict({"autoencoder": build(), "head": nn.Conv2d(LATENT_CHANNELS, sum(LABEL_SIZES), 1)})
     checkpoint = args.out / "autoencoder.ckpt.safetensors"
     fit(modules, make_loss(modules), steps=args.steps, lr=3e-3, checkpoint=checkpoint, seed=args.seed, muon=True)
-    modules["autoencoder"].save_pretrained(args.out / "autoencoder")
+    trained: Any = modules["autoencoder"]
+    trained.save_pretrained(args.out / "autoencoder")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import logging
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -204,7 +205,7 @@ def main() -> None:
     start = UNet2DConditionModel.from_pretrained(args.warm_start, subfolder="unet") if args.warm_start else build()
     modules = nn.ModuleDict({"unet": start.to(memory_format=torch.channels_last)})
     log.info("%.2f M parameters", sum(p.numel() for p in modules.parameters()) / 1e6)
-    unet = modules["unet"]
+    unet: Any = modules["unet"]
     fit(
         modules, make_loss(unet, encoder, tokenizer, scenes, bank), steps=args.steps, lr=1e-3,
         checkpoint=args.out / "denoiser.ckpt.safetensors", seed=args.seed, muon=True,

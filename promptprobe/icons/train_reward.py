@@ -15,6 +15,7 @@ import dataclasses
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,7 +135,7 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
 
 def make_loss(modules: nn.ModuleDict, tokenizer: CLIPTokenizer, size: int = 64):
     """Contrastive loss with hard negatives, plus the read-outs of content and cells."""
-    model = modules["clip"]
+    model: Any = modules["clip"]
     per_object = sum(_CONTENT_SIZES)
 
     def content_loss(head: nn.Module, pooled: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -144,7 +145,7 @@ def make_loss(modules: nn.ModuleDict, tokenizer: CLIPTokenizer, size: int = 64):
             F.cross_entropy(x.flatten(0, 1), labels[..., i].flatten(), reduction="sum", ignore_index=-1)
             for i, x in enumerate(logits)
         ]
-        return sum(parts) / len(labels)
+        return torch.stack(parts).sum() / len(labels)
 
     def loss(rng: np.random.Generator):
         scenes = [random_scene(rng) for _ in range(size)]
@@ -154,11 +155,12 @@ def make_loss(modules: nn.ModuleDict, tokenizer: CLIPTokenizer, size: int = 64):
             texts.append(caption(s, style, rng, background=behind))
             wrong.append(caption(hard_negative(s, rng), style, rng, background=behind))
             if s.relation:
-                turned = dataclasses.replace(s, relation=_OPPOSITE[s.relation])
-                opposites.append(caption(turned, style, rng, background=behind))
+                inverse = dataclasses.replace(s, relation=_OPPOSITE[s.relation])
+                opposites.append(caption(inverse, style, rng, background=behind))
         icons = [place(s, rng) for s in scenes]
-        images = np.stack([draw(s.background, i) for s, i in zip(scenes, icons, strict=True)])
-        cells = torch.from_numpy(np.stack([cell_labels(s.background, i) for s, i in zip(scenes, icons, strict=True)]))
+        drawn = [(s.background or "", i) for s, i in zip(scenes, icons, strict=True)]  # a random scene has a background
+        images = np.stack([draw(*d) for d in drawn])
+        cells = torch.from_numpy(np.stack([cell_labels(*d) for d in drawn]))
         content = torch.from_numpy(np.stack([content_labels(s) for s in scenes]))
         pixels = normalise(torch.from_numpy(images).permute(0, 3, 1, 2))
         pixels = pixels + 0.1 * float(rng.random()) * torch.randn_like(pixels)
@@ -249,7 +251,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     tokenizer = CLIPTokenizer.from_pretrained(args.out / "tokenizer")
     per_object = len(OBJECTS) * sum(_CONTENT_SIZES)
-    modules = nn.ModuleDict(
+    modules: Any = nn.ModuleDict(
         {
             "clip": build(tokenizer), "cells": nn.Linear(WIDTH, sum(LABEL_SIZES)),
             "image content": nn.Linear(WIDTH, per_object), "text content": nn.Linear(WIDTH, per_object),

@@ -12,6 +12,7 @@ import argparse
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ def noun_labels(scene: Scene, text: str) -> list[tuple[int, int]]:
 
 def make_loss(modules: nn.ModuleDict, tokenizer: CLIPTokenizer, caption=training_caption, size: int = 256):
     """Cross-entropy of the scene from the end token and of (object, colour, count) from each noun."""
-    encoder = modules["encoder"]
+    encoder: Any = modules["encoder"]
 
     def loss(rng: np.random.Generator):
         scenes = [random_scene(rng) for _ in range(size)]
@@ -118,7 +119,8 @@ def main() -> None:
     modules = nn.ModuleDict({"encoder": build(tokenizer), **heads()})
     checkpoint = args.out / "text_encoder.ckpt.safetensors"
     fit(modules, make_loss(modules, tokenizer), steps=args.steps, lr=1e-3, checkpoint=checkpoint, seed=args.seed)
-    modules["encoder"].save_pretrained(args.out / "text_encoder")
+    trained: Any = modules["encoder"]
+    trained.save_pretrained(args.out / "text_encoder")
 
 
 if __name__ == "__main__":
