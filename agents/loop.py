@@ -46,7 +46,7 @@ class State(TypedDict, total=False):
 
 @dataclass
 class Context:
-    """What the nodes work with. `scored` and `image` are filled by them."""
+    """What the nodes work with. `scored`, `image` and `reached`, the state after the last probing, are filled by them."""
 
     scorer: Scorer
     rewriter: Rewriter | None
@@ -56,6 +56,7 @@ class Context:
     began: float = field(default_factory=time.perf_counter)
     scored: dict[int, Scored] = field(default_factory=dict)
     image: Image.Image | None = None
+    reached: State | None = None
 
     def tell(self, event: str, **values: Any) -> None:
         if self.on_event:
@@ -83,7 +84,11 @@ def probe(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     best = max(ranked, key=lambda c: c["score"])
     _forget(context, best["id"])
     context.tell("probed", candidates=waiting, best=best["id"], tau=state["tau"])
-    return {"candidates": waiting, "waiting": [], "best": best["id"], "stop_reason": _stop(state, context, best)}
+    reason = _stop(state, context, best)
+    context.reached = State(
+        **state | {"candidates": [*state["candidates"], *waiting], "best": best["id"], "stop_reason": reason}  # type: ignore[typeddict-item]
+    )
+    return {"candidates": waiting, "waiting": [], "best": best["id"], "stop_reason": reason}
 
 
 def rewrite(state: State, runtime: Runtime[Context]) -> dict[str, Any]:

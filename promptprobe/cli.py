@@ -16,6 +16,8 @@ from .errors import InputError, PromptProbeError
 # Typer carries its own copy of click; this is its ClickException, with which usage errors arrive.
 _USAGE_ERRORS: Any = typer.BadParameter.__mro__[2]
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="promptprobe", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -257,10 +259,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"promptprobe: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("promptprobe: stopped; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
     except _USAGE_ERRORS as error:
         error.show()
         sys.exit(error.exit_code)
+    if code == INTERRUPTED:  # typer makes a number of KeyboardInterrupt
+        print("promptprobe: stopped; what was finished is kept", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)

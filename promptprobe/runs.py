@@ -7,7 +7,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -140,8 +140,8 @@ def optimize(
 
     `rewriter` is auto, llm, offline or an object with `rewrite(request)`. `reward` names what measures the final image
     against the original prompt (default: the icon world's own for its model). With `out`, image, JSON record and heat
-    maps are written there together. `scorer` reuses a loaded pipeline. Raises `PromptProbeError` classes for input
-    that can't be used; trouble with the LLM never raises, it is noted in the record.
+    maps are written there together; an interrupted run leaves the record of what was probed. `scorer` reuses a loaded
+    pipeline. Raises `PromptProbeError` classes for input that can't be used; trouble with the LLM never raises, it is noted in the record.
     """
     from .agents import loop
     from .agents.rewriter import make_rewriter
@@ -171,59 +171,69 @@ def optimize(
             batch_size=batch_size,
         )  # fmt: skip
     threshold = read_tau(tau, scorer.probe)
+    label, measure = _reward(reward, model)
     loaded = time.perf_counter()
     if on_event:
         on_event("start", {"prompt": prompt, "tau": threshold, "rewriter": getattr(rewriter, "name", "none"),
                            "rounds": rounds, "steps": steps, "probe_step": probe_step})  # fmt: skip
     calls_before, spent_before = scorer.denoiser_calls, scorer.denoising_seconds
     context = loop.Context(scorer, rewriter, max_llm_calls, max_seconds, on_event=on_event)
-    state = loop.run(prompt, seeds, tau=threshold, rounds=rounds, count=candidates, context=context)
-    looped = time.perf_counter()
-    image = context.image
-    assert image is not None
-    best = context.scored[state["best"]]
-    label, measure = _reward(reward, model)
-    measured = float(measure([image], [prompt])[0]) if measure else None
-    records = [CandidateRecord(**c) for c in state["candidates"]]
-    probed = sum(len(c.seeds) for c in records)
-    used = scorer.denoiser_calls - calls_before + steps - probe_step
-    per_call = (scorer.denoising_seconds - spent_before) / max(scorer.denoiser_calls - calls_before, 1)
-    if records[0].cut_tokens:
-        notes.append(f"the last {records[0].cut_tokens} tokens of the prompt did not fit the text encoder's "
-                     f"{context.scored[0].token_limit} and were cut")  # fmt: skip
-    record = RunRecord(
-        prompt=prompt, best_prompt=best.prompt, unchanged=state["best"] == 0, stop_reason=state["stop_reason"],
-        tau=round(threshold, 5), rounds=state["round"], predicted_reward=round(best.predicted[best.best], 5),
-        reward=None if measured is None else round(measured, 5), reward_label=label, seed=best.seeds[best.best],
-        image=None, heat_maps=None, candidates=records, rewriter=getattr(rewriter, "name", "none"),
-        llm={"requests": state["llm_requests"], "input_tokens": state["input_tokens"],
-             "output_tokens": state["output_tokens"], "cost": _cost(prices, state)},
-        denoiser_calls={"used": used, "full": probed * steps},
-        seconds={"load": round(loaded - began, 3), "loop": round(looped - loaded, 3),
-                 "probe": round(scorer.probe_seconds, 4),
-                 "saved (estimated)": round(max(0.0, per_call * (probed * steps - used)), 3)},
-        settings={"model": str(model), "steps": steps, "probe_step": probe_step, "seed": seed,
-                  "seeds_per_prompt": seeds_per_prompt, "rounds": rounds, "candidates": candidates, "tau": str(tau),
-                  **scorer.settings},
-        notes=[*notes, *scorer.warnings, *state["notes"]], version=__version__,
-    )  # fmt: skip
+
+    def record_of(state: Any, finished: bool) -> RunRecord:
+        best = context.scored[state["best"]]
+        measured = float(measure([context.image], [prompt])[0]) if measure and finished else None
+        records = [CandidateRecord(**c) for c in state["candidates"]]
+        probed = sum(len(c.seeds) for c in records)
+        calls = scorer.denoiser_calls - calls_before
+        used = calls + (steps - probe_step if finished else 0)
+        saved = (scorer.denoising_seconds - spent_before) / max(calls, 1) * (probed * steps - used)
+        cut = records[0].cut_tokens
+        told = [
+            f"the last {cut} tokens of the prompt did not fit the text encoder's {best.token_limit} and were cut"
+        ] if cut else []  # fmt: skip
+        return RunRecord(
+            prompt=prompt, best_prompt=best.prompt, unchanged=state["best"] == 0, stop_reason=state["stop_reason"],
+            tau=round(threshold, 5), rounds=state["round"], predicted_reward=round(best.predicted[best.best], 5),
+            reward=None if measured is None else round(measured, 5), reward_label=label, seed=best.seeds[best.best],
+            image=None, heat_maps=None, candidates=records, rewriter=getattr(rewriter, "name", "none"),
+            llm={"requests": state["llm_requests"], "input_tokens": state["input_tokens"],
+                 "output_tokens": state["output_tokens"], "cost": _cost(prices, state)},
+            denoiser_calls={"used": used, "full": probed * steps},
+            seconds={"load": round(loaded - began, 3), "loop": round(time.perf_counter() - loaded, 3),
+                     "probe": round(scorer.probe_seconds, 4), "saved (estimated)": round(max(0.0, saved), 3)},
+            settings={"model": str(model), "steps": steps, "probe_step": probe_step, "seed": seed,
+                      "seeds_per_prompt": seeds_per_prompt, "rounds": rounds, "candidates": candidates,
+                      "tau": str(tau), **scorer.settings},
+            notes=[*notes, *told, *scorer.warnings, *state["notes"]], version=__version__,
+        )  # fmt: skip
+
+    try:
+        state = loop.run(prompt, seeds, tau=threshold, rounds=rounds, count=candidates, context=context)
+    except KeyboardInterrupt:
+        if out is not None and context.reached is not None:
+            _write(record_of(context.reached | {"stop_reason": "interrupted"}, finished=False), Path(out))
+        raise
+    record = record_of(state, finished=True)
     if out is not None:
-        _write(record, Path(out), image, heat_map_image(best.maps, best.tokens, best.words, image))
+        best = context.scored[state["best"]]
+        heat = heat_map_image(best.maps, best.tokens, best.words, context.image)
+        _write(record, Path(out), {".png": context.image, "-attention.png": heat})
     return record
 
 
-def _write(record: RunRecord, out: Path, image, heat) -> None:
+def _write(record: RunRecord, out: Path, images: Mapping[str, Any] | None = None) -> None:
+    """The record and, unless the run was interrupted, its image and heat maps: all or none."""
     stem = re.sub(r"[^a-z0-9]+", "-", record.prompt.lower()).strip("-")[:40].strip("-") or "prompt"
     stem = f"{stem}-{record.settings['seed']}"
     number = 1
     while (out / f"{stem}-{number}.json").exists():
         number += 1
     base = out / f"{stem}-{number}"
-    record.image, record.heat_maps = f"{base}.png", f"{base}-attention.png"
+    files = {Path(f"{base}{ending}"): _png(image) for ending, image in (images or {}).items()}
+    if files:
+        record.image, record.heat_maps = map(str, files)
     text = json.dumps(record.as_dict(), indent=1, ensure_ascii=False) + "\n"
-    write_together(
-        {Path(record.image): _png(image), Path(record.heat_maps): _png(heat), Path(f"{base}.json"): text.encode()}
-    )
+    write_together({**files, Path(f"{base}.json"): text.encode()})
 
 
 def _png(image) -> bytes:

@@ -137,6 +137,19 @@ def test_optimize_probes_rewrites_and_generates_the_best(scorer, tmp_path):
         assert a.read() == b.read()
 
 
+def test_an_interrupted_run_leaves_the_record_of_what_was_probed(scorer, tmp_path):
+    def stop_in_round_two(event, values):
+        if event == "probing" and values["round"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        optimize(PROMPT, tau=99, rounds=3, scorer=scorer, out=tmp_path, on_event=stop_in_round_two)
+    (file,) = tmp_path.iterdir()
+    record = json.loads(file.read_text())
+    assert (record["stop_reason"], record["image"], record["reward"]) == ("interrupted", None, None)
+    assert len([c for c in record["candidates"] if c["score"] is not None]) == 5
+
+
 def test_a_good_prompt_is_left_alone(scorer):
     record = optimize(PLAIN, tau=-99, scorer=scorer)
     assert (record.unchanged, record.rounds, record.stop_reason) == (True, 0, "good enough as it was")
