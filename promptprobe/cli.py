@@ -188,7 +188,7 @@ def collect(
 @app.command()
 def train(
     data: Annotated[list[Path], typer.Argument(help="Data sets made by `collect`.")],
-    validation: Annotated[Path, typer.Option(help="Data set of other prompts, to choose the best epoch.")],
+    validation: Annotated[list[Path], typer.Option(help="Data sets of other prompts, to choose the best epoch.")],
     out: Annotated[Path, typer.Option(help="Folder of the probe.")],
     labels: Annotated[str | None, typer.Option(help="Rewards to predict, comma-separated; default: all.")] = None,
     variant: Annotated[
@@ -207,7 +207,7 @@ def train(
 
     check_writable(out)
     probe = training.train(
-        dataset.load(data), dataset.load([validation]), labels=labels.split(",") if labels else None, variant=variant,
+        dataset.load(data), dataset.load(validation), labels=labels.split(",") if labels else None, variant=variant,
         features=features, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, oversample=oversample,
         seed=seed,
         on_epoch=lambda e, loss, figure: typer.echo(f"epoch {e}/{epochs}  loss {loss:.4f}  validation SRCC {figure:.4f}"),
