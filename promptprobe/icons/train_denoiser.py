@@ -11,6 +11,7 @@ TokenCompose (arXiv:2312.03626), which binds colours and counts to their objects
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import math
 import os
@@ -211,7 +212,6 @@ def main() -> None:
         checkpoint=args.out / "denoiser.ckpt.safetensors", seed=args.seed, muon=True,
     )  # fmt: skip
     if rank == 0:
-        unet.set_default_attn_processor()
         assemble(args.out, unet, autoencoder, encoder, tokenizer)
 
 
@@ -222,6 +222,11 @@ def assemble(out: Path, unet, autoencoder, encoder, tokenizer) -> None:
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.save_pretrained(out / "pipeline")
+    for part in ("unet", "vae"):  # the shipped folder names no folder of the machine it was made on
+        path = out / "pipeline" / part / "config.json"
+        config = json.loads(path.read_text("utf-8"))
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
