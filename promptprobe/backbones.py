@@ -6,9 +6,10 @@ block names; `Layout` says where the image's queries and the text's keys are in 
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -42,6 +43,7 @@ class Backbone:
     the pipeline's tokenizer of the probed text, `wrap` puts a prompt into the pipeline's template, `dropped` counts
     leading tokens that never reach the denoiser, `before` text columns that come from another encoder. `length` is
     how many tokens the text encoder takes. `shared` are places in `encode_prompt`'s output that have no batch.
+    `defaults` are settings of the pipeline's call that differ from its own.
     `unpack` turns a callback's latents into the ones that the pipeline takes.
     """
 
@@ -54,11 +56,12 @@ class Backbone:
     text_argument: str = "encoder_hidden_states"
     conditional: str = "last half"
     tokenizer: Callable[[Any], str] = lambda pipeline: "tokenizer"
-    wrap: Callable[[Any, str], str] = lambda pipeline, prompt: prompt
-    dropped: Callable[[Any], int] = lambda pipeline: 0
+    wrap: Callable[[Any, str, Mapping[str, Any]], str] = lambda pipeline, prompt, settings: prompt
+    dropped: Callable[[Any, Mapping[str, Any]], int] = lambda pipeline, settings: 0
     before: Callable[[Any], int] = lambda pipeline: 0
     length: Callable[[Any, Mapping[str, Any]], int] = lambda pipeline, settings: int(pipeline.tokenizer.model_max_length)
     shared: frozenset[int] = frozenset()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     unpack: Callable[[Any, Any, Mapping[str, Any]], Any] = lambda pipeline, latents, settings: latents
 
 
@@ -153,8 +156,8 @@ def _max_sequence_length(default: int) -> Callable[[Any, Mapping[str, Any]], int
     return lambda pipeline, settings: int(settings.get("max_sequence_length", default))
 
 
-def _chat(thinking: bool) -> Callable[[Any, str], str]:
-    def wrap(pipeline: Any, prompt: str) -> str:
+def _chat(thinking: bool) -> Callable[[Any, str, Mapping[str, Any]], str]:
+    def wrap(pipeline: Any, prompt: str, settings: Mapping[str, Any]) -> str:
         return pipeline.tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=thinking
         )
@@ -171,6 +174,34 @@ def _sd3_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
     return clip if pipeline.text_encoder_3 is None else int(settings.get("max_sequence_length", 256))
 
 
+def _lowered(pipeline: Any, prompt: str, settings: Mapping[str, Any]) -> str:
+    return prompt.lower()
+
+
+def _sana_instruction(pipeline: Any, settings: Mapping[str, Any]) -> str:
+    default = inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default
+    return "\n".join(settings.get("complex_human_instruction", default) or [])
+
+
+def _sana_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
+    return int(settings.get("max_sequence_length", 300)) + _sana_dropped(pipeline, settings)
+
+
+def _sana_dropped(pipeline: Any, settings: Mapping[str, Any]) -> int:
+    # The denoiser is told the begin mark and the last tokens; all but two of the instruction's fall away.
+    instruction = _sana_instruction(pipeline, settings)
+    return len(pipeline.tokenizer.encode(instruction)) - 2 if instruction else 0
+
+
+def _aura(denoiser: Any, call: Mapping[str, Any]) -> Layout:
+    registers = denoiser.register_tokens.shape[1]  # learned tokens before the text
+    text = call["encoder_hidden_states"].shape[1]
+    height, width = _patched(denoiser, call)
+    return Layout((height, width), image=registers + text, text=registers, keys=registers + text + height * width)
+
+
+# Cleaning a caption (links, HTML, punctuation) moves its words: the prompt goes in as it was typed.
+_AS_TYPED = {"clean_caption": False}
 _FLUX_BLOCKS = blocks_named(r"transformer_blocks\.\d+\.attn", r"single_transformer_blocks\.\d+\.attn")
 _JOINT_BLOCKS = blocks_named(r"transformer_blocks\.\d+\.attn")
 _CROSS_BLOCKS = blocks_named(r"transformer_blocks\.\d+\.attn2")
@@ -207,8 +238,8 @@ for _row in (
     ),
     Backbone(
         "Qwen-Image", "QwenImageTransformer2DModel", *_JOINT_BLOCKS, _qwen, "before the image",
-        wrap=lambda p, prompt: p.prompt_template_encode.format(prompt),
-        dropped=lambda p: int(p.prompt_template_encode_start_idx),
+        wrap=lambda p, prompt, settings: p.prompt_template_encode.format(prompt),
+        dropped=lambda p, settings: int(p.prompt_template_encode_start_idx),
         length=lambda p, settings: int(p.tokenizer_max_length) + int(p.prompt_template_encode_start_idx),
     ),
     Backbone(
@@ -217,7 +248,17 @@ for _row in (
     ),
     Backbone(
         "PixArt-α, PixArt-Σ", "PixArtTransformer2DModel", *_CROSS_BLOCKS, _cross, "all keys",
-        length=_max_sequence_length(300),
+        length=_max_sequence_length(300), wrap=_lowered, defaults=_AS_TYPED,
+    ),
+    Backbone(
+        "Sana", "SanaTransformer2DModel", *_CROSS_BLOCKS, _cross, "all keys", length=_sana_length,
+        wrap=lambda p, prompt, settings: _sana_instruction(p, settings) + prompt.lower(), dropped=_sana_dropped,
+        defaults=_AS_TYPED,
+    ),
+    Backbone(
+        "AuraFlow", "AuraFlowTransformer2DModel",
+        *blocks_named(r"joint_transformer_blocks\.\d+\.attn", r"single_transformer_blocks\.\d+\.attn"), _aura,
+        "before the image", length=_max_sequence_length(256),
     ),
 ):  # fmt: skip
     register(_row)

@@ -53,20 +53,23 @@ def tokenize_prompt(pipeline, prompt: str, settings: Mapping[str, Any] | None = 
     """
     row = backbone_of(pipeline)
     tokenizer = getattr(pipeline, row.tokenizer(pipeline))
-    text = row.wrap(pipeline, prompt)
-    begin = text.rfind(prompt)
+    settings = {**row.defaults, **(settings or {})}
+    text = row.wrap(pipeline, prompt, settings)
+    begin = text.lower().rfind(prompt.lower())  # some pipelines work in lower case
+    if begin < 0 or len(text.lower()) != len(text):
+        raise InputError(f"the prompt {prompt!r} can't be located in what {type(pipeline).__name__} makes of it")
     end = begin + len(prompt)
     encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
     spans = encoding["offset_mapping"]
     special = encoding["special_tokens_mask"]
     own = [i for i, (a, b) in enumerate(spans) if not special[i] and b > a and a < end and b > begin]
     # The text encoder's length includes what stands around the prompt: marks at both ends or a template's head.
-    around = own[0] + (len(spans) - own[-1] - 1 if row.wrap(pipeline, "") == "" else 0) if own else 0
-    limit = row.length(pipeline, settings or {}) - around
+    around = own[0] + (len(spans) - own[-1] - 1 if row.wrap(pipeline, "", settings) == "" else 0) if own else 0
+    limit = row.length(pipeline, settings) - around
     kept = own[: max(limit, 0)]
     if not kept:
         raise InputError(f"the prompt {prompt!r} has no token that the text encoder knows or has room for")
-    shift = row.before(pipeline) - row.dropped(pipeline)
+    shift = row.before(pipeline) - row.dropped(pipeline, settings)
     words = []
     for match in re.finditer(r"\w+(?:['’-]\w+)*", prompt):
         inside = tuple(

@@ -105,6 +105,8 @@ def start(
             seen["latents"] = tensors["latents"].detach().clone()
             seen["scheduler"] = copy.deepcopy(pipe.scheduler)
             pipe._interrupt = True
+            if not hasattr(type(pipe), "interrupt"):
+                raise _Stopped
         return tensors
 
     encoded = _EncodedPrompts.of(pipeline, prompts)
@@ -181,8 +183,6 @@ def _call(pipeline, *, prompts, generators, steps, callback, output, settings, *
     elif "callback_steps" in taken:  # PixArt: an older kind of callback, and no way to interrupt
         def older(index: int, timestep, latents: torch.Tensor) -> None:
             callback(pipeline, index, timestep, {"latents": latents})
-            if getattr(pipeline, "_interrupt", False):
-                raise _Stopped
 
         more |= {"callback": older, "callback_steps": 1}
     else:
@@ -193,7 +193,7 @@ def _call(pipeline, *, prompts, generators, steps, callback, output, settings, *
         settings = settings | {"negative_prompt": [negative] * len(prompts)}
     bar = dict(getattr(pipeline, "_progress_bar_config", {}))
     pipeline.set_progress_bar_config(disable=True)
-    pipeline._interrupt = False
+    settings = {**backbone_of(pipeline).defaults, **settings}
     try:
         return pipeline(
             prompt=list(prompts), generator=generators, num_inference_steps=steps, output_type=output, **settings, **more

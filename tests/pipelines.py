@@ -222,6 +222,57 @@ def pixart():
     )  # fmt: skip
 
 
+def sana():
+    from diffusers import AutoencoderDC, SanaPipeline, SanaTransformer2DModel
+    from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
+
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()
+    alphabet = [chr(c) for c in range(33, 127)] + ["▁"]
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trained.train_from_iterator([WORDS] * 3, trainer)
+    model = json.loads(trained.to_str())["model"]
+    tokenizer = GemmaTokenizer(
+        vocab=model["vocab"], merges=[tuple(m) for m in model["merges"]], model_max_length=300
+    )  # fmt: skip
+    encoder = Gemma2Model(
+        Gemma2Config(
+            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+            head_dim=8, vocab_size=len(tokenizer) + 8,
+        )
+    )  # fmt: skip
+    denoiser = SanaTransformer2DModel(
+        patch_size=1, in_channels=4, out_channels=4, num_layers=2, num_attention_heads=2, attention_head_dim=8,
+        num_cross_attention_heads=2, cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=16,
+        sample_size=32,
+    )  # fmt: skip
+    decoder = AutoencoderDC(
+        in_channels=3, latent_channels=4, attention_head_dim=2, encoder_block_types=("ResBlock",) * 3,
+        decoder_block_types=("ResBlock",) * 3, encoder_block_out_channels=(8, 8, 8), encoder_qkv_multiscales=((),) * 3,
+        decoder_block_out_channels=(8, 8, 8), decoder_qkv_multiscales=((),) * 3, encoder_layers_per_block=(1, 1, 1),
+        decoder_layers_per_block=[1, 1, 1], downsample_block_type="conv", upsample_block_type="interpolate",
+        decoder_norm_types="rms_norm", decoder_act_fns="silu", scaling_factor=0.4,
+    )  # fmt: skip
+    return SanaPipeline(
+        tokenizer=tokenizer, text_encoder=encoder, vae=decoder, transformer=denoiser, scheduler=flow(shift=3.0)
+    )
+
+
+def aura_flow():
+    from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel
+
+    tokenizer = t5_tokenizer()
+    denoiser = AuraFlowTransformer2DModel(
+        sample_size=32, patch_size=2, in_channels=4, num_mmdit_layers=2, num_single_dit_layers=2, attention_head_dim=8,
+        num_attention_heads=4, joint_attention_dim=32, caption_projection_dim=32, out_channels=4, pos_embed_max_size=256,
+    )  # fmt: skip
+    return AuraFlowPipeline(
+        tokenizer=tokenizer, text_encoder=t5_encoder(tokenizer), vae=vae(4), transformer=denoiser,
+        scheduler=flow(shift=1.73),
+    )  # fmt: skip
+
+
 # family -> (builder, settings of a call)
 FAMILIES = {
     "sd3": (sd3, SIZE | {"max_sequence_length": 32}),
@@ -233,8 +284,10 @@ FAMILIES = {
     "z-image": (z_image, SIZE | {"max_sequence_length": 48, "guidance_scale": 2.0}),
     "pixart": (
         pixart,
-        SIZE | {"max_sequence_length": 32, "use_resolution_binning": False, "clean_caption": False},
+        SIZE | {"max_sequence_length": 32, "use_resolution_binning": False},
     ),
+    "sana": (sana, {"height": 64, "width": 96} | {"max_sequence_length": 40, "use_resolution_binning": False}),
+    "aura-flow": (aura_flow, SIZE | {"max_sequence_length": 48}),
 }
 
 
