@@ -44,6 +44,7 @@ class Backbone:
     leading tokens that never reach the denoiser, `before` text columns that come from another encoder. `length` is
     how many tokens the text encoder takes. `shared` are places in `encode_prompt`'s output that have no batch.
     `defaults` are settings of the pipeline's call that differ from its own.
+    `blocks` and `solvers` tell people which blocks are probed and which solvers were tested.
     `unpack` turns a callback's latents into the ones that the pipeline takes.
     """
 
@@ -62,6 +63,8 @@ class Backbone:
     length: Callable[[Any, Mapping[str, Any]], int] = lambda pipeline, settings: int(pipeline.tokenizer.model_max_length)
     shared: frozenset[int] = frozenset()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    blocks: str = "ten consecutive ones from the middle"
+    solvers: str = "FlowMatchEuler"
     unpack: Callable[[Any, Any, Mapping[str, Any]], Any] = lambda pipeline, latents, settings: latents
 
 
@@ -217,7 +220,8 @@ def register(row: Backbone) -> None:
 for _row in (
     Backbone(
         "Stable Diffusion 1.x/2.x, SDXL and other UNets", "UNet2DConditionModel", unet_encoder_blocks, unet_all_blocks,
-        _latent_grid, "all keys",
+        _latent_grid, "all keys", blocks="the last ten attn2 of the down blocks",
+        solvers="DDIM, Euler, Euler ancestral, DPM++ 2M, UniPC",
     ),
     Backbone(
         "Stable Diffusion 3, 3.5", "SD3Transformer2DModel", *_JOINT_BLOCKS, _image_first, "after the image",
@@ -248,7 +252,7 @@ for _row in (
     ),
     Backbone(
         "PixArt-α, PixArt-Σ", "PixArtTransformer2DModel", *_CROSS_BLOCKS, _cross, "all keys",
-        length=_max_sequence_length(300), wrap=_lowered, defaults=_AS_TYPED,
+        length=_max_sequence_length(300), wrap=_lowered, defaults=_AS_TYPED, solvers="DPM++ 2M",
     ),
     Backbone(
         "Sana", "SanaTransformer2DModel", *_CROSS_BLOCKS, _cross, "all keys", length=_sana_length,
