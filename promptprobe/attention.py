@@ -122,7 +122,9 @@ class AttentionTap:
                     "call set_attention_backend('native') on the denoiser for probing"
                 )
             if getattr(processor, "_parallel_config", None) is not None:
-                raise CaptureError(f"{name} runs in parallel over devices and shows each only a part; probe on one device")
+                raise CaptureError(
+                    f"{name} runs in parallel over devices and shows each only a part; probe on one device"
+                )
             if "IPAdapter" in type(processor).__name__:
                 raise CaptureError("an IP-Adapter is loaded; unload it, its image tokens would pass for text")
 
@@ -208,7 +210,12 @@ _CHUNK_SCORES = 2**24  # attention scores held at once: 64 MB in float32
 
 
 def attention_to(
-    q: torch.Tensor, k: torch.Tensor, places: torch.Tensor, scale: float | None, mask: torch.Tensor | None, first: int = 0
+    q: torch.Tensor,
+    k: torch.Tensor,
+    places: torch.Tensor,
+    scale: float | None,
+    mask: torch.Tensor | None,
+    first: int = 0,
 ) -> torch.Tensor:
     """Mean over heads of softmax(q kᵀ · scale) at a few keys, float32 `[queries, places]`.
 

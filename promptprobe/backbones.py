@@ -60,7 +60,9 @@ class Backbone:
     wrap: Callable[[Any, str, Mapping[str, Any]], str] = lambda pipeline, prompt, settings: prompt
     dropped: Callable[[Any, Mapping[str, Any]], int] = lambda pipeline, settings: 0
     before: Callable[[Any], int] = lambda pipeline: 0
-    length: Callable[[Any, Mapping[str, Any]], int] = lambda pipeline, settings: int(pipeline.tokenizer.model_max_length)
+    length: Callable[[Any, Mapping[str, Any]], int] = lambda pipeline, settings: int(
+        pipeline.tokenizer.model_max_length
+    )
     shared: frozenset[int] = frozenset()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     blocks: str = "ten consecutive ones from the middle"

@@ -139,7 +139,10 @@ def score(
     from .view import print_scores
 
     scorer = make_scorer(
-        model, probe, steps=steps, probe_step=probe_step,
+        model,
+        probe,
+        steps=steps,
+        probe_step=probe_step,
         **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
     )
     scored = scorer.score(prompts, seeds_from(seed, seeds_per_prompt))

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from .attention import AttentionTap
-from .backbones import backbone_of
+from .backbones import backbone_of, denoiser_of
 from .errors import InputError, ModelError
 from .tokens import PromptTokens, clean_prompt, tokenize_prompt
 
@@ -45,6 +45,7 @@ class Paused:
     timesteps: dict[int, float]
     settings: dict[str, Any]
     scheduler: Any = field(repr=False)
+    denoiser: Any = field(repr=False)
     generator_states: list[torch.Tensor] = field(repr=False)
     encoded: _EncodedPrompts = field(repr=False)
 
@@ -80,6 +81,9 @@ def start(
     check_steps(steps, stop)
     if len(prompts) != len(seeds) or not prompts:
         raise InputError(f"{len(prompts)} prompts and {len(seeds)} seeds; give as many seeds as prompts, at least one")
+    for key in settings:
+        if key in ("num_images_per_prompt", "latents", "prompt_embeds", "generator"):
+            raise InputError(f"{key} is set by the engine; for several images of a prompt give it once for each seed")
     wanted = set(watch if watch is not None else (stop,))
     for k in wanted:
         check_steps(stop, k)
@@ -93,6 +97,8 @@ def start(
 
     def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
         step = index + 1
+        if step == 1 and (stop < steps or wanted):
+            _check_evaluations(pipe.scheduler, steps)
         if tap is not None and step in wanted:
             seen["maps"][step] = tap.token_maps()
             seen["embeddings"] = tap.token_embeddings()
@@ -120,6 +126,7 @@ def start(
     return Paused(
         prompts=prompts, seeds=list(seeds), tokens=tokens, step=stop, steps=steps, latents=seen["latents"],
         token_maps=seen["maps"], token_embeddings=seen["embeddings"], timesteps=seen["timesteps"], settings=dict(settings), scheduler=seen["scheduler"],
+        denoiser=denoiser_of(pipeline),
         generator_states=[g.get_state() for g in generators], encoded=encoded,
     )  # fmt: skip
 
@@ -140,6 +147,10 @@ def finish(
     chosen = list(range(len(paused))) if chosen is None else list(chosen)
     if not chosen or not all(0 <= i < len(paused) for i in chosen):
         raise InputError(f"chosen trajectories {chosen} are not among the {len(paused)} paused ones")
+    if denoiser_of(pipeline) is not paused.denoiser:
+        raise ModelError(
+            f"paused in another pipeline than this {type(pipeline).__name__}; finish it with the one that began it"
+        )
     if type(pipeline.scheduler) is not type(paused.scheduler):
         raise ModelError(
             f"paused with {type(paused.scheduler).__name__}, but the pipeline now has "
@@ -181,6 +192,7 @@ def _call(pipeline, *, prompts, generators, steps, callback, output, settings, *
     if "callback_on_step_end" in taken:
         more["callback_on_step_end"] = callback
     elif "callback_steps" in taken:  # PixArt: an older kind of callback, and no way to interrupt
+
         def older(index: int, timestep, latents: torch.Tensor) -> None:
             callback(pipeline, index, timestep, {"latents": latents})
 
@@ -188,7 +200,10 @@ def _call(pipeline, *, prompts, generators, steps, callback, output, settings, *
     else:
         raise ModelError(f"{type(pipeline).__name__} has no callback_on_step_end, so it can't be paused")
     negative = settings.get("negative_prompt")
-    if isinstance(negative, str) and "negative_prompt" not in inspect.signature(type(pipeline).encode_prompt).parameters:
+    if (
+        isinstance(negative, str)
+        and "negative_prompt" not in inspect.signature(type(pipeline).encode_prompt).parameters
+    ):
         # Pipelines with a second call for guidance encode it on its own, and want one for each prompt.
         settings = settings | {"negative_prompt": [negative] * len(prompts)}
     bar = dict(getattr(pipeline, "_progress_bar_config", {}))
@@ -196,7 +211,12 @@ def _call(pipeline, *, prompts, generators, steps, callback, output, settings, *
     settings = {**backbone_of(pipeline).defaults, **settings}
     try:
         return pipeline(
-            prompt=list(prompts), generator=generators, num_inference_steps=steps, output_type=output, **settings, **more
+            prompt=list(prompts),
+            generator=generators,
+            num_inference_steps=steps,
+            output_type=output,
+            **settings,
+            **more,
         ).images
     except _Stopped:
         return None
@@ -248,12 +268,16 @@ def _resumed(paused: Paused, chosen: list[int]):
 
 
 def _remaining(full: torch.Tensor, paused: Paused) -> torch.Tensor:
-    if len(full) != paused.steps:
-        raise ModelError(
-            f"{type(paused.scheduler).__name__} evaluates the denoiser {len(full)} times for {paused.steps} steps; "
-            "pausing is supported for one evaluation a step"
-        )
+    _check_evaluations(paused.scheduler, paused.steps)
     return full[paused.step :]
+
+
+def _check_evaluations(scheduler, steps: int) -> None:
+    if len(scheduler.timesteps) != steps:
+        raise ModelError(
+            f"{type(scheduler).__name__} evaluates the denoiser {len(scheduler.timesteps)} times for {steps} steps; "
+            "pausing is supported for one evaluation a step: choose another scheduler"
+        )
 
 
 @dataclass

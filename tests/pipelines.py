@@ -230,7 +230,9 @@ def sana():
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
     alphabet = [chr(c) for c in range(33, 127)] + ["▁"]
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     trained.train_from_iterator([WORDS] * 3, trainer)
     model = json.loads(trained.to_str())["model"]
     tokenizer = GemmaTokenizer(

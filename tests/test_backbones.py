@@ -7,7 +7,7 @@ import pytest
 import torch
 from pipelines import FAMILIES, build
 
-from promptprobe import AttentionTap, CaptureError, ModelError, finish, start
+from promptprobe import AttentionTap, CaptureError, InputError, ModelError, finish, start
 from promptprobe.backbones import BACKBONES, backbone_of, denoiser_of, probed_blocks
 from promptprobe.tokens import tokenize_prompt
 
@@ -80,7 +80,9 @@ def own_columns(family, prompt):
         head, bare = "<|im_start|>user\n", pipeline.tokenizer(prompt).input_ids
         first = len(pipeline.tokenizer(head).input_ids)
     else:
-        tokenizer = {"sd3": "tokenizer_3", "flux": "tokenizer_2", "flux-true-cfg": "tokenizer_2"}.get(family, "tokenizer")
+        tokenizer = {"sd3": "tokenizer_3", "flux": "tokenizer_2", "flux-true-cfg": "tokenizer_2"}.get(
+            family, "tokenizer"
+        )
         bare = getattr(pipeline, tokenizer)(prompt, add_special_tokens=False).input_ids
         # Sana keeps the begin mark and what follows the last two tokens of its instruction, whose last blank joins the
         # first word.
@@ -90,7 +92,9 @@ def own_columns(family, prompt):
 
 @pytest.mark.parametrize("family", ALL)
 def test_watching_leaves_the_image_bit_identical(family):
-    watched = start(made(family), PROMPTS, SEEDS, steps=STEPS, stop=STEPS, watch=range(1, STEPS + 1), **settings(family))
+    watched = start(
+        made(family), PROMPTS, SEEDS, steps=STEPS, stop=STEPS, watch=range(1, STEPS + 1), **settings(family)
+    )
     assert torch.equal(uninterrupted(family), finish(made(family), watched, output="latent"))
     assert sorted(watched.token_maps) == list(range(1, STEPS + 1))
 
@@ -173,7 +177,30 @@ def test_what_hides_attention_is_refused():
         block.processor._attention_backend = None
     row = BACKBONES.pop("FluxTransformer2DModel")
     try:
-        with pytest.raises(ModelError, match=r"FluxTransformer2DModel of FluxPipeline is not supported; supported are: UNet2D"):
+        with pytest.raises(
+            ModelError, match=r"FluxTransformer2DModel of FluxPipeline is not supported; supported are: UNet2D"
+        ):
             backbone_of(pipeline)
     finally:
         BACKBONES["FluxTransformer2DModel"] = row
+
+
+def test_a_trajectory_stays_with_its_pipeline_and_its_scheduler():
+    paused = start(made("flux"), PROMPTS, SEEDS, steps=STEPS, stop=3, watch=(), **settings("flux"))
+    with pytest.raises(ModelError, match="paused in another pipeline than this QwenImagePipeline"):
+        finish(made("qwen-image"), paused)
+    with pytest.raises(InputError, match="num_images_per_prompt is set by the engine"):
+        start(made("flux"), PROMPTS, SEEDS, steps=STEPS, num_images_per_prompt=2)
+
+
+def test_a_solver_with_two_evaluations_a_step_is_refused():
+    from diffusers import FlowMatchHeunDiscreteScheduler
+
+    pipeline = made("sd3")
+    before = pipeline.scheduler
+    pipeline.scheduler = FlowMatchHeunDiscreteScheduler(shift=3.0)
+    try:
+        with pytest.raises(ModelError, match="evaluates the denoiser 11 times for 6 steps"):
+            start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, watch=(), **settings("sd3"))
+    finally:
+        pipeline.scheduler = before

@@ -28,7 +28,10 @@ def run(capsys, *arguments):
         (["optimize", "  "], "the prompt is empty"),
         (["score", "\n"], "the prompt is empty"),
         (["score", "a cat", "--height", "0"], "height is 0; it must be at least 1 pixel"),
-        (["score", "a cat", "--offload", "model"], "--offload model moves weights from memory to a GPU; --device is 'cpu'"),
+        (
+            ["score", "a cat", "--offload", "model"],
+            "--offload model moves weights from memory to a GPU; --device is 'cpu'",
+        ),
         (["score", "a cat", "--offload", "disk"], "--offload is 'disk'; it must be one of none, model, sequential"),
         (["score", "a cat", "--pipe-arg", "eta"], "--pipe-arg 'eta': give name=value"),
         (["score", "a cat", "--pipe-arg", "latents=1"], "--pipe-arg latents is set by promptprobe itself"),
