@@ -112,7 +112,7 @@ def rewrite(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
         rejected = None
         if text.casefold() in seen:
             rejected = "tried before"
-        elif cut := tokenize_prompt(context.scorer.pipeline, text).cut:
+        elif cut := tokenize_prompt(context.scorer.pipeline, text, context.scorer.settings).cut:
             rejected = f"too long by {cut} tokens"
         elif missing := lost(original["prompt"], text):
             rejected = "lost " + ", ".join(missing)

@@ -7,6 +7,8 @@ the prompt's own tokens only, and reduced to a mean over heads at once. When not
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .backbones import backbone_of, denoiser_of, probed_blocks
+from .backbones import Layout, backbone_of, denoiser_of, probed_blocks
 from .errors import CaptureError
 
 
@@ -25,7 +27,7 @@ class AttentionTap:
 
     After that call, `token_maps()` gives float32 `[batch, tokens, blocks, height, width]`, the mean over heads of the
     attention probability from each image position to each of the prompt's tokens. Rows of prompts with fewer tokens
-    than the longest end in zeros.
+    than the longest end in zeros. Of a step with two denoiser calls the one for the prompt is read.
     """
 
     def __init__(self, pipeline, blocks: Sequence[str] | None = None):
@@ -37,23 +39,28 @@ class AttentionTap:
         if missing:
             raise CaptureError(f"{type(self.denoiser).__name__} has no block {missing[0]!r}")
         self._modules = {name: modules[name] for name in self.blocks}
+        self._arguments = inspect.signature(self.denoiser.forward)
         self._columns: list[tuple[int, ...]] | None = None
+        self._reading = False  # inside the denoiser call that is read
+        self._pass = ""
         self._maps: dict[str, torch.Tensor] = {}
         self._embeddings: torch.Tensor | None = None
-        self._size = (0, 0)
+        self._layout: Layout | None = None
         self._handles: list = []
         self._watch: _Watch | None = None
 
     def __enter__(self) -> AttentionTap:
         if getattr(self.denoiser, "_promptprobe_tap", None) is not None:
             raise CaptureError("this denoiser is being watched already; leave the other tap first")
-        if getattr(self.denoiser, "is_cache_enabled", False):
-            raise CaptureError("a step cache is enabled and skips blocks; call disable_cache() on the denoiser first")
+        self._refuse_what_hides_attention()
         self.denoiser._promptprobe_tap = self
         self._handles.append(self.denoiser.register_forward_pre_hook(self._on_denoiser, with_kwargs=True))
+        self._handles.append(self.denoiser.register_forward_hook(self._after_denoiser, always_call=True))
         for name, module in self._modules.items():
             self._handles.append(module.register_forward_pre_hook(self._start_watch(name)))
             self._handles.append(module.register_forward_hook(self._stop_watch, always_call=True))
+        if hasattr(self.denoiser, "cache_context"):
+            self.denoiser.cache_context = self._named_pass(self.denoiser.cache_context)
         return self
 
     def __exit__(self, *exc) -> None:
@@ -61,10 +68,12 @@ class AttentionTap:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self.denoiser.__dict__.pop("cache_context", None)
         self.denoiser._promptprobe_tap = None
+        self._reading = False
 
     def arm(self, columns: Sequence[tuple[int, ...]]) -> None:
-        """Read the next denoiser calls: `columns[i]` are the text positions to keep for sample i of the batch."""
+        """Read the next denoiser call: `columns[i]` are the text positions to keep for sample i of the batch."""
         self._columns = list(columns)
         self._maps = {}
         self._embeddings = None
@@ -98,19 +107,67 @@ class AttentionTap:
             raise CaptureError(f"no text embeddings reached {type(self.denoiser).__name__}")
         return self._embeddings
 
+    def _refuse_what_hides_attention(self) -> None:
+        if getattr(self.denoiser, "is_cache_enabled", False):
+            raise CaptureError("a step cache is enabled and skips blocks; call disable_cache() on the denoiser first")
+        if type(self.denoiser).__name__ == "OptimizedModule" or getattr(self.denoiser, "_compiled_call_impl", None):
+            raise CaptureError("the denoiser is compiled, which hides its blocks; probe the model before torch.compile")
+        for name, module in self._modules.items():
+            processor = getattr(module, "processor", None)
+            backend = getattr(processor, "_attention_backend", None)
+            backend = getattr(backend, "value", backend)
+            if backend not in (None, "native"):
+                raise CaptureError(
+                    f"{name} uses the attention backend {backend!r}, which can't be watched; "
+                    "call set_attention_backend('native') on the denoiser for probing"
+                )
+            if getattr(processor, "_parallel_config", None) is not None:
+                raise CaptureError(
+                    f"{name} runs in parallel over devices and shows each only a part; probe on one device"
+                )
+            if "IPAdapter" in type(processor).__name__:
+                raise CaptureError("an IP-Adapter is loaded; unload it, its image tokens would pass for text")
+
+    def _named_pass(self, original):
+        @contextlib.contextmanager
+        def cache_context(name, *args, **kwargs):
+            before, self._pass = self._pass, name
+            try:
+                with original(name, *args, **kwargs):
+                    yield
+            finally:
+                self._pass = before
+
+        return cache_context
+
     def _on_denoiser(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        sample = args[0] if args else kwargs["sample"]
-        self._size = tuple(sample.shape[-2:])
-        text = kwargs.get("encoder_hidden_states")
-        if self._columns is not None and text is not None:
-            text = text[len(text) - len(self._columns) :].detach().float().cpu()  # guided: [negative, positive]
-            self._embeddings = text.new_zeros(len(text), max(map(len, self._columns)), text.shape[-1])
-            for i, own in enumerate(self._columns):
-                self._embeddings[i, : len(own)] = text[i, list(own)]
+        if self._columns is None or self._maps or self._pass == "uncond":
+            return
+        call = self._arguments.bind_partial(*args, **kwargs).arguments
+        self._layout = self.backbone.layout(module, call)
+        self._reading = True
+        rows = self._conditional(call[self.backbone.text_argument], f"{type(module).__name__}'s text")
+        sizes = rows[0].shape[-1]
+        self._embeddings = torch.zeros(len(rows), max(map(len, self._columns)), sizes)
+        for i, own in enumerate(self._columns):
+            if max(own) >= len(rows[i]):
+                raise CaptureError(f"the denoiser was told {len(rows[i])} text tokens, fewer than the prompt has")
+            self._embeddings[i, : len(own)] = rows[i][list(own)].detach().float().cpu()
+
+    def _after_denoiser(self, *_) -> None:
+        self._reading = False
+
+    def _conditional(self, batch, what: str):
+        """The samples that carry the prompt, of a batch that may be doubled for guidance."""
+        samples = len(self._columns or [])
+        if len(batch) not in (samples, 2 * samples):
+            raise CaptureError(f"{what} has a batch of {len(batch)}, but {samples} samples are watched")
+        first = len(batch) - samples if self.backbone.conditional == "last half" else 0
+        return batch[first : first + samples]
 
     def _start_watch(self, name: str):
         def hook(module: nn.Module, args: tuple) -> None:
-            if self._columns is not None:
+            if self._reading:
                 self._watch = _Watch(lambda q, k, scale, mask: self._record(name, q, k, scale, mask))
                 self._watch.__enter__()
 
@@ -123,26 +180,61 @@ class AttentionTap:
 
     @torch.no_grad()
     def _record(self, name: str, q: torch.Tensor, k: torch.Tensor, scale: float | None, mask) -> None:
-        # q [batch, heads, image, dim], k [batch, heads, text, dim]
-        columns = self._columns or []
-        samples = len(columns)
-        if q.shape[0] not in (samples, 2 * samples):
-            raise CaptureError(f"a batch of {q.shape[0]} reached {name}, but {samples} samples are watched")
-        if max(max(c) for c in columns) >= k.shape[-2]:
-            raise CaptureError(f"{name} attends to {k.shape[-2]} text positions, fewer than the prompt has")
-        first = q.shape[0] - samples  # guided batches are [negative, positive]
-        q, k = q[first:], k[first:]
-        scores = q @ k.transpose(-2, -1) * (scale if scale is not None else q.shape[-1] ** -0.5)
+        # q [batch, heads, queries, dim], k [batch, heads, keys, dim]
+        columns, layout = self._columns or [], self._layout
+        assert layout is not None
+        if layout.keys is not None and k.shape[-2] != layout.keys:
+            raise CaptureError(f"{name} attends to {k.shape[-2]} positions where image and prompt make {layout.keys}")
+        batch = len(q)
+        q, k = self._conditional(q, name), self._conditional(k, name)
         if mask is not None:
-            mask = mask[first:] if mask.shape[0] == first + samples else mask
-            scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-        maps = scores.float().softmax(-1).mean(1)  # [samples, image, text]
-        tokens = max(len(c) for c in columns)
-        height, width = _grid(self._size, maps.shape[1], name)
-        kept = maps.new_zeros(samples, tokens, height, width)
+            mask = mask.expand(batch, *mask.shape[1:]) if mask.ndim == 4 else mask.expand(batch, 1, *mask.shape[-2:])
+            mask = self._conditional(mask, name)
+        if layout.image or layout.text or layout.keys is not None:
+            height, width = layout.grid
+        else:  # a UNet's block, on a grid of its own
+            height, width = _grid(layout.grid, q.shape[-2], name)
+        if max(max(c) for c in columns) + layout.text >= k.shape[-2]:
+            raise CaptureError(f"{name} attends to {k.shape[-2]} positions, fewer than the prompt needs")
+        q = q[:, :, layout.image : layout.image + height * width]
+        kept = torch.zeros(len(columns), max(map(len, columns)), height, width, device=q.device)
         for i, own in enumerate(columns):
-            kept[i, : len(own)] = maps[i][:, list(own)].T.unflatten(-1, (height, width))
+            places = torch.tensor(own, device=k.device) + layout.text
+            own_mask = None if mask is None else mask[i]
+            chances = attention_to(q[i], k[i], places, scale, own_mask, layout.image)
+            kept[i, : len(own)] = chances.T.unflatten(-1, (height, width))
         self._maps[name] = kept
+
+
+_CHUNK_SCORES = 2**24  # attention scores held at once: 64 MB in float32
+
+
+def attention_to(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    places: torch.Tensor,
+    scale: float | None,
+    mask: torch.Tensor | None,
+    first: int = 0,
+) -> torch.Tensor:
+    """Mean over heads of softmax(q kᵀ · scale) at a few keys, float32 `[queries, places]`.
+
+    `q` is `[heads, queries, dim]`, `k` `[heads, keys, dim]`; the softmax runs over all keys, a chunk of queries at a
+    time, so that memory grows with queries x places. `mask` `[heads or 1, queries or 1, keys]` is boolean or added;
+    `first` is the row of the mask that belongs to the first query.
+    """
+    heads, queries, dim = q.shape
+    factor = scale if scale is not None else dim**-0.5
+    chunk = max(1, _CHUNK_SCORES // (heads * k.shape[-2]))
+    parts = []
+    for start in range(0, queries, chunk):
+        scores = (q[:, start : start + chunk] @ k.transpose(-2, -1)).float() * factor
+        if mask is not None:
+            own = mask if mask.shape[-2] == 1 else mask[:, first + start : first + start + scores.shape[1]]
+            scores = scores.masked_fill(~own, -math.inf) if own.dtype == torch.bool else scores + own
+        normaliser = scores.logsumexp(-1, keepdim=True)
+        parts.append((scores[..., places] - normaliser).exp().mean(0))
+    return torch.cat(parts)
 
 
 class _Watch(TorchFunctionMode):

@@ -1,12 +1,16 @@
-"""One table: for each denoiser class, which attention blocks to probe and where the text tokens lie.
+"""One table: for each denoiser class, which attention blocks to probe and where image and text lie in them.
 
-A new backbone is a new row. Comes in: a diffusers pipeline. Goes out: its `Backbone` row and block names.
+A new backbone is a new row, added with `register`. Comes in: a diffusers pipeline. Goes out: its `Backbone` row and
+block names; `Layout` says where the image's queries and the text's keys are in one denoiser call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -16,26 +20,59 @@ MAX_BLOCKS = 10  # Diffusion Probe, arXiv:2602.23783, §4.1: ten blocks
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Where things lie in the probed attention of one denoiser call.
+
+    `grid` is height and width of the image tokens; `image` and `text` are where the first image query and the first
+    text key stand. `keys` is how many keys there should be, None where blocks differ (UNets work on several grids).
+    """
+
+    grid: tuple[int, int]
+    image: int = 0
+    text: int = 0
+    keys: int | None = None
+
+
+@dataclass(frozen=True)
 class Backbone:
     """A row of the table.
 
-    `find_blocks` lists the attention modules of a denoiser that are probed by default, by name and in order, `find_all`
-    every one that looks at text; `text_keys` says which keys
-    are text ("all" in cross-attention); `conditional` says which half of a guided batch carries the prompt.
+    `find_blocks` lists the attention modules that are probed by default, by name and in order, `find_all` every one
+    that looks at text. `layout` reads a denoiser call's arguments; `text_argument` names the one with the text.
+    `conditional` says which part of a guided batch carries the prompt: the first or the last half. `tokenizer` names
+    the pipeline's tokenizer of the probed text, `wrap` puts a prompt into the pipeline's template, `dropped` counts
+    leading tokens that never reach the denoiser, `before` text columns that come from another encoder. `length` is
+    how many tokens the text encoder takes. `shared` are places in `encode_prompt`'s output that have no batch.
+    `defaults` are settings of the pipeline's call that differ from its own.
+    `blocks` and `solvers` tell people which blocks are probed and which solvers were tested.
+    `unpack` turns a callback's latents into the ones that the pipeline takes.
     """
 
     family: str
     denoiser: str
     find_blocks: Callable[[nn.Module], list[str]]
     find_all: Callable[[nn.Module], list[str]]
-    text_keys: str
-    conditional: str
+    layout: Callable[[nn.Module, Mapping[str, Any]], Layout]
+    text_position: str
+    text_argument: str = "encoder_hidden_states"
+    conditional: str = "last half"
+    tokenizer: Callable[[Any], str] = lambda pipeline: "tokenizer"
+    wrap: Callable[[Any, str, Mapping[str, Any]], str] = lambda pipeline, prompt, settings: prompt
+    dropped: Callable[[Any, Mapping[str, Any]], int] = lambda pipeline, settings: 0
+    before: Callable[[Any], int] = lambda pipeline: 0
+    length: Callable[[Any, Mapping[str, Any]], int] = lambda pipeline, settings: int(
+        pipeline.tokenizer.model_max_length
+    )
+    shared: frozenset[int] = frozenset()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    blocks: str = "ten consecutive ones from the middle"
+    solvers: str = "FlowMatchEuler"
+    unpack: Callable[[Any, Any, Mapping[str, Any]], Any] = lambda pipeline, latents, settings: latents
 
 
 def unet_encoder_blocks(denoiser: nn.Module) -> list[str]:
     """The last ten cross-attention modules (`attn2`) of the down blocks (paper §4.1: encoder side)."""
-    names = [n for n, _ in denoiser.named_modules() if n.startswith("down_blocks.") and n.endswith(".attn2")]
-    return names[-MAX_BLOCKS:]
+    return [n for n in unet_all_blocks(denoiser) if n.startswith("down_blocks.")][-MAX_BLOCKS:]
 
 
 def unet_all_blocks(denoiser: nn.Module) -> list[str]:
@@ -43,19 +80,194 @@ def unet_all_blocks(denoiser: nn.Module) -> list[str]:
     return [n for n, _ in denoiser.named_modules() if n.endswith(".attn2")]
 
 
-BACKBONES: dict[str, Backbone] = {
-    row.denoiser: row
-    for row in (
-        Backbone(
-            family="Stable Diffusion 1.x/2.x, SDXL and other UNets",
-            denoiser="UNet2DConditionModel",
-            find_blocks=unet_encoder_blocks,
-            find_all=unet_all_blocks,
-            text_keys="all",
-            conditional="last half",
-        ),
-    )
-}
+def blocks_named(*patterns: str) -> tuple[Callable[[nn.Module], list[str]], Callable[[nn.Module], list[str]]]:
+    """`find_blocks` and `find_all` of a transformer whose attention modules match one of `patterns`, in this order.
+
+    Probed by default are ten consecutive ones from the middle (paper §4.1), or all when there are fewer.
+    """
+
+    def every(denoiser: nn.Module) -> list[str]:
+        names = [n for n, _ in denoiser.named_modules()]
+        return [n for p in patterns for n in names if re.fullmatch(p, n)]
+
+    def middle(denoiser: nn.Module) -> list[str]:
+        found = every(denoiser)
+        first = max(0, (len(found) - MAX_BLOCKS) // 2)
+        return found[first : first + MAX_BLOCKS]
+
+    return middle, every
+
+
+def _latent_grid(denoiser: nn.Module, call: Mapping[str, Any]) -> Layout:
+    return Layout(tuple(call["sample"].shape[-2:]))
+
+
+def _patched(denoiser: Any, call: Mapping[str, Any]) -> tuple[int, int]:
+    patch = denoiser.config.patch_size
+    height, width = call["hidden_states"].shape[-2:]
+    return height // patch, width // patch
+
+
+def _cross(denoiser: Any, call: Mapping[str, Any]) -> Layout:
+    return Layout(_patched(denoiser, call), keys=call["encoder_hidden_states"].shape[1])
+
+
+def _image_first(denoiser: Any, call: Mapping[str, Any]) -> Layout:
+    height, width = _patched(denoiser, call)
+    text = call["encoder_hidden_states"].shape[1]
+    return Layout((height, width), text=height * width, keys=height * width + text)
+
+
+def _text_first(grid: tuple[int, int], text: int) -> Layout:
+    return Layout(grid, image=text, keys=text + grid[0] * grid[1])
+
+
+def _flux(denoiser: Any, call: Mapping[str, Any]) -> Layout:
+    places = call["img_ids"]
+    places = places[0] if places.ndim == 3 else places  # [image, axes]: time or reference, row, column, ...
+    if len(places[:, 0].unique()) > 1:
+        raise CaptureError("the image tokens include a reference image's; probe a text-to-image call without one")
+    grid = (int(places[:, 1].max()) + 1, int(places[:, 2].max()) + 1)
+    return _text_first(grid, call["encoder_hidden_states"].shape[1])
+
+
+def _qwen(denoiser: Any, call: Mapping[str, Any]) -> Layout:
+    shapes = call["img_shapes"][0]
+    shapes = shapes if isinstance(shapes, list) else [shapes]
+    if len(shapes) > 1:
+        raise CaptureError("the image tokens include a reference image's; probe a text-to-image call without one")
+    _, height, width = shapes[0]
+    return _text_first((int(height), int(width)), call["encoder_hidden_states"].shape[1])
+
+
+def _flux2_latents(pipeline: Any, latents: Any, settings: Mapping[str, Any]) -> Any:
+    """Packed `[batch, image, channels]` to `[batch, channels, height, width]`."""
+    unit = 2 * pipeline.vae_scale_factor
+    default = pipeline.default_sample_size * pipeline.vae_scale_factor
+    height = int(settings.get("height") or default) // unit
+    return latents.transpose(1, 2).unflatten(-1, (height, -1))
+
+
+_Z_MULTIPLE = 32  # Z-Image pads image and caption to multiples of this many tokens
+
+
+def _z_image(denoiser: Any, call: Mapping[str, Any]) -> Layout:
+    patch = call.get("patch_size", 2)
+    height, width = (int(n) // patch for n in call["x"][0].shape[-2:])
+    return Layout((height, width), text=-(-height * width // _Z_MULTIPLE) * _Z_MULTIPLE)
+
+
+def _max_sequence_length(default: int) -> Callable[[Any, Mapping[str, Any]], int]:
+    return lambda pipeline, settings: int(settings.get("max_sequence_length", default))
+
+
+def _chat(thinking: bool) -> Callable[[Any, str, Mapping[str, Any]], str]:
+    def wrap(pipeline: Any, prompt: str, settings: Mapping[str, Any]) -> str:
+        return pipeline.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+        )
+
+    return wrap
+
+
+def _sd3_tokenizer(pipeline: Any) -> str:
+    return "tokenizer" if pipeline.text_encoder_3 is None else "tokenizer_3"
+
+
+def _sd3_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
+    clip = int(pipeline.tokenizer.model_max_length)
+    return clip if pipeline.text_encoder_3 is None else int(settings.get("max_sequence_length", 256))
+
+
+def _lowered(pipeline: Any, prompt: str, settings: Mapping[str, Any]) -> str:
+    return prompt.lower()
+
+
+def _sana_instruction(pipeline: Any, settings: Mapping[str, Any]) -> str:
+    default = inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default
+    return "\n".join(settings.get("complex_human_instruction", default) or [])
+
+
+def _sana_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
+    return int(settings.get("max_sequence_length", 300)) + _sana_dropped(pipeline, settings)
+
+
+def _sana_dropped(pipeline: Any, settings: Mapping[str, Any]) -> int:
+    # The denoiser is told the begin mark and the last tokens; all but two of the instruction's fall away.
+    instruction = _sana_instruction(pipeline, settings)
+    return len(pipeline.tokenizer.encode(instruction)) - 2 if instruction else 0
+
+
+def _aura(denoiser: Any, call: Mapping[str, Any]) -> Layout:
+    registers = denoiser.register_tokens.shape[1]  # learned tokens before the text
+    text = call["encoder_hidden_states"].shape[1]
+    height, width = _patched(denoiser, call)
+    return Layout((height, width), image=registers + text, text=registers, keys=registers + text + height * width)
+
+
+# Cleaning a caption (links, HTML, punctuation) moves its words: the prompt goes in as it was typed.
+_AS_TYPED = {"clean_caption": False}
+_FLUX_BLOCKS = blocks_named(r"transformer_blocks\.\d+\.attn", r"single_transformer_blocks\.\d+\.attn")
+_JOINT_BLOCKS = blocks_named(r"transformer_blocks\.\d+\.attn")
+_CROSS_BLOCKS = blocks_named(r"transformer_blocks\.\d+\.attn2")
+
+BACKBONES: dict[str, Backbone] = {}
+
+
+def register(row: Backbone) -> None:
+    """Add a row for a denoiser class, or replace the one that is there."""
+    BACKBONES[row.denoiser] = row
+
+
+for _row in (
+    Backbone(
+        "Stable Diffusion 1.x/2.x, SDXL and other UNets", "UNet2DConditionModel", unet_encoder_blocks, unet_all_blocks,
+        _latent_grid, "all keys", blocks="the last ten attn2 of the down blocks",
+        solvers="DDIM, Euler, Euler ancestral, DPM++ 2M, UniPC",
+    ),
+    Backbone(
+        "Stable Diffusion 3, 3.5", "SD3Transformer2DModel", *_JOINT_BLOCKS, _image_first, "after the image",
+        tokenizer=_sd3_tokenizer, length=_sd3_length,
+        before=lambda p: 0 if p.text_encoder_3 is None else int(p.tokenizer.model_max_length),
+    ),
+    Backbone(
+        "FLUX.1", "FluxTransformer2DModel", *_FLUX_BLOCKS, _flux, "before the image",
+        tokenizer=lambda p: "tokenizer_2", length=_max_sequence_length(512), shared=frozenset({2}),
+    ),
+    Backbone(
+        "FLUX.2 klein", "Flux2Transformer2DModel", *_FLUX_BLOCKS, _flux, "before the image", wrap=_chat(False),
+        length=_max_sequence_length(512), unpack=_flux2_latents,
+    ),
+    Backbone(
+        "Chroma", "ChromaTransformer2DModel", *_FLUX_BLOCKS, _flux, "before the image",
+        length=_max_sequence_length(512), shared=frozenset({1, 4}),
+    ),
+    Backbone(
+        "Qwen-Image", "QwenImageTransformer2DModel", *_JOINT_BLOCKS, _qwen, "before the image",
+        wrap=lambda p, prompt, settings: p.prompt_template_encode.format(prompt),
+        dropped=lambda p, settings: int(p.prompt_template_encode_start_idx),
+        length=lambda p, settings: int(p.tokenizer_max_length) + int(p.prompt_template_encode_start_idx),
+    ),
+    Backbone(
+        "Z-Image", "ZImageTransformer2DModel", *blocks_named(r"layers\.\d+\.attention"), _z_image, "after the image",
+        text_argument="cap_feats", conditional="first half", wrap=_chat(True), length=_max_sequence_length(512),
+    ),
+    Backbone(
+        "PixArt-α, PixArt-Σ", "PixArtTransformer2DModel", *_CROSS_BLOCKS, _cross, "all keys",
+        length=_max_sequence_length(300), wrap=_lowered, defaults=_AS_TYPED, solvers="DPM++ 2M",
+    ),
+    Backbone(
+        "Sana", "SanaTransformer2DModel", *_CROSS_BLOCKS, _cross, "all keys", length=_sana_length,
+        wrap=lambda p, prompt, settings: _sana_instruction(p, settings) + prompt.lower(), dropped=_sana_dropped,
+        defaults=_AS_TYPED,
+    ),
+    Backbone(
+        "AuraFlow", "AuraFlowTransformer2DModel",
+        *blocks_named(r"joint_transformer_blocks\.\d+\.attn", r"single_transformer_blocks\.\d+\.attn"), _aura,
+        "before the image", length=_max_sequence_length(256),
+    ),
+):  # fmt: skip
+    register(_row)
 
 
 def denoiser_of(pipeline) -> nn.Module:
@@ -78,21 +290,22 @@ def backbone_of(pipeline) -> Backbone:
     name = type(denoiser_of(pipeline)).__name__
     if name not in BACKBONES:
         raise ModelError(
-            f"denoiser {name} of {type(pipeline).__name__} is not supported; supported are: {', '.join(BACKBONES)}"
+            f"denoiser {name} of {type(pipeline).__name__} is not supported; supported are: {', '.join(BACKBONES)}; "
+            "docs/BACKBONES.md says how to add one"
         )
     return BACKBONES[name]
 
 
-def probed_blocks(pipeline, which: str = "encoder") -> list[str]:
-    """Names of attention modules to probe: `encoder`, the backbone's default after the paper; `all`, every one that
-    looks at text; or names, comma-separated.
+def probed_blocks(pipeline, which: str = "default") -> list[str]:
+    """Names of attention modules to probe: `default`, the backbone's own after the paper; `all`, every one that looks
+    at text; or names, comma-separated.
 
     Raises `CaptureError` when the denoiser has no attention to text.
     """
-    if which not in ("encoder", "all"):
+    if which not in ("default", "all"):
         return [name.strip() for name in which.split(",")]
     row, denoiser = backbone_of(pipeline), denoiser_of(pipeline)
-    blocks = row.find_blocks(denoiser) if which == "encoder" else row.find_all(denoiser)
+    blocks = row.find_blocks(denoiser) if which == "default" else row.find_all(denoiser)
     if not blocks:
-        raise CaptureError(f"{type(denoiser_of(pipeline)).__name__} has no text cross-attention in its encoder blocks")
+        raise CaptureError(f"{type(denoiser).__name__} has no attention to text in the blocks that are probed")
     return blocks

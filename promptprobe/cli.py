@@ -31,6 +31,16 @@ ProbeStep = Annotated[int, typer.Option(help="Step after which attention is read
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: the pipeline's own.")]
 Device = Annotated[str, typer.Option(help="Torch device, such as cpu, cuda, mps.")]
 Dtype = Annotated[str | None, typer.Option(help="Weight type: float32, float16, bfloat16.")]
+Height = Annotated[int | None, typer.Option(help="Image height in pixels; default: the pipeline's own.")]
+Width = Annotated[int | None, typer.Option(help="Image width in pixels.")]
+Negative = Annotated[str | None, typer.Option("--negative", help="Negative prompt.")]
+PipeArg = Annotated[
+    list[str] | None, typer.Option("--pipe-arg", help="name=value for the pipeline's call, such as true_cfg_scale=4.")
+]
+Lora = Annotated[list[str] | None, typer.Option(help="LoRA adapter: file, folder or hub name, with =STRENGTH.")]
+Offload = Annotated[str, typer.Option(help="Keep weights in memory until needed: none, model, sequential.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
+Variant = Annotated[str | None, typer.Option(help="Weight files' variant, such as fp16.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 
 
@@ -71,8 +81,16 @@ def optimize(
         float | None, typer.Option(help="Budget of time; then the best so far is generated.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
+    height: Height = None,
+    width: Width = None,
+    negative: Negative = None,
+    pipe_arg: PipeArg = None,
     device: Device = "cpu",
     dtype: Dtype = None,
+    offload: Offload = "none",
+    lora: Lora = None,
+    revision: Revision = None,
+    variant: Variant = None,
     out: Annotated[Path, typer.Option(help="Folder for image, record and heat maps.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON and nothing else.")] = False,
 ) -> None:
@@ -83,9 +101,10 @@ def optimize(
     with LiveView(quiet=as_json) as view:
         record = run(
             prompt, model=model, probe=probe, seed=seed, seeds_per_prompt=seeds_per_prompt, rounds=rounds,
-            candidates=candidates, tau=tau, steps=steps, probe_step=probe_step, guidance=guidance, rewriter=rewriter,
+            candidates=candidates, tau=tau, steps=steps, probe_step=probe_step, rewriter=rewriter,
             llm_model=llm_model, llm_base_url=llm_base_url, llm_price=llm_price, max_llm_calls=max_llm_calls,
-            max_seconds=max_seconds, batch_size=batch_size, device=device, dtype=dtype, out=out, on_event=view.show,
+            max_seconds=max_seconds, batch_size=batch_size, out=out, on_event=view.show,
+            **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
         )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(record.as_dict(), indent=1, ensure_ascii=False))
@@ -103,8 +122,16 @@ def score(
     steps: Steps = 25,
     probe_step: ProbeStep = 5,
     guidance: Guidance = None,
+    height: Height = None,
+    width: Width = None,
+    negative: Negative = None,
+    pipe_arg: PipeArg = None,
     device: Device = "cpu",
     dtype: Dtype = None,
+    offload: Offload = "none",
+    lora: Lora = None,
+    revision: Revision = None,
+    variant: Variant = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Predict rewards and diagnose each word's attention; makes no image."""
@@ -112,7 +139,11 @@ def score(
     from .view import print_scores
 
     scorer = make_scorer(
-        model, probe, steps=steps, probe_step=probe_step, guidance=guidance, device=device, dtype=dtype
+        model,
+        probe,
+        steps=steps,
+        probe_step=probe_step,
+        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
     )
     scored = scorer.score(prompts, seeds_from(seed, seeds_per_prompt))
     if as_json:
@@ -128,14 +159,25 @@ def generate(
     seed: Seed = 0,
     steps: Steps = 25,
     guidance: Guidance = None,
+    height: Height = None,
+    width: Width = None,
+    negative: Negative = None,
+    pipe_arg: PipeArg = None,
     device: Device = "cpu",
     dtype: Dtype = None,
+    offload: Offload = "none",
+    lora: Lora = None,
+    revision: Revision = None,
+    variant: Variant = None,
     out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("image.png"),
 ) -> None:
     """Generate one image of a prompt as it is."""
     from .runs import generate as run
 
-    cut = run(prompt, model=model, seed=seed, steps=steps, guidance=guidance, device=device, dtype=dtype, out=out)
+    cut = run(
+        prompt, model=model, seed=seed, steps=steps, out=out,
+        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+    )  # fmt: skip
     if cut:
         typer.echo(f"note: {cut} tokens at the end of the prompt did not fit and were cut", err=True)
     typer.echo(str(out))
@@ -154,18 +196,26 @@ def collect(
     steps: Steps = 25,
     probe_step: Annotated[str, typer.Option(help="Steps to read, comma-separated.")] = "5",
     blocks: Annotated[
-        str, typer.Option(help="Attention blocks to read: encoder (the paper's), all, or names, comma-separated.")
-    ] = "encoder",
+        str, typer.Option(help="Attention blocks to read: default (the paper's), all, or names, comma-separated.")
+    ] = "default",
     guidance: Guidance = None,
     seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
+    height: Height = None,
+    width: Width = None,
+    negative: Negative = None,
+    pipe_arg: PipeArg = None,
     device: Device = "cpu",
     dtype: Dtype = None,
+    offload: Offload = "none",
+    lora: Lora = None,
+    revision: Revision = None,
+    variant: Variant = None,
 ) -> None:
     """Generate images of many prompts and keep token maps and rewards, to train a probe on. Resumable."""
     from . import dataset
     from .backbones import probed_blocks
-    from .models import load_pipeline, pipeline_settings
+    from .models import open_pipeline
     from .rewards import load_reward
     from .trajectory import check_steps
     from .view import counter
@@ -175,11 +225,14 @@ def collect(
     for k in watched:
         check_steps(steps, k)
     rewards = {name: load_reward(name) for name in reward.split(",")}
-    pipeline = load_pipeline(model, device, dtype)
+    pipeline, settings = open_pipeline(
+        model,
+        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+    )
     with counter("collecting") as on_progress:
         n = dataset.collect(
             pipeline, rewards, texts, out, seeds_per_prompt=seeds_per_prompt, steps=steps, probe_steps=watched,
-            settings=pipeline_settings(model, guidance), blocks=probed_blocks(pipeline, blocks), seed=seed, batch_size=batch_size, model=str(model),
+            settings=settings, blocks=probed_blocks(pipeline, blocks), seed=seed, batch_size=batch_size, model=str(model),
             on_progress=on_progress,
         )  # fmt: skip
     typer.echo(f"{n} items in {out}")
@@ -239,6 +292,29 @@ def evaluate(
         typer.echo(json.dumps(result, indent=1))
     else:
         print_evaluation(result, len(items), len(set(items.prompts)), step)
+
+
+@app.command()
+def backbones() -> None:
+    """List the supported model families: denoiser, probed blocks, where the text lies, tested solvers."""
+    from .backbones import BACKBONES
+    from .view import print_backbones
+
+    print_backbones(list(BACKBONES.values()))
+
+
+def _model_options(
+    guidance: float | None, height: int | None, width: int | None, negative: str | None, pipe_arg: list[str] | None,
+    device: str, dtype: str | None, offload: str, lora: list[str] | None, revision: str | None, variant: str | None,
+) -> dict[str, Any]:  # fmt: skip
+    """The options that every command with a model has, as `open_pipeline` takes them."""
+    from .models import read_pipe_args
+
+    return {
+        "guidance": guidance, "height": height, "width": width, "negative": negative,
+        "pipe_args": read_pipe_args(pipe_arg or []), "device": device, "dtype": dtype, "offload": offload,
+        "lora": lora or [], "revision": revision, "variant": variant,
+    }  # fmt: skip
 
 
 def _integers(text: str, option: str) -> list[int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,25 @@ from .probe import Probe
 log = logging.getLogger("promptprobe")
 
 
-def load_pipeline(model: str | Path = icons.NAME, device: str = "cpu", dtype: str | None = None):
+OFFLOADS = ("none", "model", "sequential")
+
+
+def load_pipeline(
+    model: str | Path = icons.NAME,
+    device: str = "cpu",
+    dtype: str | None = None,
+    *,
+    offload: str = "none",
+    lora: Sequence[str] = (),
+    revision: str | None = None,
+    variant: str | None = None,
+):
     """A ready text-to-image pipeline: the icon world's, a local diffusers folder, or a hub name.
 
-    Raises `ModelError` when the folder is no pipeline, a weight file is corrupt, the name can't be reached or the
-    denoiser is not in the table of backbones.
+    `offload` moves weights to the device when they are needed: "model" by whole models, "sequential" by layers. `lora`
+    names adapter files, folders or hub names, each with an optional strength behind an equals sign (`style.safetensors=0.8`).
+    Raises `ModelError` when the folder is no pipeline, a weight file is corrupt, the name can't be reached, the
+    denoiser is not in the table of backbones or an adapter doesn't fit.
     """
     import torch
     from diffusers import DiffusionPipeline
@@ -36,12 +52,16 @@ def load_pipeline(model: str | Path = icons.NAME, device: str = "cpu", dtype: st
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {device!r} can't be used here: {_reason(error)}") from error
+    if offload not in OFFLOADS:
+        raise InputError(f"--offload is {offload!r}; it must be one of {', '.join(OFFLOADS)}")
+    if offload != "none" and torch.device(device).type == "cpu":
+        raise InputError(f"--offload {offload} moves weights from memory to a GPU; --device is {device!r}")
     source = _source(model)
     local = Path(source)
     try:
         pipeline = DiffusionPipeline.from_pretrained(
             source, torch_dtype=getattr(torch, dtype) if dtype else None, use_safetensors=True,
-            local_files_only=local.exists(),
+            local_files_only=local.exists(), revision=revision, variant=variant,
         )  # fmt: skip
     except Exception as error:  # every library on the way has its own classes
         if not local.exists():
@@ -52,15 +72,108 @@ def load_pipeline(model: str | Path = icons.NAME, device: str = "cpu", dtype: st
         raise ModelError(f"{source!r} can't be loaded as a diffusers pipeline: {_reason(error)}") from error
     backbone_of(pipeline)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    _load_lora(pipeline, lora)
+    if offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=device)
+    else:
+        pipeline.to(device)
+    return pipeline
 
 
-def pipeline_settings(model: str | Path, guidance: float | None = None, **more: Any) -> dict[str, Any]:
-    """What is passed to the pipeline's call; the icon world has its own guidance."""
+def _load_lora(pipeline: Any, adapters: Sequence[str]) -> None:
+    names, strengths = [], []
+    for i, adapter in enumerate(adapters):
+        source, _, strength = adapter.partition("=")
+        try:
+            strengths.append(float(strength or 1))
+        except ValueError as error:
+            raise InputError(f"--lora {adapter!r}: the strength must be a number") from error
+        if not hasattr(pipeline, "load_lora_weights"):
+            raise ModelError(f"{type(pipeline).__name__} takes no LoRA adapters")
+        names.append(f"lora{i}")
+        path = Path(source)
+        where = {"weight_name": path.name} if path.is_file() else {}
+        try:
+            pipeline.load_lora_weights(
+                str(path.parent if path.is_file() else source), adapter_name=names[-1], use_safetensors=True, **where
+            )
+        except Exception as error:  # peft, diffusers and the hub have classes of their own
+            raise ModelError(f"--lora {source!r} can't be loaded: {_reason(error)}") from error
+    if names:
+        pipeline.set_adapters(names, strengths)
+
+
+def read_pipe_args(given: Sequence[str]) -> dict[str, Any]:
+    """`key=value` pairs for the pipeline's call; values are JSON where they can be, else text.
+
+    Raises `InputError` for a pair without an equals sign or a key that the engine sets itself.
+    """
+    values: dict[str, Any] = {}
+    for pair in given:
+        key, sign, text = pair.partition("=")
+        if not sign or not key.isidentifier():
+            raise InputError(f"--pipe-arg {pair!r}: give name=value, such as max_sequence_length=256")
+        if key in _OWN_ARGUMENTS:
+            raise InputError(f"--pipe-arg {key} is set by promptprobe itself; use the option for it")
+        try:
+            values[key] = json.loads(text)
+        except ValueError:
+            values[key] = text
+    return values
+
+
+_OWN_ARGUMENTS = frozenset(
+    ["prompt", "generator", "latents", "num_inference_steps", "output_type", "return_dict", "num_images_per_prompt",
+     "callback", "callback_steps", "callback_on_step_end", "callback_on_step_end_tensor_inputs", "timesteps", "sigmas"]
+)  # fmt: skip
+
+
+def check_settings(pipeline: Any, settings: Mapping[str, Any]) -> None:
+    """Raise `InputError` for a setting that the pipeline's call doesn't take."""
+    taken = inspect.signature(pipeline.__call__).parameters
+    for key in settings:
+        if key not in taken:  # some also take and ignore anything
+            raise InputError(f"{type(pipeline).__name__} takes no {key!r}")
+
+
+def pipeline_settings(
+    model: str | Path,
+    guidance: float | None = None,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    negative: str | None = None,
+    pipe_args: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What is passed to the pipeline's call; the icon world has its own guidance.
+
+    Raises `InputError` for sizes below one pixel.
+    """
+    for name, size in (("height", height), ("width", width)):
+        if size is not None and size < 1:
+            raise InputError(f"{name} is {size}; it must be at least 1 pixel")
     if guidance is None and str(model) in (icons.NAME, str(icons.PIPELINE)):
         guidance = icons.GUIDANCE
     settings = {} if guidance is None else {"guidance_scale": float(guidance)}
-    return settings | {k: v for k, v in more.items() if v is not None}
+    more = {"height": height, "width": width, "negative_prompt": negative}
+    return settings | {k: v for k, v in more.items() if v is not None} | dict(pipe_args or {})
+
+
+_LOADING = frozenset(["device", "dtype", "offload", "lora", "revision", "variant"])
+
+
+def open_pipeline(model: str | Path = icons.NAME, pipeline: Any = None, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """A pipeline (loaded unless given) and the settings of its call.
+
+    `options` are those of `load_pipeline` and `pipeline_settings`. Raises what these raise.
+    """
+    settings = pipeline_settings(model, **{k: v for k, v in options.items() if k not in _LOADING})
+    if pipeline is None:
+        pipeline = load_pipeline(model, **{k: v for k, v in options.items() if k in _LOADING})
+    check_settings(pipeline, settings)
+    return pipeline, settings
 
 
 def load_probe(probe: str | Path | None, model: str | Path = icons.NAME) -> Probe:

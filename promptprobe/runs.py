@@ -15,7 +15,7 @@ from typing import Any
 from . import __version__, icons
 from .errors import InputError
 from .files import check_writable, write_together
-from .models import load_pipeline, load_probe, pipeline_settings
+from .models import load_probe, open_pipeline
 from .probe import Probe
 from .records import CandidateRecord, RunRecord
 from .scoring import Scored, Scorer
@@ -29,22 +29,20 @@ def make_scorer(
     *,
     steps: int = 25,
     probe_step: int = 5,
-    guidance: float | None = None,
-    device: str = "cpu",
-    dtype: str | None = None,
     batch_size: int = 32,
     pipeline: Any = None,
+    **options: Any,
 ) -> Scorer:
     """Load a pipeline and its probe and check them against each other.
 
-    Raises `ModelError`, `ProbeMismatchError` or `InputError`.
+    `options` as for `open_pipeline`: device, dtype, offload, lora, revision, variant, guidance, height, width,
+    negative, pipe_args. Raises `ModelError`, `ProbeMismatchError` or `InputError`.
     """
     check_steps(steps, probe_step)
     if batch_size < 1:
         raise InputError(f"batch size is {batch_size}; it must be at least 1")
     loaded = probe if isinstance(probe, Probe) else load_probe(probe, model)
-    pipeline = pipeline if pipeline is not None else load_pipeline(model, device, dtype)
-    settings = pipeline_settings(model, guidance)
+    pipeline, settings = open_pipeline(model, pipeline, **options)
     return Scorer(pipeline, loaded, steps, probe_step, settings, batch_size)
 
 
@@ -92,10 +90,10 @@ def score_as_dict(scored: Scored) -> dict[str, Any]:
 
 
 def generate(
-    prompt: str, *, model: str | Path = icons.NAME, seed: int = 0, steps: int = 25, guidance: float | None = None,
-    device: str = "cpu", dtype: str | None = None, out: Path | str = "image.png",
+    prompt: str, *, model: str | Path = icons.NAME, seed: int = 0, steps: int = 25, out: Path | str = "image.png",
+    **options: Any,
 ) -> int:  # fmt: skip
-    """Write one image of a prompt as it is; return how many tokens did not fit."""
+    """Write one image of a prompt as it is; return how many tokens did not fit. `options` as for `open_pipeline`."""
     out = Path(out)
     prompt = clean_prompt(prompt)
     check_steps(steps, steps)
@@ -103,10 +101,10 @@ def generate(
     if out.suffix.lower() != ".png":
         raise InputError(f"--out is {str(out)!r}; it must end in .png")
     check_writable(out.parent)
-    pipeline = load_pipeline(model, device, dtype)
-    paused = start(pipeline, [prompt], [seed], steps=steps, stop=steps, watch=(), **pipeline_settings(model, guidance))
+    pipeline, settings = open_pipeline(model, **options)
+    paused = start(pipeline, [prompt], [seed], steps=steps, stop=steps, watch=(), **settings)
     write_together({out: _png(finish(pipeline, paused)[0])})
-    return tokenize_prompt(pipeline, prompt).cut
+    return tokenize_prompt(pipeline, prompt, settings).cut
 
 
 def optimize(
@@ -121,7 +119,6 @@ def optimize(
     tau: str | float = "q0.6",
     steps: int = 25,
     probe_step: int = 5,
-    guidance: float | None = None,
     rewriter: Any = "auto",
     llm_model: str | None = None,
     llm_base_url: str | None = None,
@@ -129,12 +126,11 @@ def optimize(
     max_llm_calls: int | None = None,
     max_seconds: float | None = None,
     batch_size: int = 32,
-    device: str = "cpu",
-    dtype: str | None = None,
     reward: Any = None,
     out: Path | str | None = None,
     scorer: Scorer | None = None,
     on_event: Callable[[str, dict[str, Any]], None] | None = None,
+    **options: Any,
 ) -> RunRecord:
     """Probe `prompt`, rewrite it while it scores below `tau`, generate the best candidate, and return the record.
 
@@ -167,8 +163,7 @@ def optimize(
         notes += [note] if note else []
     if scorer is None:
         scorer = make_scorer(
-            model, probe, steps=steps, probe_step=probe_step, guidance=guidance, device=device, dtype=dtype,
-            batch_size=batch_size,
+            model, probe, steps=steps, probe_step=probe_step, batch_size=batch_size, **options
         )  # fmt: skip
     threshold = read_tau(tau, scorer.probe)
     label, measure = _reward(reward, model)

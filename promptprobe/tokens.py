@@ -7,8 +7,11 @@ merged from sub-word tokens by their character spans.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from .backbones import backbone_of
 from .errors import InputError
 
 
@@ -43,32 +46,35 @@ def clean_prompt(prompt: str) -> str:
     return " ".join(prompt.split())
 
 
-def token_limit(tokenizer) -> int:
-    """How many tokens of a prompt the text encoder can take, begin and end marks not counted."""
-    return int(tokenizer.model_max_length) - tokenizer.num_special_tokens_to_add()
-
-
-def tokenize_prompt(pipeline, prompt: str) -> PromptTokens:
-    """Tokenize as the pipeline does, and find the words.
+def tokenize_prompt(pipeline, prompt: str, settings: Mapping[str, Any] | None = None) -> PromptTokens:
+    """Tokenize as the pipeline does with `settings`, and find the words; a template's own tokens are left out.
 
     Raises `InputError` when no token of the prompt is left.
     """
-    tokenizer = pipeline.tokenizer
-    encoding = tokenizer(prompt, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-    own = [
-        (column, span)
-        for column, (span, special) in enumerate(
-            zip(encoding["offset_mapping"], encoding["special_tokens_mask"], strict=True)
-        )
-        if not special and span[1] > span[0]
-    ]
-    limit = token_limit(tokenizer)
-    kept = own[:limit]
+    row = backbone_of(pipeline)
+    tokenizer = getattr(pipeline, row.tokenizer(pipeline))
+    settings = {**row.defaults, **(settings or {})}
+    text = row.wrap(pipeline, prompt, settings)
+    begin = text.lower().rfind(prompt.lower())  # some pipelines work in lower case
+    if begin < 0 or len(text.lower()) != len(text):
+        raise InputError(f"the prompt {prompt!r} can't be located in what {type(pipeline).__name__} makes of it")
+    end = begin + len(prompt)
+    encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+    spans = encoding["offset_mapping"]
+    special = encoding["special_tokens_mask"]
+    own = [i for i, (a, b) in enumerate(spans) if not special[i] and b > a and a < end and b > begin]
+    # The text encoder's length includes what stands around the prompt: marks at both ends or a template's head.
+    around = own[0] + (len(spans) - own[-1] - 1 if row.wrap(pipeline, "", settings) == "" else 0) if own else 0
+    limit = row.length(pipeline, settings) - around
+    kept = own[: max(limit, 0)]
     if not kept:
-        raise InputError(f"the prompt {prompt!r} has no token that the text encoder knows")
+        raise InputError(f"the prompt {prompt!r} has no token that the text encoder knows or has room for")
+    shift = row.before(pipeline) - row.dropped(pipeline, settings)
     words = []
     for match in re.finditer(r"\w+(?:['’-]\w+)*", prompt):
-        inside = tuple(i for i, (_, (a, b)) in enumerate(kept) if a < match.end() and b > match.start())
+        inside = tuple(
+            n for n, i in enumerate(kept) if spans[i][0] - begin < match.end() and spans[i][1] - begin > match.start()
+        )
         if inside:
             words.append(Word(match.group(), match.start(), match.end(), inside))
-    return PromptTokens(prompt, tuple(c for c, _ in kept), tuple(words), len(own) - len(kept), limit)
+    return PromptTokens(prompt, tuple(i + shift for i in kept), tuple(words), len(own) - len(kept), limit)

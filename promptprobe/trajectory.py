@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from PIL import Image
 
 from .attention import AttentionTap
+from .backbones import backbone_of, denoiser_of
 from .errors import InputError, ModelError
 from .tokens import PromptTokens, clean_prompt, tokenize_prompt
 
@@ -43,6 +45,7 @@ class Paused:
     timesteps: dict[int, float]
     settings: dict[str, Any]
     scheduler: Any = field(repr=False)
+    denoiser: Any = field(repr=False)
     generator_states: list[torch.Tensor] = field(repr=False)
     encoded: _EncodedPrompts = field(repr=False)
 
@@ -78,11 +81,14 @@ def start(
     check_steps(steps, stop)
     if len(prompts) != len(seeds) or not prompts:
         raise InputError(f"{len(prompts)} prompts and {len(seeds)} seeds; give as many seeds as prompts, at least one")
+    for key in settings:
+        if key in ("num_images_per_prompt", "latents", "prompt_embeds", "generator"):
+            raise InputError(f"{key} is set by the engine; for several images of a prompt give it once for each seed")
     wanted = set(watch if watch is not None else (stop,))
     for k in wanted:
         check_steps(stop, k)
     prompts = [clean_prompt(p) for p in prompts]
-    tokens = [tokenize_prompt(pipeline, p) for p in prompts]
+    tokens = [tokenize_prompt(pipeline, p, settings) for p in prompts]
     columns = [t.columns for t in tokens]
     generators = [torch.Generator("cpu").manual_seed(s) for s in seeds]
     seen: dict[str, Any] = {"maps": {}, "embeddings": None, "timesteps": {}}
@@ -91,6 +97,8 @@ def start(
 
     def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
         step = index + 1
+        if step == 1 and (stop < steps or wanted):
+            _check_evaluations(pipe.scheduler, steps)
         if tap is not None and step in wanted:
             seen["maps"][step] = tap.token_maps()
             seen["embeddings"] = tap.token_embeddings()
@@ -103,6 +111,8 @@ def start(
             seen["latents"] = tensors["latents"].detach().clone()
             seen["scheduler"] = copy.deepcopy(pipe.scheduler)
             pipe._interrupt = True
+            if not hasattr(type(pipe), "interrupt"):
+                raise _Stopped
         return tensors
 
     encoded = _EncodedPrompts.of(pipeline, prompts)
@@ -116,6 +126,7 @@ def start(
     return Paused(
         prompts=prompts, seeds=list(seeds), tokens=tokens, step=stop, steps=steps, latents=seen["latents"],
         token_maps=seen["maps"], token_embeddings=seen["embeddings"], timesteps=seen["timesteps"], settings=dict(settings), scheduler=seen["scheduler"],
+        denoiser=denoiser_of(pipeline),
         generator_states=[g.get_state() for g in generators], encoded=encoded,
     )  # fmt: skip
 
@@ -136,6 +147,10 @@ def finish(
     chosen = list(range(len(paused))) if chosen is None else list(chosen)
     if not chosen or not all(0 <= i < len(paused) for i in chosen):
         raise InputError(f"chosen trajectories {chosen} are not among the {len(paused)} paused ones")
+    if denoiser_of(pipeline) is not paused.denoiser:
+        raise ModelError(
+            f"paused in another pipeline than this {type(pipeline).__name__}; finish it with the one that began it"
+        )
     if type(pipeline.scheduler) is not type(paused.scheduler):
         raise ModelError(
             f"paused with {type(paused.scheduler).__name__}, but the pipeline now has "
@@ -152,40 +167,62 @@ def finish(
         return tensors
 
     own_scheduler = pipeline.scheduler
-    if paused.step == paused.steps:
-        return _decode(pipeline, paused.latents[chosen], output)
+    latents = backbone_of(pipeline).unpack(pipeline, paused.latents[chosen], paused.settings)
     try:
         pipeline.scheduler = _resumed(paused, chosen)
         with paused.encoded.used_by(pipeline, chosen):
             return _call(
                 pipeline, prompts=[paused.prompts[i] for i in chosen], generators=generators, steps=paused.steps,
-                callback=after_step, output=output, settings=paused.settings, latents=paused.latents[chosen],
+                callback=after_step, output=output, settings=paused.settings, latents=latents,
             )  # fmt: skip
     finally:
         pipeline.scheduler = own_scheduler
 
 
+class _Stopped(Exception):
+    """Raised in a callback of a pipeline that can't be interrupted otherwise."""
+
+
 def _call(pipeline, *, prompts, generators, steps, callback, output, settings, **more):
-    """One call of the pipeline, by keyword, without its own progress bar."""
+    """One call of the pipeline, by keyword, without its own progress bar; None when the callback stopped it.
+
+    Raises `ModelError` when the pipeline tells nobody after its steps.
+    """
+    taken = inspect.signature(pipeline.__call__).parameters
+    if "callback_on_step_end" in taken:
+        more["callback_on_step_end"] = callback
+    elif "callback_steps" in taken:  # PixArt: an older kind of callback, and no way to interrupt
+
+        def older(index: int, timestep, latents: torch.Tensor) -> None:
+            callback(pipeline, index, timestep, {"latents": latents})
+
+        more |= {"callback": older, "callback_steps": 1}
+    else:
+        raise ModelError(f"{type(pipeline).__name__} has no callback_on_step_end, so it can't be paused")
+    negative = settings.get("negative_prompt")
+    if (
+        isinstance(negative, str)
+        and "negative_prompt" not in inspect.signature(type(pipeline).encode_prompt).parameters
+    ):
+        # Pipelines with a second call for guidance encode it on its own, and want one for each prompt.
+        settings = settings | {"negative_prompt": [negative] * len(prompts)}
     bar = dict(getattr(pipeline, "_progress_bar_config", {}))
     pipeline.set_progress_bar_config(disable=True)
+    settings = {**backbone_of(pipeline).defaults, **settings}
     try:
-        result = pipeline(
-            prompt=list(prompts), generator=generators, num_inference_steps=steps, callback_on_step_end=callback,
-            output_type=output, **settings, **more,
-        )  # fmt: skip
+        return pipeline(
+            prompt=list(prompts),
+            generator=generators,
+            num_inference_steps=steps,
+            output_type=output,
+            **settings,
+            **more,
+        ).images
+    except _Stopped:
+        return None
     finally:
         pipeline.set_progress_bar_config(**{"disable": False, **bar})
         pipeline.maybe_free_model_hooks()
-    return result.images
-
-
-@torch.no_grad()
-def _decode(pipeline, latents: torch.Tensor, output: str):
-    if output == "latent":
-        return latents
-    decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor, return_dict=False)[0]
-    return pipeline.image_processor.postprocess(decoded, output_type=output)
 
 
 def _resumed(paused: Paused, chosen: list[int]):
@@ -225,18 +262,22 @@ def _resumed(paused: Paused, chosen: list[int]):
     if hasattr(solver, "scale_model_input"):
         methods["scale_model_input"] = scale_model_input
     # Pipelines look at step's signature to learn whether it takes `eta` and `generator`.
-    step.__signature__ = __import__("inspect").signature(solver.step)  # type: ignore[attr-defined]
+    step.__signature__ = inspect.signature(solver.step)  # type: ignore[attr-defined]
     scheduler.__class__ = type("Resumed" + solver.__name__, (solver,), methods)
     return scheduler
 
 
 def _remaining(full: torch.Tensor, paused: Paused) -> torch.Tensor:
-    if len(full) != paused.steps:
-        raise ModelError(
-            f"{type(paused.scheduler).__name__} evaluates the denoiser {len(full)} times for {paused.steps} steps; "
-            "pausing is supported for one evaluation a step"
-        )
+    _check_evaluations(paused.scheduler, paused.steps)
     return full[paused.step :]
+
+
+def _check_evaluations(scheduler, steps: int) -> None:
+    if len(scheduler.timesteps) != steps:
+        raise ModelError(
+            f"{type(scheduler).__name__} evaluates the denoiser {len(scheduler.timesteps)} times for {steps} steps; "
+            "pausing is supported for one evaluation a step: choose another scheduler"
+        )
 
 
 @dataclass
@@ -254,19 +295,21 @@ class _EncodedPrompts:
 
     @contextlib.contextmanager
     def used_by(self, pipeline, chosen: Sequence[int]) -> Iterator[None]:
-        """While inside, the pipeline's `encode_prompt` reads from here."""
+        """While inside, the pipeline's `encode_prompt` of the chosen prompts reads from here."""
         original = getattr(pipeline, "encode_prompt", None)
         rows = [self.rows[i] for i in chosen]
+        wanted = [self.texts[row] for row in rows]
+        shared = backbone_of(pipeline).shared
 
         def encode_prompt(prompt, *args, **kwargs):
-            negative = kwargs.get("negative_prompt")
-            if not isinstance(prompt, list) or isinstance(negative, list) or kwargs.get("prompt_embeds") is not None:
+            given = [*args, *kwargs.values()]
+            if prompt != wanted or any(isinstance(v, (list, torch.Tensor)) for v in given):
                 return original(prompt, *args, **kwargs)
             key = repr((args, sorted(kwargs.items(), key=lambda kv: kv[0])))
             if key not in self.outputs:
                 with torch.no_grad():
-                    self.outputs[key] = original(list(self.texts), *args, **kwargs)
-            return tuple(t if t is None else t[rows] for t in self.outputs[key])
+                    self.outputs[key] = tuple(original(list(self.texts), *args, **kwargs))
+            return tuple(v if i in shared else _rows_of(v, rows) for i, v in enumerate(self.outputs[key]))
 
         if original is None:
             yield
@@ -276,3 +319,10 @@ class _EncodedPrompts:
             yield
         finally:
             del pipeline.encode_prompt
+
+
+def _rows_of(value, rows: list[int]):
+    """Rows of a tensor or list; None and an empty list stay."""
+    if isinstance(value, list):
+        return [value[r] for r in rows] if value else value
+    return value if value is None else value[rows]

@@ -170,6 +170,14 @@ def print_evaluation(result: dict[str, dict], items: int, prompts: int, step: in
         console.print(table)
 
 
+def print_backbones(rows: Sequence[Any]) -> None:
+    """The table of backbones."""
+    table = Table("family", "denoiser", "probed blocks", "text keys", "tested solvers")
+    for row in rows:
+        table.add_row(row.family, row.denoiser, row.blocks, row.text_position, row.solvers)
+    Console().print(table)
+
+
 def _figure(value: dict[str, float]) -> str:
     return f"{value['value']:.3f}  [{value['low']:.3f}, {value['high']:.3f}]"
 

@@ -27,6 +27,17 @@ def run(capsys, *arguments):
     [
         (["optimize", "  "], "the prompt is empty"),
         (["score", "\n"], "the prompt is empty"),
+        (["score", "a cat", "--height", "0"], "height is 0; it must be at least 1 pixel"),
+        (
+            ["score", "a cat", "--offload", "model"],
+            "--offload model moves weights from memory to a GPU; --device is 'cpu'",
+        ),
+        (["score", "a cat", "--offload", "disk"], "--offload is 'disk'; it must be one of none, model, sequential"),
+        (["score", "a cat", "--pipe-arg", "eta"], "--pipe-arg 'eta': give name=value"),
+        (["score", "a cat", "--pipe-arg", "latents=1"], "--pipe-arg latents is set by promptprobe itself"),
+        (["score", "a cat", "--pipe-arg", "magic=1"], "StableDiffusionPipeline takes no 'magic'"),
+        (["score", "a cat", "--lora", "x=strong"], "--lora 'x=strong': the strength must be a number"),
+        (["score", "a cat", "--lora", "/nowhere.safetensors"], "--lora '/nowhere.safetensors' can't be loaded"),
         (["optimize", "a cat", "--probe-step", "0"], "probe step is 0; it must be between 1 and 25"),
         (["optimize", "a cat", "--probe-step", "26"], "probe step is 26; it must be between 1 and 25"),
         (["optimize", "a cat", "--probe-step", "4"], "trained for step 5 of 25, not step 4 of 25"),
@@ -81,6 +92,13 @@ def test_score_marks_what_did_not_fit(capsys):
     code, out, _ = run(capsys, "score", "a red car " * 20, "--json")
     scored = json.loads(out)[0]
     assert code == 0 and scored["cut_tokens"] == 22 and len(scored["words"]) == 38
+
+
+def test_backbones_lists_every_family(capsys):
+    code, out, _ = run(capsys, "backbones")
+    assert code == 0
+    for word in ("Flux", "QwenImage", "SD3", "UNet2D", "AuraFlow"):
+        assert word in out
 
 
 def test_generate_gives_the_same_image_for_the_same_seed(capsys, tmp_path):
