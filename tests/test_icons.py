@@ -38,6 +38,16 @@ def test_the_checker_names_what_is_wrong(wrong, field):
     assert not getattr(verdict, field) and not verdict.passed
 
 
+def test_the_icons_of_a_group_stand_in_a_row_or_a_column():
+    rng = np.random.default_rng(4)
+    for _ in range(200):
+        scene = random_scene(rng)
+        for group in scene.groups:
+            own = sorted((i.row, i.column) for i in place(scene, rng) if i.object == group.object)
+            steps = {(b[0] - a[0], b[1] - a[1]) for a, b in zip(own, own[1:], strict=False)}
+            assert len(own) == group.count and steps in (set(), {(0, 2)}, {(2, 0)})
+
+
 def test_training_never_shows_a_held_out_pair():
     rng = np.random.default_rng(2)
     scenes = [random_scene(rng) for _ in range(500)]

@@ -105,6 +105,17 @@ def test_collecting_goes_on_where_it_stopped_and_never_redoes(sd, tmp_path, monk
         collect(sd, whole, steps=5)
 
 
+def test_parts_share_out_all_prompts():
+    prompts = [str(i) for i in range(7)]
+    parts = [dataset.part_of(prompts, f"{k}/3") for k in (1, 2, 3)]
+    assert sorted(sum(parts, [])) == prompts and {len(p) for p in parts} == {2, 3}
+    for wrong in ("0/2", "3/2", "1", "a/b"):
+        with pytest.raises(InputError, match="give K/N"):
+            dataset.part_of(prompts, wrong)
+    with pytest.raises(InputError, match="8/8 of 7 prompts is empty"):
+        dataset.part_of(prompts, "8/8")
+
+
 def test_training_learns_what_the_maps_say_and_keeps_test_prompts_apart(tmp_path):
     generator = torch.Generator().manual_seed(0)
 
