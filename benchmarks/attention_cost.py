@@ -80,7 +80,7 @@ def measure(way: str, side: int, tokens: int, repeats: int) -> dict[str, float]:
     return {"seconds": statistics.median(times), "peak": peak}
 
 
-class full_matrices:  # noqa: N801 - used as a context manager
+class full_matrices:
     """softmax(q kᵀ) of the probed blocks, whole, as attention tools usually read it."""
 
     def __init__(self, model, blocks, tokens):

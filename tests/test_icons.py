@@ -1,5 +1,7 @@
 """The icon world draws what it says, its checker reads it back, and its captions mean the scene."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -44,7 +46,7 @@ def test_the_icons_of_a_group_stand_in_a_row_or_a_column():
         scene = random_scene(rng)
         for group in scene.groups:
             own = sorted((i.row, i.column) for i in place(scene, rng) if i.object == group.object)
-            steps = {(b[0] - a[0], b[1] - a[1]) for a, b in zip(own, own[1:], strict=False)}
+            steps = {(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(own)}
             assert len(own) == group.count and steps in (set(), {(0, 2)}, {(2, 0)})
 
 

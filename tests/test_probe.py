@@ -108,7 +108,7 @@ def test_collecting_goes_on_where_it_stopped_and_never_redoes(sd, tmp_path, monk
 def test_parts_share_out_all_prompts():
     prompts = [str(i) for i in range(7)]
     parts = [dataset.part_of(prompts, f"{k}/3") for k in (1, 2, 3)]
-    assert sorted(sum(parts, [])) == prompts and {len(p) for p in parts} == {2, 3}
+    assert sorted(p for part in parts for p in part) == prompts and {len(p) for p in parts} == {2, 3}
     for wrong in ("0/2", "3/2", "1", "a/b"):
         with pytest.raises(InputError, match="give K/N"):
             dataset.part_of(prompts, wrong)
