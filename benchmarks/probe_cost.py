@@ -29,7 +29,7 @@ def main() -> None:
             began = time.perf_counter()
             paused = start(
                 pipeline, [PROMPT] * args.batch, range(args.batch), watch=() if way == "five steps" else (5,),
-                guidance_scale=icons.GUIDANCE,
+                blocks=probe.card.blocks, guidance_scale=icons.GUIDANCE,
             )  # fmt: skip
             if way == "with tap and probe":
                 counts = [len(t.columns) for t in paused.tokens]
