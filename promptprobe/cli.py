@@ -248,6 +248,7 @@ def train(
         str, typer.Option(help="words, maps (without text embeddings), or plain (the paper's).")
     ] = "words",
     features: Annotated[int, typer.Option(help="Width of the CNN, a multiple of 8.")] = 32,
+    dropout: Annotated[float, typer.Option(help="Share of token features left out in training.")] = 0.1,
     epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Items in a batch.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
@@ -261,7 +262,7 @@ def train(
     check_writable(out)
     probe = training.train(
         dataset.load(data), dataset.load(validation), labels=labels.split(",") if labels else None, variant=variant,
-        features=features, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, oversample=oversample,
+        features=features, dropout=dropout, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, oversample=oversample,
         seed=seed,
         on_epoch=lambda e, loss, figure: typer.echo(f"epoch {e}/{epochs}  loss {loss:.4f}  validation SRCC {figure:.4f}"),
     )  # fmt: skip

@@ -49,6 +49,7 @@ class ProbeCard:
     variant: str = "words"
     features: int = 32
     embedding_size: int = 0
+    dropout: float = 0.1
     reward_scale: dict[str, list[float]] = field(default_factory=dict)
     quantiles: dict[str, list[float]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -113,9 +114,10 @@ class Probe(nn.Module):
             self.place = nn.Linear(width * GRID * GRID + blocks, MIXED)
             if card.variant == "words":
                 self.meaning = nn.Linear(card.embedding_size, MIXED)
+            self.drop = nn.Dropout(card.dropout)
             self.mix = nn.TransformerEncoder(
                 nn.TransformerEncoderLayer(
-                    MIXED, 4, 2 * MIXED, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+                    MIXED, 4, 2 * MIXED, dropout=card.dropout, activation="gelu", batch_first=True, norm_first=True
                 ),
                 2, enable_nested_tensor=False,
             )  # fmt: skip
@@ -158,7 +160,7 @@ class Probe(nn.Module):
                 )
             x = x + self.meaning(embeddings[real].float())
         features = x.new_zeros(batch, tokens, MIXED)
-        features[real] = x
+        features[real] = self.drop(x)
         order = _sinusoid(torch.arange(tokens, device=maps.device).float(), MIXED)
         features = self.mix(features + 0.5 * order, src_key_padding_mask=~real)
         return self._rewards((features * real[..., None]).sum(1) / counts[:, None])

@@ -26,6 +26,7 @@ def train(
     labels: Sequence[str] | None = None,
     variant: str = "words",
     features: int = 32,
+    dropout: float = 0.1,
     epochs: int = 30,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
@@ -47,11 +48,11 @@ def train(
     unknown = [name for name in labels if name not in data.rewards]
     if unknown:
         raise InputError(f"the data has no reward {unknown[0]!r}; it has {', '.join(sorted(data.rewards))}")
-    if epochs < 1 or batch_size < 1 or oversample < 1:
-        raise InputError("epochs and batch size must be at least 1, oversampling at least 1")
+    if epochs < 1 or batch_size < 1 or oversample < 1 or not 0 <= dropout < 1:
+        raise InputError("epochs, batch size and oversampling must be at least 1, dropout from 0 to below 1")
     torch.manual_seed(seed)
     rewards = torch.stack([data.rewards[name] for name in labels], 1)  # [items, heads]
-    probe = Probe(_card(data, labels, variant, features, rewards))
+    probe = Probe(_card(data, labels, rewards, variant=variant, features=features, dropout=dropout))
     chances = _oversampling(rewards, oversample)
     steps = sorted(data.maps)
     per_epoch = math.ceil(len(data) / batch_size)
@@ -135,13 +136,13 @@ def _oversampling(rewards: torch.Tensor, factor: float) -> torch.Tensor:
     return factor - (factor - 1) * rank
 
 
-def _card(data: Items, labels: list[str], variant: str, features: int, rewards: torch.Tensor) -> ProbeCard:
+def _card(data: Items, labels: list[str], rewards: torch.Tensor, **network: Any) -> ProbeCard:
     made: dict[str, Any] = data.settings
     return ProbeCard(
         denoiser=made["denoiser"], blocks=made["blocks"], steps=made["steps"], probe_steps=made["probe_steps"],
         timesteps={str(k): round(float(t[0]), 3) for k, t in data.timesteps.items()}, scheduler=made["scheduler"],
         guidance_scale=made["settings"].get("guidance_scale"), height=made["settings"].get("height"),
-        width=made["settings"].get("width"), labels=labels, variant=variant, features=features,
+        width=made["settings"].get("width"), labels=labels, **network,
         embedding_size=data.embeddings.shape[-1],
         reward_scale={
             name: [round(float(rewards[:, i].mean()), 6), round(float(rewards[:, i].std()) + 1e-6, 6)]
