@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import logging
@@ -90,6 +91,8 @@ def _load_lora(pipeline: Any, adapters: Sequence[str]) -> None:
             strengths.append(float(strength or 1))
         except ValueError as error:
             raise InputError(f"--lora {adapter!r}: the strength must be a number") from error
+        if importlib.util.find_spec("peft") is None:
+            raise ModelError(f"--lora {source!r} needs the package peft: pip install 'promptprobe[lora]'")
         if not hasattr(pipeline, "load_lora_weights"):
             raise ModelError(f"{type(pipeline).__name__} takes no LoRA adapters")
         names.append(f"lora{i}")
