@@ -247,8 +247,8 @@ def train(
     variant: Annotated[
         str, typer.Option(help="words, maps (without text embeddings), or plain (the paper's).")
     ] = "words",
-    features: Annotated[int, typer.Option(help="Width of the CNN, a multiple of 8.")] = 32,
-    dropout: Annotated[float, typer.Option(help="Share of token features left out in training.")] = 0.1,
+    features: Annotated[int, typer.Option(help="Width of the CNN, a multiple of 8.")] = 16,
+    dropout: Annotated[float, typer.Option(help="Share of token features left out in training.")] = 0.2,
     epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Items in a batch.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,

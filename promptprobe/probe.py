@@ -22,6 +22,7 @@ from .errors import InputError, ModelError
 from .files import write_together
 
 VARIANTS = ("words", "maps", "plain")
+SQUEEZED = 2  # planes that say where
 GRID = 4  # on which the place of a token's attention is kept
 MIXED = 128  # width in which tokens see each other
 WEIGHTS_FILE = "probe.safetensors"
@@ -47,7 +48,7 @@ class ProbeCard:
     width: int | None
     labels: list[str]
     variant: str = "words"
-    features: int = 32
+    features: int = 16
     embedding_size: int = 0
     dropout: float = 0.1
     reward_scale: dict[str, list[float]] = field(default_factory=dict)
@@ -86,8 +87,8 @@ class Probe(nn.Module):
     """Predicts rewards from token maps.
 
     `plain` is the paper's: one CNN over each token's planes, averaged over tokens. `maps` also shows the CNN each map's
-    own shape (its logarithm, relative to its mass), keeps where on a 4x4 grid each token is looked for, and lets the
-    tokens see each other before they are pooled. `words` is `maps` that also knows the token's text embedding, so that
+    own shape (its logarithm, relative to its mass), keeps where on a 4x4 grid each token is looked for beside each map's
+    mass, entropy and peak, and lets the tokens see each other before they are pooled. `words` is `maps` that also knows the token's text embedding, so that
     "three" can be compared with the number of places where its noun is looked for.
     """
 
@@ -111,7 +112,9 @@ class Probe(nn.Module):
             self.out_conv = nn.Conv2d(width, width, 1)
         else:
             pooled = MIXED
-            self.place = nn.Linear(width * GRID * GRID + blocks, MIXED)
+            # Two planes are enough to say where; more of them only learn the training prompts by heart.
+            self.out_conv = nn.Conv2d(width, SQUEEZED, 1)
+            self.place = nn.Linear(SQUEEZED * GRID * GRID + 3 * blocks, MIXED)
             if card.variant == "words":
                 self.meaning = nn.Linear(card.embedding_size, MIXED)
             self.drop = nn.Dropout(card.dropout)
@@ -150,8 +153,8 @@ class Probe(nn.Module):
             features = x.new_zeros(batch, tokens, x.shape[1])
             features[real] = x
             return self._rewards(features.sum(1) / counts[:, None])
-        mass = (own.mean((-2, -1)) + 1e-4).log() / 2  # [real tokens, blocks]
-        x = self.place(torch.cat([F.adaptive_avg_pool2d(x, GRID).flatten(1), mass], 1))
+        x = F.adaptive_avg_pool2d(self.out_conv(x), GRID).flatten(1)
+        x = self.place(torch.cat([x, _summary(own)], 1))
         if self.card.variant == "words":
             if embeddings is None or embeddings.shape[-1] != self.card.embedding_size:
                 raise InputError(
@@ -221,6 +224,18 @@ class Probe(nn.Module):
             reason = str(error).splitlines()[0]
             raise ModelError(f"{folder / WEIGHTS_FILE} is corrupt or not this probe's weights: {reason}") from error
         return probe.eval()
+
+
+def _summary(maps: torch.Tensor) -> torch.Tensor:
+    """Mass, entropy and peak of each map, of order one: `[tokens, 3 blocks]` of `[tokens, blocks, height, width]`.
+
+    The entropy counts from that of a uniform map, so that a grid's size does not matter.
+    """
+    flat = maps.flatten(2)
+    shares = flat / flat.sum(-1, keepdim=True).clamp_min(1e-6)
+    entropy = -(shares * shares.clamp_min(1e-9).log()).sum(-1) - math.log(flat.shape[-1])
+    mass, peak = flat.mean(-1), flat.amax(-1)
+    return torch.cat([(mass + 1e-4).log() / 2, entropy + 1, (peak + 1e-4).log() / 2], 1)
 
 
 def _sinusoid(values: torch.Tensor, size: int) -> torch.Tensor:

@@ -25,8 +25,8 @@ def train(
     *,
     labels: Sequence[str] | None = None,
     variant: str = "words",
-    features: int = 32,
-    dropout: float = 0.1,
+    features: int = 16,
+    dropout: float = 0.2,
     epochs: int = 30,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
@@ -56,7 +56,7 @@ def train(
     chances = _oversampling(rewards, oversample)
     steps = sorted(data.maps)
     per_epoch = math.ceil(len(data) / batch_size)
-    optimizer = torch.optim.AdamW(probe.parameters(), lr=learning_rate, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=epochs * per_epoch, pct_start=0.1
     )
