@@ -101,7 +101,7 @@ class LiveView:
         table.add_column("round", justify="right", width=5)
         table.add_column("predicted", justify="right", width=9)
         table.add_column("prompt, each word over its focus", ratio=1)
-        table.add_column("strategy", overflow="fold", ratio=0, max_width=26)
+        table.add_column("strategy", overflow="fold", min_width=12, max_width=26)
         for c in self.rows[-14:]:
             if c["score"] is None:
                 table.add_row(
