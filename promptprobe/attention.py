@@ -197,13 +197,11 @@ class AttentionTap:
         if max(max(c) for c in columns) + layout.text >= k.shape[-2]:
             raise CaptureError(f"{name} attends to {k.shape[-2]} positions, fewer than the prompt needs")
         q = q[:, :, layout.image : layout.image + height * width]
-        kept = torch.zeros(len(columns), max(map(len, columns)), height, width, device=q.device)
-        for i, own in enumerate(columns):
-            places = torch.tensor(own, device=k.device) + layout.text
-            own_mask = None if mask is None else mask[i]
-            chances = attention_to(q[i], k[i], places, scale, own_mask, layout.image)
-            kept[i, : len(own)] = chances.T.unflatten(-1, (height, width))
-        self._maps[name] = kept
+        tokens = max(map(len, columns))
+        places = torch.tensor([[*own, *[own[0]] * (tokens - len(own))] for own in columns], device=k.device)
+        real = torch.tensor([[i < len(own) for i in range(tokens)] for own in columns], device=k.device)
+        chances = attention_to(q, k, places + layout.text, scale, mask, layout.image)
+        self._maps[name] = (chances.transpose(1, 2) * real[..., None]).unflatten(-1, (height, width))
 
 
 _CHUNK_SCORES = 2**24  # attention scores held at once: 64 MB in float32
@@ -217,24 +215,25 @@ def attention_to(
     mask: torch.Tensor | None,
     first: int = 0,
 ) -> torch.Tensor:
-    """Mean over heads of softmax(q kᵀ · scale) at a few keys, float32 `[queries, places]`.
+    """Mean over heads of softmax(q kᵀ · scale) at a few keys, float32 `[batch, queries, places]`.
 
-    `q` is `[heads, queries, dim]`, `k` `[heads, keys, dim]`; the softmax runs over all keys, a chunk of queries at a
-    time, so that memory grows with queries x places. `mask` `[heads or 1, queries or 1, keys]` is boolean or added;
-    `first` is the row of the mask that belongs to the first query.
+    `q` is `[batch, heads, queries, dim]`, `k` `[batch, heads, keys, dim]`, `places` `[batch, places]`; the softmax runs
+    over all keys, a chunk of queries at a time, so that memory grows with queries x places. `mask` `[batch, heads or 1,
+    queries or 1, keys]` is boolean or added; `first` is the row of the mask that belongs to the first query.
     """
-    heads, queries, dim = q.shape
+    batch, heads, queries, dim = q.shape
     factor = scale if scale is not None else dim**-0.5
-    chunk = max(1, _CHUNK_SCORES // (heads * k.shape[-2]))
+    chunk = max(1, _CHUNK_SCORES // (batch * heads * k.shape[-2]))
     parts = []
     for start in range(0, queries, chunk):
-        scores = (q[:, start : start + chunk] @ k.transpose(-2, -1)).float() * factor
+        scores = (q[:, :, start : start + chunk] @ k.transpose(-2, -1)).float() * factor
         if mask is not None:
-            own = mask if mask.shape[-2] == 1 else mask[:, first + start : first + start + scores.shape[1]]
+            own = mask if mask.shape[-2] == 1 else mask[:, :, first + start : first + start + scores.shape[2]]
             scores = scores.masked_fill(~own, -math.inf) if own.dtype == torch.bool else scores + own
         normaliser = scores.logsumexp(-1, keepdim=True)
-        parts.append((scores[..., places] - normaliser).exp().mean(0))
-    return torch.cat(parts)
+        index = places[:, None, None].expand(-1, heads, scores.shape[2], -1)
+        parts.append((scores.gather(-1, index) - normaliser).exp().mean(1))
+    return torch.cat(parts, 1)
 
 
 class _Watch(TorchFunctionMode):
