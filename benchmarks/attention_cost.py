@@ -1,6 +1,6 @@
 """What reading token maps costs: a step of a FLUX-shaped denoiser plain, with the tap, and with full attention matrices.
 
-    python benchmarks/attention_cost.py [--sides 32 48 64] [--tokens 40] [--repeats 5]
+    python benchmarks/attention_cost.py [--sides 16 24 32] [--tokens 40] [--repeats 3]
 
 Each way and size runs in a process of its own, so that its peak memory can be told. Ten of 24 blocks are read. The full
 way is what attention tools usually do: softmax(q kᵀ) of every probed block as one tensor, then the text's columns.
@@ -109,9 +109,9 @@ class full_matrices:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", type=int, nargs="+", default=[32, 48, 64])
+    parser.add_argument("--sides", type=int, nargs="+", default=[16, 24, 32])
     parser.add_argument("--tokens", type=int, default=40)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--one", nargs=2, metavar=("WAY", "SIDE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
