@@ -176,6 +176,11 @@ def load(folders: Sequence[Path]) -> Items:
                     parts.setdefault(name, []).append(file.get_tensor(name)[fresh])
     if settings is None or not keys:
         raise InputError(f"no items in {', '.join(str(f) for f in folders)}")
+    if len(parts.get("embeddings", [])) != len(parts["counts"]):
+        raise InputError(
+            f"{', '.join(str(f) for f in folders)}: a shard has no text embeddings; it was collected by an older version, "
+            "collect again into another folder"
+        )
     longest = max(int(c.max()) for c in parts["counts"] if len(c))
     joined = {
         n: torch.cat([_pad(t, longest) if n.startswith(("maps.", "embeddings")) else t for t in ts])

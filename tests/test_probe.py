@@ -105,6 +105,20 @@ def test_collecting_goes_on_where_it_stopped_and_never_redoes(sd, tmp_path, monk
         collect(sd, whole, steps=5)
 
 
+def test_data_of_an_older_version_is_refused_in_one_line(sd, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    collect(sd, tmp_path / "a")
+    shard = next((tmp_path / "a").glob("shard-*.safetensors"))
+    with safe_open(shard, "pt") as file:
+        kept = {n: file.get_tensor(n) for n in file.keys() if n != "embeddings"}  # noqa: SIM118 - no dict
+        made = file.metadata()
+    save_file(kept, shard, metadata=made)
+    with pytest.raises(InputError, match="no text embeddings; it was collected by an older version"):
+        dataset.load([tmp_path / "a"])
+
+
 def test_parts_share_out_all_prompts():
     prompts = [str(i) for i in range(7)]
     parts = [dataset.part_of(prompts, f"{k}/3") for k in (1, 2, 3)]
