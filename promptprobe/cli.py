@@ -188,7 +188,7 @@ def collect(
     prompts: Annotated[Path, typer.Argument(help="Text file, one prompt a line.")],
     out: Annotated[Path, typer.Option(help="Folder of the data set; continued when it is there.")],
     model: Model = "icons",
-    reward: Annotated[str, typer.Option(help="Reward names, comma-separated: icons, or module:function.")] = "icons",
+    reward: Annotated[str, typer.Option(help="Reward names, comma-separated (image-reward=FOLDER for local weights), or module:function.")] = "icons",
     seeds_per_prompt: Annotated[int, typer.Option(help="Images per prompt.")] = 1,
     part: Annotated[
         str, typer.Option(help="Share of the prompts to take, such as 1/2, for several processes with an --out each.")
@@ -216,7 +216,7 @@ def collect(
     from . import dataset
     from .backbones import probed_blocks
     from .models import open_pipeline
-    from .rewards import load_reward
+    from .rewards import load_reward, reward_name
     from .trajectory import check_steps
     from .view import counter
 
@@ -224,7 +224,7 @@ def collect(
     watched = _integers(probe_step, "--probe-step")
     for k in watched:
         check_steps(steps, k)
-    rewards = {name: load_reward(name) for name in reward.split(",")}
+    rewards = {reward_name(name): load_reward(name, device) for name in reward.split(",")}
     pipeline, settings = open_pipeline(
         model,
         **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
@@ -293,6 +293,38 @@ def evaluate(
         typer.echo(json.dumps(result, indent=1))
     else:
         print_evaluation(result, len(items), len(set(items.prompts)), step)
+
+
+@app.command()
+def reward(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    prompt: Annotated[list[str], typer.Option(help="What they should show: one for all, or one for each.")],
+    rewards: Annotated[
+        str, typer.Option("--with", help="Reward names, comma-separated, each with =FOLDER for local weights.")
+    ] = "icons",
+    device: Device = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure finished images with reward models."""
+    from .rewards import load_reward, measure, reward_name
+    from .rewards.images import open_image
+    from .view import print_rewards
+
+    if len(prompt) not in (1, len(images)):
+        raise InputError(f"{len(images)} images and {len(prompt)} prompts; give one --prompt, or one for each image")
+    prompts = prompt * len(images) if len(prompt) == 1 else prompt
+    pictures = [open_image(path) for path in images]
+    table = {}
+    for name in rewards.split(","):
+        table[reward_name(name)] = measure(load_reward(name, device), pictures, prompts).tolist()
+    if as_json:
+        rows = [
+            {"image": str(path), "prompt": text, "rewards": {name: round(v[i], 6) for name, v in table.items()}}
+            for i, (path, text) in enumerate(zip(images, prompts, strict=True))
+        ]
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        print_rewards([str(p) for p in images], table)
 
 
 @app.command()

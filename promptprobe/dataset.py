@@ -20,7 +20,7 @@ from .attention import AttentionTap
 from .backbones import denoiser_of
 from .errors import InputError, ModelError
 from .files import check_writable, write_together
-from .rewards import RewardFunction
+from .rewards import RewardFunction, measure
 from .tokens import clean_prompt
 from .trajectory import finish, start
 
@@ -130,7 +130,7 @@ def collect(
         )
         images: Any = finish(pipeline, paused)
         assert paused.token_embeddings is not None  # something was watched
-        labels = {name: reward(images, texts) for name, reward in rewards.items()}
+        labels = {name: measure(reward, images, texts) for name, reward in rewards.items()}
         tensors = {f"maps.{k}": m.half() for k, m in paused.token_maps.items()}
         tensors |= {f"timesteps.{k}": torch.full((len(batch),), t) for k, t in paused.timesteps.items()}
         tensors |= {f"rewards.{name}": values.float() for name, values in labels.items()}

@@ -41,12 +41,10 @@ def load_pipeline(
     import torch
     from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
 
     diffusers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     if dtype not in (None, "float32", "float16", "bfloat16"):
         raise InputError(f"--dtype is {dtype!r}; it must be float32, float16 or bfloat16")
     try:
@@ -139,6 +137,14 @@ def check_settings(pipeline: Any, settings: Mapping[str, Any]) -> None:
     for key in settings:
         if key not in taken:  # some also take and ignore anything
             raise InputError(f"{type(pipeline).__name__} takes no {key!r}")
+
+
+def quiet_transformers() -> None:
+    """No progress bars and notices of transformers among our own output."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def pipeline_settings(

@@ -238,10 +238,9 @@ def _png(image) -> bytes:
 
 
 def _reward(reward: Any, model: str | Path):
-    from .rewards import load_reward, reward_name
+    from .rewards import default_reward, load_reward, reward_name
 
-    if reward is None:
-        reward = "icons" if str(model) in (icons.NAME, str(icons.PIPELINE)) else None
+    reward = default_reward(model) if reward is None else reward
     return (reward_name(reward), load_reward(reward)) if reward is not None else (None, None)
 
 

@@ -170,6 +170,14 @@ def print_evaluation(result: dict[str, dict], items: int, prompts: int, step: in
         console.print(table)
 
 
+def print_rewards(images: Sequence[str], table: dict[str, list[float]]) -> None:
+    """A row for each image, a column for each reward."""
+    shown = Table("image", *table)
+    for i, image in enumerate(images):
+        shown.add_row(escape(image), *[f"{values[i]:.4f}" for values in table.values()])
+    Console().print(shown)
+
+
 def print_backbones(rows: Sequence[Any]) -> None:
     """The table of backbones."""
     table = Table("family", "denoiser", "probed blocks", "text keys", "tested solvers")
