@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from .probe import Probe, ProbeCard
     from .rewards import load_reward
     from .runs import generate, optimize, score
-    from .trajectory import Paused, finish, start
+    from .trajectory import Paused, advance, finish, start
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "AttentionTap": "attention", "load_pipeline": "models", "load_probe": "models", "generate": "runs",
     "optimize": "runs", "score": "runs", "Probe": "probe", "ProbeCard": "probe", "load_reward": "rewards",
-    "Paused": "trajectory", "finish": "trajectory", "start": "trajectory",
+    "Paused": "trajectory", "advance": "trajectory", "finish": "trajectory", "start": "trajectory",
 }  # fmt: skip
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "ProbeCard",
     "ProbeMismatchError",
     "PromptProbeError",
+    "advance",
     "finish",
     "generate",
     "load_pipeline",

@@ -188,7 +188,10 @@ def collect(
     prompts: Annotated[Path, typer.Argument(help="Text file, one prompt a line.")],
     out: Annotated[Path, typer.Option(help="Folder of the data set; continued when it is there.")],
     model: Model = "icons",
-    reward: Annotated[str, typer.Option(help="Reward names, comma-separated (image-reward=FOLDER for local weights), or module:function.")] = "icons",
+    reward: Annotated[
+        str,
+        typer.Option(help="Reward names, comma-separated (image-reward=FOLDER for local weights), or module:function."),
+    ] = "icons",
     seeds_per_prompt: Annotated[int, typer.Option(help="Images per prompt.")] = 1,
     part: Annotated[
         str, typer.Option(help="Share of the prompts to take, such as 1/2, for several processes with an --out each.")
@@ -245,8 +248,11 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the probe.")],
     labels: Annotated[str | None, typer.Option(help="Rewards to predict, comma-separated; default: all.")] = None,
     variant: Annotated[
-        str, typer.Option(help="words, maps (without text embeddings), or plain (the paper's).")
-    ] = "words",
+        str | None,
+        typer.Option(
+            help="latents (default), words (without latents), maps (nor text embeddings), plain (the paper's)."
+        ),
+    ] = None,
     features: Annotated[int, typer.Option(help="Width of the CNN, a multiple of 8.")] = 16,
     dropout: Annotated[float, typer.Option(help="Share of token features left out in training.")] = 0.2,
     epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 30,

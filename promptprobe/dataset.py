@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Items:
     embeddings: torch.Tensor  # half [items, tokens, size]
     rewards: dict[str, torch.Tensor]  # label -> [items]
     settings: dict[str, Any]
+    latents: dict[int, torch.Tensor] = field(default_factory=dict)  # step -> half [items, 2 channels, h, w]
+    image_features: dict[str, torch.Tensor] = field(default_factory=dict)  # label -> half [items, size]
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -132,8 +134,12 @@ def collect(
         assert paused.token_embeddings is not None  # something was watched
         labels = {name: measure(reward, images, texts) for name, reward in rewards.items()}
         tensors = {f"maps.{k}": m.half() for k, m in paused.token_maps.items()}
+        tensors |= {f"latents.{k}": x.half() for k, x in paused.latent_pairs.items()}
         tensors |= {f"timesteps.{k}": torch.full((len(batch),), t) for k, t in paused.timesteps.items()}
         tensors |= {f"rewards.{name}": values.float() for name, values in labels.items()}
+        for name, reward in rewards.items():
+            if hasattr(reward, "image_embeddings") and getattr(reward, "reads_prompt", False):
+                tensors[f"images.{name}"] = reward.image_embeddings(images).half()
         tensors["embeddings"] = paused.token_embeddings.half()
         tensors["counts"] = torch.tensor([len(t.columns) for t in paused.tokens])
         _write_shard(out / f"shard-{number:06d}.safetensors", tensors, texts, seeds)
@@ -176,9 +182,10 @@ def load(folders: Sequence[Path]) -> Items:
                     parts.setdefault(name, []).append(file.get_tensor(name)[fresh])
     if settings is None or not keys:
         raise InputError(f"no items in {', '.join(str(f) for f in folders)}")
-    if len(parts.get("embeddings", [])) != len(parts["counts"]):
+    lacking = [name for name in ("embeddings", *parts) if len(parts.get(name, [])) != len(parts["counts"])]
+    if lacking:
         raise InputError(
-            f"{', '.join(str(f) for f in folders)}: a shard has no text embeddings; it was collected by an older version, "
+            f"{', '.join(str(f) for f in folders)}: a shard has no {lacking[0]}; it was collected by an older version, "
             "collect again into another folder"
         )
     longest = max(int(c.max()) for c in parts["counts"] if len(c))
@@ -199,6 +206,7 @@ def load(folders: Sequence[Path]) -> Items:
         prompts=[p for p, _ in keys], seeds=[s for _, s in keys], counts=joined["counts"], embeddings=joined["embeddings"], rewards=rewards,
         maps={int(k): t for k, t in split("maps.").items()},
         timesteps={int(k): t for k, t in split("timesteps.").items()}, settings=settings,
+        image_features=split("images."), latents={int(k): t for k, t in split("latents.").items()},
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The probe: a small CNN that reads token maps and predicts the reward of the finished image.
 
-Comes in: token maps `[batch, tokens, blocks, height, width]`, how many tokens each sample has, the timestep, and for
-the variant `words` the tokens' text embeddings.
+Comes in: token maps `[batch, tokens, blocks, height, width]`, how many tokens each sample has, the timestep, for the
+variants `words` and `latents` the tokens' text embeddings, and for `latents` the latents before and after the step.
 Goes out: predicted rewards `[batch, heads]`. Any number of tokens, any map size.
 Source: Diffusion Probe, arXiv:2602.23783, §3.3.
 """
@@ -21,10 +21,11 @@ from torch import nn
 from .errors import InputError, ModelError
 from .files import write_together
 
-VARIANTS = ("words", "maps", "plain")
+VARIANTS = ("latents", "words", "maps", "plain")
 SQUEEZED = 2  # planes that say where
 GRID = 4  # on which the place of a token's attention is kept
 MIXED = 128  # width in which tokens see each other
+CELLS = 8  # latents are read on a grid of at most this many cells a side
 WEIGHTS_FILE = "probe.safetensors"
 CARD_FILE = "card.json"
 
@@ -47,9 +48,10 @@ class ProbeCard:
     height: int | None
     width: int | None
     labels: list[str]
-    variant: str = "words"
+    variant: str = "latents"
     features: int = 16
     embedding_size: int = 0
+    latent_channels: int = 0  # of the pair before and after a step
     dropout: float = 0.1
     reward_scale: dict[str, list[float]] = field(default_factory=dict)
     quantiles: dict[str, list[float]] = field(default_factory=dict)
@@ -83,13 +85,47 @@ class DownBlock(nn.Module):
         return self.conv2(F.silu(self.norm2(h))) + x
 
 
+class LatentReader(nn.Module):
+    """Latents before and after a step, `[batch, channels, height, width]`, to cells `[batch, cells, size]`."""
+
+    def __init__(self, channels: int, time_width: int, size: int):
+        super().__init__()
+        width = 64
+        self.enter = nn.Conv2d(channels, width, 3, padding=1)
+        self.time = nn.Linear(time_width, width)
+        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for _ in range(4))
+        self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(4))
+        self.out = nn.Linear(width, size)
+
+    def forward(self, latents: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """Cells in row-major order, each with its place added."""
+        x = latents.float()
+        x = x / x.std((1, 2, 3), keepdim=True).clamp_min(1e-6)  # solvers differ in scale
+        x = _at_most(x, 4 * CELLS)
+        x = self.enter(x) + self.time(time)[..., None, None]
+        for i in (0, 2):
+            h = self.convolutions[i](F.silu(self.norms[i](x)))
+            x = x + self.convolutions[i + 1](F.silu(self.norms[i + 1](h)))
+            if i == 0:
+                x = F.avg_pool2d(x, 2, ceil_mode=True)
+        x = _at_most(x, CELLS)
+        height, width = x.shape[-2:]
+        cells = self.out(F.silu(x).flatten(2).transpose(1, 2))
+        half = cells.shape[-1] // 2
+        rows, columns = (_sinusoid(torch.arange(n, device=x.device).float() * 8 / n, half) for n in (height, width))
+        place = torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], 1)
+        return cells + 0.5 * place
+
+
 class Probe(nn.Module):
     """Predicts rewards from token maps.
 
     `plain` is the paper's: one CNN over each token's planes, averaged over tokens. `maps` also shows the CNN each map's
     own shape (its logarithm, relative to its mass), keeps where on a 4x4 grid each token is looked for beside each map's
-    mass, entropy and peak, and lets the tokens see each other before they are pooled. `words` is `maps` that also knows the token's text embedding, so that
-    "three" can be compared with the number of places where its noun is looked for.
+    mass, entropy and peak, and lets the tokens see each other before they are pooled. `words` is `maps` that also knows
+    the token's text embedding, so that "three" can be compared with the number of places where its noun is looked for.
+    `latents` is `words` that also sees the latents before and after the step, on a coarse grid whose cells mix with the
+    tokens: what will be there is largely settled by then, and two seeds of one prompt differ in nothing else.
     """
 
     def __init__(self, card: ProbeCard):
@@ -98,8 +134,13 @@ class Probe(nn.Module):
             raise InputError(f"probe variant is {card.variant!r}; it must be one of {', '.join(VARIANTS)}")
         if card.features < 8 or card.features % 8:
             raise InputError(f"features is {card.features}; it must be a multiple of 8")
-        if card.variant == "words" and card.embedding_size < 1:
-            raise InputError("the data has no text embeddings, which variant 'words' reads; use --variant maps")
+        told = card.variant in ("words", "latents")
+        if told and card.embedding_size < 1:
+            raise InputError(
+                f"the data has no text embeddings, which variant {card.variant!r} reads; use --variant maps"
+            )
+        if card.variant == "latents" and card.latent_channels < 1:
+            raise InputError("the data has no latents, which variant 'latents' reads; use --variant words")
         self.card = card
         plain = card.variant == "plain"
         width, blocks = card.features, len(card.blocks)
@@ -115,7 +156,7 @@ class Probe(nn.Module):
             # Two planes are enough to say where; more of them only learn the training prompts by heart.
             self.out_conv = nn.Conv2d(width, SQUEEZED, 1)
             self.place = nn.Linear(SQUEEZED * GRID * GRID + 3 * blocks, MIXED)
-            if card.variant == "words":
+            if told:
                 self.meaning = nn.Linear(card.embedding_size, MIXED)
             self.drop = nn.Dropout(card.dropout)
             self.mix = nn.TransformerEncoder(
@@ -124,19 +165,40 @@ class Probe(nn.Module):
                 ),
                 2, enable_nested_tensor=False,
             )  # fmt: skip
+        if card.variant == "latents":
+            self.look = LatentReader(card.latent_channels, width, MIXED)
+            pooled = 2 * MIXED
+        self.pooled = pooled
         self.head = nn.Sequential(nn.LayerNorm(pooled), nn.Linear(pooled, len(card.labels)))
         self.scale: torch.Tensor
         scale = torch.tensor([card.reward_scale.get(name, [0.0, 1.0]) for name in card.labels])
         self.register_buffer("scale", scale, persistent=False)
 
     def forward(
-        self, maps: torch.Tensor, counts: torch.Tensor, timestep: torch.Tensor, embeddings: torch.Tensor | None = None
+        self,
+        maps: torch.Tensor,
+        counts: torch.Tensor,
+        timestep: torch.Tensor,
+        embeddings: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Predicted rewards `[batch, heads]` of maps `[batch, tokens, blocks, height, width]`.
 
         `counts` `[batch]` says how many tokens are real; `timestep` `[batch]` is the scheduler's, in 0..1000;
-        `embeddings` `[batch, tokens, size]` are what the denoiser was told of each token (for `words`).
+        `embeddings` `[batch, tokens, size]` are what the denoiser was told of each token (for `words` and `latents`);
+        `latents` `[batch, 2 channels, height, width]` those before and after the step (for `latents`).
         """
+        return self.rewards(self.summary(maps, counts, timestep, embeddings, latents))
+
+    def summary(
+        self,
+        maps: torch.Tensor,
+        counts: torch.Tensor,
+        timestep: torch.Tensor,
+        embeddings: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """What the heads read, `[batch, pooled]`; arguments as for `forward`."""
         batch, tokens = maps.shape[:2]
         if maps.shape[2] != len(self.card.blocks):
             raise InputError(f"the probe reads {len(self.card.blocks)} blocks, the maps have {maps.shape[2]}")
@@ -152,10 +214,10 @@ class Probe(nn.Module):
             x = self.out_conv(x).mean((-2, -1))
             features = x.new_zeros(batch, tokens, x.shape[1])
             features[real] = x
-            return self._rewards(features.sum(1) / counts[:, None])
+            return features.sum(1) / counts[:, None]
         x = F.adaptive_avg_pool2d(self.out_conv(x), GRID).flatten(1)
         x = self.place(torch.cat([x, _summary(own)], 1))
-        if self.card.variant == "words":
+        if self.card.variant in ("words", "latents"):
             if embeddings is None or embeddings.shape[-1] != self.card.embedding_size:
                 raise InputError(
                     f"the probe reads text embeddings of size {self.card.embedding_size}, given was "
@@ -165,11 +227,22 @@ class Probe(nn.Module):
         features = x.new_zeros(batch, tokens, MIXED)
         features[real] = self.drop(x)
         order = _sinusoid(torch.arange(tokens, device=maps.device).float(), MIXED)
-        features = self.mix(features + 0.5 * order, src_key_padding_mask=~real)
-        return self._rewards((features * real[..., None]).sum(1) / counts[:, None])
+        features = features + 0.5 * order
+        if self.card.variant != "latents":
+            features = self.mix(features, src_key_padding_mask=~real)
+            return (features * real[..., None]).sum(1) / counts[:, None]
+        if latents is None or latents.shape[1] != self.card.latent_channels:
+            given = "none" if latents is None else f"{latents.shape[1]} channels"
+            raise InputError(f"the probe reads latents of {self.card.latent_channels} channels, given was {given}")
+        cells = self.drop(self.look(latents, time))
+        padding = torch.cat([~real, real.new_zeros(cells.shape[:2])], 1)
+        mixed = self.mix(torch.cat([features, cells], 1), src_key_padding_mask=padding)
+        said = (mixed[:, :tokens] * real[..., None]).sum(1) / counts[:, None]
+        return torch.cat([said, mixed[:, tokens:].mean(1)], 1)
 
-    def _rewards(self, pooled: torch.Tensor) -> torch.Tensor:
-        return self.head(pooled) * self.scale[:, 1] + self.scale[:, 0]
+    def rewards(self, summary: torch.Tensor) -> torch.Tensor:
+        """Rewards `[batch, heads]` of summaries `[batch, pooled]`."""
+        return self.head(summary) * self.scale[:, 1] + self.scale[:, 0]
 
     def _planes(self, maps: torch.Tensor) -> torch.Tensor:
         # Attention to one of many tokens is small; as a multiple of a uniform map it is of order one.
@@ -185,13 +258,14 @@ class Probe(nn.Module):
         counts: list[int],
         timestep: float,
         embeddings: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
         label: str | None = None,
     ) -> list[float]:
         """Predicted rewards of one batch under one head (default: the first)."""
         self.eval()
         head = self.card.labels.index(label) if label else 0
         steps = torch.full((len(maps),), float(timestep))
-        return self(maps, torch.tensor(counts), steps, embeddings)[:, head].tolist()
+        return self(maps, torch.tensor(counts), steps, embeddings, latents)[:, head].tolist()
 
     def save(self, folder: Path) -> None:
         """Write weights and card into `folder`, both or neither."""
@@ -224,6 +298,14 @@ class Probe(nn.Module):
             reason = str(error).splitlines()[0]
             raise ModelError(f"{folder / WEIGHTS_FILE} is corrupt or not this probe's weights: {reason}") from error
         return probe.eval()
+
+
+def _at_most(planes: torch.Tensor, side: int) -> torch.Tensor:
+    """Planes `[batch, channels, height, width]` averaged down to at most `side` cells in each direction."""
+    height, width = planes.shape[-2:]
+    return (
+        planes if max(height, width) <= side else F.adaptive_avg_pool2d(planes, (min(height, side), min(width, side)))
+    )
 
 
 def _summary(maps: torch.Tensor) -> torch.Tensor:

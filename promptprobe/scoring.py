@@ -90,6 +90,7 @@ class Scorer:
             predicted = self.probe.predict(
                 paused.token_maps[self.probe_step], [len(t.columns) for t in paused.tokens],
                 paused.timesteps[self.probe_step], paused.token_embeddings,
+                paused.latent_pairs.get(self.probe_step),
             )  # fmt: skip
             self.denoising_seconds += probing - began
             self.probe_seconds += time.perf_counter() - probing

@@ -24,7 +24,7 @@ def train(
     validation: Items,
     *,
     labels: Sequence[str] | None = None,
-    variant: str = "words",
+    variant: str | None = None,
     features: int = 16,
     dropout: float = 0.2,
     epochs: int = 30,
@@ -36,7 +36,7 @@ def train(
 ) -> Probe:
     """Train a probe on `data` and keep the epoch with the best mean validation SRCC.
 
-    The lowest reward is drawn `oversample` times as often as the highest. `on_epoch` gets (epoch, training loss,
+    `variant` defaults to the one that reads all there is. The lowest reward is drawn `oversample` times as often as the highest. `on_epoch` gets (epoch, training loss,
     validation SRCC). Raises `InputError` when training and validation share a prompt or differ in settings.
     """
     shared = set(data.prompts) & set(validation.prompts)
@@ -50,6 +50,8 @@ def train(
         raise InputError(f"the data has no reward {unknown[0]!r}; it has {', '.join(sorted(data.rewards))}")
     if epochs < 1 or batch_size < 1 or oversample < 1 or not 0 <= dropout < 1:
         raise InputError("epochs, batch size and oversampling must be at least 1, dropout from 0 to below 1")
+    if variant is None:
+        variant = "latents" if data.latents else "words"
     torch.manual_seed(seed)
     rewards = torch.stack([data.rewards[name] for name in labels], 1)  # [items, heads]
     probe = Probe(_card(data, labels, rewards, variant=variant, features=features, dropout=dropout))
@@ -123,10 +125,11 @@ def check_data(probe: Probe, data: Items) -> None:
         raise InputError(f"the probe predicts {missing[0]!r}, which the data has no rewards for")
 
 
-def _inputs(data: Items, rows: torch.Tensor, step: int) -> tuple[torch.Tensor, ...]:
+def _inputs(data: Items, rows: torch.Tensor, step: int) -> tuple[torch.Tensor | None, ...]:
     counts = data.counts[rows]
     maps = data.maps[step][rows, : int(counts.max())].float()
-    return maps, counts, data.timesteps[step][rows], data.embeddings[rows, : maps.shape[1]]
+    latents = data.latents[step][rows].float() if step in data.latents else None
+    return maps, counts, data.timesteps[step][rows], data.embeddings[rows, : maps.shape[1]], latents
 
 
 def _oversampling(rewards: torch.Tensor, factor: float) -> torch.Tensor:
@@ -144,6 +147,7 @@ def _card(data: Items, labels: list[str], rewards: torch.Tensor, **network: Any)
         guidance_scale=made["settings"].get("guidance_scale"), height=made["settings"].get("height"),
         width=made["settings"].get("width"), labels=labels, **network,
         embedding_size=data.embeddings.shape[-1],
+        latent_channels=next((x.shape[1] for x in data.latents.values()), 0),
         reward_scale={
             name: [round(float(rewards[:, i].mean()), 6), round(float(rewards[:, i].std()) + 1e-6, 6)]
             for i, name in enumerate(labels)

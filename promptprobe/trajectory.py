@@ -10,7 +10,7 @@ import contextlib
 import copy
 import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -31,7 +31,8 @@ class Paused:
 
     `token_maps[k]` is `[batch, tokens, blocks, height, width]` of step k, for each watched step; `timesteps[k]` is the
     scheduler's timestep of that step. `token_embeddings` `[batch, tokens, size]` is what the denoiser was told of the
-    tokens, None when nothing was watched.
+    tokens, None when nothing was watched. `latent_pairs[k]` `[batch, 2 channels, height, width]` are the latents before
+    and after step k: for a first-order solver the predicted clean latents are a linear combination of the two.
     """
 
     prompts: list[str]
@@ -42,6 +43,7 @@ class Paused:
     latents: torch.Tensor
     token_maps: dict[int, torch.Tensor]
     token_embeddings: torch.Tensor | None
+    latent_pairs: dict[int, torch.Tensor]
     timesteps: dict[int, float]
     settings: dict[str, Any]
     scheduler: Any = field(repr=False)
@@ -88,47 +90,100 @@ def start(
     for k in wanted:
         check_steps(stop, k)
     prompts = [clean_prompt(p) for p in prompts]
-    tokens = [tokenize_prompt(pipeline, p, settings) for p in prompts]
-    columns = [t.columns for t in tokens]
     generators = [torch.Generator("cpu").manual_seed(s) for s in seeds]
-    seen: dict[str, Any] = {"maps": {}, "embeddings": None, "timesteps": {}}
+    paused = Paused(
+        prompts=prompts, seeds=list(seeds), tokens=[tokenize_prompt(pipeline, p, settings) for p in prompts], step=0,
+        steps=steps, latents=torch.empty(0), token_maps={}, token_embeddings=None, latent_pairs={}, timesteps={},
+        settings=dict(settings), scheduler=pipeline.scheduler, denoiser=denoiser_of(pipeline),
+        generator_states=[], encoded=_EncodedPrompts.of(pipeline, prompts),
+    )  # fmt: skip
+    return _run(pipeline, paused, generators, stop, wanted, blocks, on_step)
 
+
+def advance(
+    pipeline,
+    paused: Paused,
+    chosen: Sequence[int] | None = None,
+    *,
+    stop: int,
+    watch: Collection[int] | None = None,
+    blocks: Sequence[str] | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> Paused:
+    """Denoise the chosen trajectories (default: all) on to step `stop`, and pause again; no step is redone.
+
+    The result holds only the chosen ones, with maps of the newly watched steps (default: `stop`). Raises as `finish`.
+    """
+    chosen = _check_chosen(paused, chosen)
+    wanted = set(watch if watch is not None else (stop,))
+    for k in (stop, *wanted):
+        if not paused.step < k <= min(stop, paused.steps):
+            raise InputError(f"step {k} can't be reached from step {paused.step} of {paused.steps}")
+    _check_same(pipeline, paused)
+    cut = replace(
+        paused, prompts=[paused.prompts[i] for i in chosen], seeds=[paused.seeds[i] for i in chosen],
+        tokens=[paused.tokens[i] for i in chosen], token_maps={}, latent_pairs={}, timesteps={}, token_embeddings=None,
+        encoded=paused.encoded.cut(chosen),
+    )  # fmt: skip
+    with _resuming(pipeline, paused, chosen) as (generators, latents):
+        return _run(pipeline, cut, generators, stop, wanted, blocks, on_step, latents, paused.latents[chosen])
+
+
+def _run(
+    pipeline,
+    paused: Paused,
+    generators: list[torch.Generator],
+    stop: int,
+    wanted: set[int],
+    blocks: Sequence[str] | None,
+    on_step: Callable[[int], None] | None,
+    latents: torch.Tensor | None = None,
+    before: torch.Tensor | None = None,
+) -> Paused:
+    """Denoise all of `paused` from its step to `stop`; `before` are its latents as the solver left them."""
+    columns = [t.columns for t in paused.tokens]
+    result = replace(paused, token_maps={}, latent_pairs={}, timesteps={})
     tap = AttentionTap(pipeline, blocks) if wanted else None
+    seen: dict[str, Any] = {"before": before}
 
     def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
-        step = index + 1
-        if step == 1 and (stop < steps or wanted):
-            _check_evaluations(pipe.scheduler, steps)
+        step = paused.step + index + 1
+        if step == 1 and (stop < paused.steps or wanted):
+            _check_evaluations(pipe.scheduler, paused.steps)
         if tap is not None and step in wanted:
-            seen["maps"][step] = tap.token_maps()
-            seen["embeddings"] = tap.token_embeddings()
-            seen["timesteps"][step] = float(timestep)
+            maps = result.token_maps[step] = tap.token_maps()
+            result.token_embeddings = tap.token_embeddings()
+            result.timesteps[step] = float(timestep)
+            first, second = (_on_grid(x, maps.shape[-2:]) for x in (seen["before"], tensors["latents"]))
+            if first is not None and second is not None:
+                result.latent_pairs[step] = torch.cat([first, second], 1).detach().float().cpu()
+        seen["before"] = tensors["latents"]
         if tap is not None:
             tap.arm(columns) if step + 1 in wanted else tap.disarm()
         if on_step:
             on_step(step)
         if step == stop:
-            seen["latents"] = tensors["latents"].detach().clone()
-            seen["scheduler"] = copy.deepcopy(pipe.scheduler)
+            result.step = step
+            result.latents = tensors["latents"].detach().clone()
+            result.scheduler = copy.deepcopy(pipe.scheduler)
+            if isinstance(result.scheduler, _Resumed):
+                result.scheduler.put_back()
             pipe._interrupt = True
             if not hasattr(type(pipe), "interrupt"):
                 raise _Stopped
         return tensors
 
-    encoded = _EncodedPrompts.of(pipeline, prompts)
-    with tap or contextlib.nullcontext(), encoded.used_by(pipeline, range(len(prompts))):
-        if tap is not None and 1 in wanted:
+    first_noise = _initial_latents(pipeline, seen) if wanted and before is None else contextlib.nullcontext()
+    more = {} if latents is None else {"latents": latents}
+    with tap or contextlib.nullcontext(), first_noise, paused.encoded.used_by(pipeline, range(len(paused))):
+        if tap is not None and paused.step + 1 in wanted:
             tap.arm(columns)
         _call(
-            pipeline, prompts=prompts, generators=generators, steps=steps, callback=after_step, output="latent",
-            settings=settings,
+            pipeline, prompts=paused.prompts, generators=generators, steps=paused.steps, callback=after_step,
+            output="latent", settings=paused.settings, **more,
         )  # fmt: skip
-    return Paused(
-        prompts=prompts, seeds=list(seeds), tokens=tokens, step=stop, steps=steps, latents=seen["latents"],
-        token_maps=seen["maps"], token_embeddings=seen["embeddings"], timesteps=seen["timesteps"], settings=dict(settings), scheduler=seen["scheduler"],
-        denoiser=denoiser_of(pipeline),
-        generator_states=[g.get_state() for g in generators], encoded=encoded,
-    )  # fmt: skip
+    result.generator_states = [g.get_state() for g in generators]
+    return result
 
 
 def finish(
@@ -144,9 +199,29 @@ def finish(
     Returns images, or final latents `[chosen, channels, height, width]` with `output="latent"`. The paused batch stays
     as it is and can be finished again. Raises `ModelError` when the pipeline's solver is not the one it was paused in.
     """
+    chosen = _check_chosen(paused, chosen)
+    _check_same(pipeline, paused)
+
+    def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
+        if on_step:
+            on_step(paused.step + index + 1)
+        return tensors
+
+    with _resuming(pipeline, paused, chosen) as (generators, latents), paused.encoded.used_by(pipeline, chosen):
+        return _call(
+            pipeline, prompts=[paused.prompts[i] for i in chosen], generators=generators, steps=paused.steps,
+            callback=after_step, output=output, settings=paused.settings, latents=latents,
+        )  # fmt: skip
+
+
+def _check_chosen(paused: Paused, chosen: Sequence[int] | None) -> list[int]:
     chosen = list(range(len(paused))) if chosen is None else list(chosen)
     if not chosen or not all(0 <= i < len(paused) for i in chosen):
         raise InputError(f"chosen trajectories {chosen} are not among the {len(paused)} paused ones")
+    return chosen
+
+
+def _check_same(pipeline, paused: Paused) -> None:
     if denoiser_of(pipeline) is not paused.denoiser:
         raise ModelError(
             f"paused in another pipeline than this {type(pipeline).__name__}; finish it with the one that began it"
@@ -156,27 +231,59 @@ def finish(
             f"paused with {type(paused.scheduler).__name__}, but the pipeline now has "
             f"{type(pipeline.scheduler).__name__}; put the first one back"
         )
+
+
+@contextlib.contextmanager
+def _resuming(pipeline, paused: Paused, chosen: list[int]) -> Iterator[tuple[list[torch.Generator], torch.Tensor]]:
+    """While inside, the pipeline has the paused scheduler; gives the generators and latents to go on with."""
     generators = []
     for i in chosen:
         generators.append(torch.Generator("cpu"))
         generators[-1].set_state(paused.generator_states[i])
-
-    def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
-        if on_step:
-            on_step(paused.step + index + 1)
-        return tensors
-
     own_scheduler = pipeline.scheduler
     latents = backbone_of(pipeline).unpack(pipeline, paused.latents[chosen], paused.settings)
     try:
         pipeline.scheduler = _resumed(paused, chosen)
-        with paused.encoded.used_by(pipeline, chosen):
-            return _call(
-                pipeline, prompts=[paused.prompts[i] for i in chosen], generators=generators, steps=paused.steps,
-                callback=after_step, output=output, settings=paused.settings, latents=latents,
-            )  # fmt: skip
+        yield generators, latents
     finally:
         pipeline.scheduler = own_scheduler
+
+
+@contextlib.contextmanager
+def _initial_latents(pipeline, seen: dict[str, Any]) -> Iterator[None]:
+    """While inside, the noise that the pipeline starts from is kept as `seen["before"]`."""
+    original = getattr(pipeline, "prepare_latents", None)
+    if original is None:
+        yield
+        return
+
+    def prepare_latents(*args, **kwargs):
+        made = original(*args, **kwargs)
+        seen["before"] = made[0] if isinstance(made, tuple) else made
+        return made
+
+    pipeline.prepare_latents = prepare_latents
+    try:
+        yield
+    finally:
+        del pipeline.prepare_latents
+
+
+def _on_grid(latents: torch.Tensor | None, grid: Sequence[int]) -> torch.Tensor | None:
+    """Latents `[batch, channels, height, width]`, of packed ones `[batch, image tokens, channels]` too; None for others."""
+    if latents is None or latents.ndim == 4:
+        return latents
+    if latents.ndim == 5 and latents.shape[2] == 1:
+        return latents[:, :, 0]
+    if latents.ndim == 3 and latents.shape[1] == grid[0] * grid[1]:
+        return latents.transpose(1, 2).unflatten(2, tuple(grid))
+    return None
+
+
+class _Resumed:
+    """Marks a scheduler that hands out only the remaining timesteps; `put_back()` makes it what it was."""
+
+    put_back: Callable[[], None]
 
 
 class _Stopped(Exception):
@@ -243,6 +350,10 @@ def _resumed(paused: Paused, chosen: list[int]):
     solver = type(scheduler)
     rest = _remaining(full, paused)
 
+    def put_back(self):
+        self.timesteps = full
+        self.__class__ = solver
+
     def set_timesteps(self, num_inference_steps=None, device=None, timesteps=None, sigmas=None, mu=None, **_):
         self.timesteps = rest
 
@@ -257,13 +368,15 @@ def _resumed(paused: Paused, chosen: list[int]):
         self.timesteps = full
         return solver.step(self, *args, **kwargs)
 
-    methods: dict[str, Any] = {"set_timesteps": set_timesteps, "step": step, "set_begin_index": set_begin_index}
+    methods: dict[str, Any] = {
+        "set_timesteps": set_timesteps, "step": step, "set_begin_index": set_begin_index, "put_back": put_back,
+    }  # fmt: skip
     methods["init_noise_sigma"] = property(lambda self: 1.0, lambda self, value: None)
     if hasattr(solver, "scale_model_input"):
         methods["scale_model_input"] = scale_model_input
     # Pipelines look at step's signature to learn whether it takes `eta` and `generator`.
     step.__signature__ = inspect.signature(solver.step)  # type: ignore[attr-defined]
-    scheduler.__class__ = type("Resumed" + solver.__name__, (solver,), methods)
+    scheduler.__class__ = type("Resumed" + solver.__name__, (_Resumed, solver), methods)
     return scheduler
 
 
@@ -292,6 +405,10 @@ class _EncodedPrompts:
     def of(cls, pipeline, prompts: list[str]) -> _EncodedPrompts:
         texts = list(dict.fromkeys(prompts))
         return cls([texts.index(p) for p in prompts], texts)
+
+    def cut(self, chosen: Sequence[int]) -> _EncodedPrompts:
+        """The same encodings for a part of the rows."""
+        return _EncodedPrompts([self.rows[i] for i in chosen], self.texts, self.outputs)
 
     @contextlib.contextmanager
     def used_by(self, pipeline, chosen: Sequence[int]) -> Iterator[None]:

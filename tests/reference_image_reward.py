@@ -29,7 +29,7 @@ PROMPTS = [
     "a red car left of two blue fish",
     "an owl",
     "the quick brown fox jumps over the lazy dog, " * 6,
-    "three keys on a grey table; \"sale\"",
+    'three keys on a grey table; "sale"',
 ]
 
 
@@ -91,6 +91,7 @@ def reference(folder: Path, small: bool = False) -> nn.Module:
     local = tokenizer(folder)
     blip.init_tokenizer = blip_pretrain.init_tokenizer = lambda: local
     if small:
+
         def create_vit(*_, **__):
             tower = vit.VisionTransformer(
                 img_size=224, patch_size=16, embed_dim=SMALL["width"], depth=SMALL["depth"], num_heads=SMALL["heads"]

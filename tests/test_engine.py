@@ -11,7 +11,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from promptprobe import AttentionTap, CaptureError, InputError, ModelError, finish, start
+from promptprobe import AttentionTap, CaptureError, InputError, ModelError, advance, finish, start
 from promptprobe.tokens import tokenize_prompt
 
 SEEDS = [1, 2, 3]
@@ -145,3 +145,35 @@ def test_bad_input_names_the_value(sd):
     with pytest.raises(ModelError, match="paused with DDIMScheduler"):
         finish(sd, paused)
     sd.scheduler = before
+
+
+@pytest.mark.parametrize("solver", [DDIMScheduler, EulerAncestralDiscreteScheduler, DPMSolverMultistepScheduler])
+def test_advancing_in_stages_equals_one_run(sd, solver):
+    before = sd.scheduler
+    sd.scheduler = solver.from_config(before.config)
+    try:
+        straight = start(sd, PROMPTS, SEEDS, steps=8, stop=6, watch=(2, 4, 6), **SIZE)
+        staged = start(sd, PROMPTS, SEEDS, steps=8, stop=2, **SIZE)
+        staged = advance(sd, staged, stop=4)
+        assert torch.equal(staged.token_maps[4], straight.token_maps[4]) and staged.step == 4
+        assert torch.equal(staged.latent_pairs[4], straight.latent_pairs[4])
+        last = advance(sd, staged, stop=6)
+        assert torch.equal(last.latents, straight.latents) and type(last.scheduler) is solver
+        assert torch.equal(finish(sd, last, output="latent"), finish(sd, straight, output="latent"))
+        some = advance(sd, staged, [2, 0], stop=6)
+        assert some.seeds == [SEEDS[2], SEEDS[0]] and some.prompts == [PROMPTS[2], PROMPTS[0]]
+        assert (some.latents - straight.latents[[2, 0]]).abs().max() / straight.latents.abs().max() < 1e-4
+        with pytest.raises(InputError, match="step 4 can't be reached from step 4 of 8"):
+            advance(sd, staged, stop=4)
+    finally:
+        sd.scheduler = before
+
+
+def test_latent_pairs_hold_the_latents_before_and_after_a_step(sd):
+    paused = start(sd, PROMPTS, SEEDS, steps=8, stop=3, watch=(1, 2, 3), **SIZE)
+    channels = paused.latents.shape[1]
+    assert torch.equal(paused.latent_pairs[3][:, channels:], paused.latents.float())
+    for k in (1, 2):
+        assert torch.equal(paused.latent_pairs[k][:, channels:], paused.latent_pairs[k + 1][:, :channels])
+    noise = torch.randn(paused.latents[:1].shape, generator=torch.Generator().manual_seed(SEEDS[0]))
+    assert torch.equal(paused.latent_pairs[1][:1, :channels], noise * sd.scheduler.init_noise_sigma)

@@ -28,30 +28,34 @@ def card(**changes):
     made = {
         "denoiser": "UNet2DConditionModel", "blocks": ["a", "b"], "steps": 25, "probe_steps": [5], "timesteps": {"5": 839.0},
         "scheduler": "DDIMScheduler", "guidance_scale": 1.0, "height": None, "width": None, "labels": ["icons"],
-        "embedding_size": 6,
+        "embedding_size": 6, "latent_channels": 8,
     }  # fmt: skip
     return ProbeCard(**made | changes)
 
 
-@pytest.mark.parametrize("variant", ["words", "maps", "plain"])
+@pytest.mark.parametrize("variant", ["latents", "words", "maps", "plain"])
 def test_the_probe_takes_any_number_of_tokens_and_any_size_and_ignores_padding(variant):
     torch.manual_seed(0)
     probe = Probe(card(variant=variant, labels=["x", "y", "z"])).eval()
     for tokens, size in ((1, 4), (7, 8), (30, 32)):
-        maps, text = torch.rand(2, tokens, 2, size, size), torch.rand(2, tokens, 6)
-        assert probe(maps, torch.tensor([tokens, 1]), torch.tensor([839.0, 839.0]), text).shape == (2, 3)
-    maps, text = torch.rand(2, 9, 2, 8, 8), torch.rand(2, 9, 6)
-    short = probe(maps[1:, :4], torch.tensor([4]), torch.tensor([839.0]), text[1:, :4])
-    padded = probe(maps, torch.tensor([9, 4]), torch.tensor([839.0, 839.0]), text)
+        maps, text, latents = (
+            torch.rand(2, tokens, 2, size, size), torch.rand(2, tokens, 6), torch.randn(2, 8, size, 2 * size),
+        )  # fmt: skip
+        assert probe(maps, torch.tensor([tokens, 1]), torch.tensor([839.0, 839.0]), text, latents).shape == (2, 3)
+    maps, text, latents = torch.rand(2, 9, 2, 8, 8), torch.rand(2, 9, 6), torch.randn(2, 8, 8, 8)
+    short = probe(maps[1:, :4], torch.tensor([4]), torch.tensor([839.0]), text[1:, :4], latents[1:])
+    padded = probe(maps, torch.tensor([9, 4]), torch.tensor([839.0, 839.0]), text, latents)
     assert torch.allclose(short[0], padded[1], atol=1e-5)
 
 
 def test_a_saved_probe_predicts_the_same_and_a_broken_one_names_its_file(tmp_path):
     probe = Probe(card())
-    maps, text = torch.rand(3, 5, 2, 8, 8), torch.rand(3, 5, 6)
-    before = probe.predict(maps, [5, 5, 2], 839.0, text)
+    maps, text, latents = torch.rand(3, 5, 2, 8, 8), torch.rand(3, 5, 6), torch.randn(3, 8, 8, 8)
+    before = probe.predict(maps, [5, 5, 2], 839.0, text, latents)
     probe.save(tmp_path)
-    assert Probe.load(tmp_path).predict(maps, [5, 5, 2], 839.0, text) == before
+    assert Probe.load(tmp_path).predict(maps, [5, 5, 2], 839.0, text, latents) == before
+    with pytest.raises(InputError, match="reads latents of 8 channels, given was none"):
+        probe.predict(maps, [5, 5, 2], 839.0, text)
     with pytest.raises(InputError, match="reads text embeddings of size 6, given was none"):
         probe.predict(maps, [5, 5, 2], 839.0)
     weights = tmp_path / "probe.safetensors"
@@ -115,7 +119,7 @@ def test_data_of_an_older_version_is_refused_in_one_line(sd, tmp_path):
         kept = {n: file.get_tensor(n) for n in file.keys() if n != "embeddings"}  # noqa: SIM118 - no dict
         made = file.metadata()
     save_file(kept, shard, metadata=made)
-    with pytest.raises(InputError, match="no text embeddings; it was collected by an older version"):
+    with pytest.raises(InputError, match="has no embeddings; it was collected by an older version"):
         dataset.load([tmp_path / "a"])
 
 

@@ -98,7 +98,9 @@ def measure(reward: RewardFunction, images: Sequence[Image.Image], prompts: Sequ
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"reward {reward_name(reward)!r} returned no numbers: {error}") from error
     if values.shape != (len(images),):
-        raise InputError(f"reward {reward_name(reward)!r} returned shape {tuple(values.shape)} for {len(images)} images")
+        raise InputError(
+            f"reward {reward_name(reward)!r} returned shape {tuple(values.shape)} for {len(images)} images"
+        )
     if not torch.isfinite(values).all():
         where = int((~torch.isfinite(values)).nonzero()[0])
         raise InputError(f"reward {reward_name(reward)!r} of {prompts[where]!r} is {float(values[where])}, no number")

@@ -51,7 +51,9 @@ def find(name: str, repository: Repository, folder: Path | None, reward: str) ->
     if folder is not None:
         path = folder / name
         if not path.is_file():
-            raise ModelError(f"reward {reward!r} needs {name}, which is not in {str(folder)!r}; {_how(repository, name)}")
+            raise ModelError(
+                f"reward {reward!r} needs {name}, which is not in {str(folder)!r}; {_how(repository, name)}"
+            )
         check_digest(path, known, reward)
         return path
     try:
