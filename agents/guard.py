@@ -5,6 +5,9 @@ Comes in: the original prompt and a rewrite. Goes out: what was lost, in words; 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from ..phrases import Phrase, Reading, opposite, read_prompt
 
 
@@ -26,6 +29,12 @@ def lost(original: str, rewrite: str) -> list[str]:
         if sum(p.head == head for p in given.phrases) > sum(p.head == head for p in wanted.phrases):
             missing.append(f"one {head} too many")
     return list(dict.fromkeys(missing))
+
+
+def lost_words(keep: Sequence[str], rewrite: str) -> list[str]:
+    """The words of `keep`, pinned by the person, that `rewrite` does not have."""
+    given = {w.casefold() for w in re.findall(r"\w+", rewrite)}
+    return [f"pinned word {w}" for w in keep if w.casefold() not in given]
 
 
 def _lost_phrase(phrase: Phrase, given: Reading) -> list[str]:

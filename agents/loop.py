@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, TypedDict
 
@@ -20,8 +20,8 @@ from ..records import CandidateRecord
 from ..scoring import Scored, Scorer
 from ..tokens import tokenize_prompt
 from ..trajectory import finish
-from .guard import lost
-from .rewriter import Rewriter, RewriteRequest, Try
+from .guard import lost, lost_words
+from .rewriter import RewriteAnswer, Rewriter, RewriteRequest, Try
 
 
 class State(TypedDict, total=False):
@@ -42,6 +42,24 @@ class State(TypedDict, total=False):
     llm_requests: int
     input_tokens: int
     output_tokens: int
+    direction: str
+    keep: list[str]
+
+
+class Question(TypedDict):
+    """What the loop takes as a subgraph of another graph."""
+
+    prompt: str
+
+
+class Outcome(TypedDict):
+    """What the loop gives back as a subgraph: the best prompt, its predicted reward, why it stopped, what was tried."""
+
+    best_prompt: str
+    predicted_reward: float
+    stop_reason: str
+    candidates: list[dict[str, Any]]
+    notes: list[str]
 
 
 @dataclass
@@ -66,19 +84,29 @@ class Context:
 def probe(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Score everything that waits, in one batch on the same seeds, and keep the best so far."""
     context = runtime.context
+    prompts = to_probe(state)
+    context.tell("probing", prompts=prompts, round=state["round"])
+    scored = []
+    if prompts:
+        scored = context.scorer.score(prompts, state["seeds"], on_step=lambda k: context.tell("step", step=k))
+    return take_scores(state, context, scored)
+
+
+def to_probe(state: State) -> list[str]:
+    """The prompts that wait to be scored."""
+    return [c["prompt"] for c in state["waiting"] if c["rejected"] is None]
+
+
+def take_scores(state: State, context: Context, scored: Sequence[Scored]) -> dict[str, Any]:
+    """What the state becomes with the scores of `to_probe(state)`: the best so far, and why to stop, if so."""
     waiting = state["waiting"]
     fresh = [c for c in waiting if c["rejected"] is None]
-    context.tell("probing", prompts=[c["prompt"] for c in fresh], round=state["round"])
-    if fresh:
-        scored = context.scorer.score(
-            [c["prompt"] for c in fresh], state["seeds"], on_step=lambda k: context.tell("step", step=k)
-        )
-        for candidate, s in zip(fresh, scored, strict=True):
-            context.scored[candidate["id"]] = s
-            candidate |= {
-                "seeds": s.seeds, "predicted": [round(p, 5) for p in s.predicted], "score": round(s.score, 5),
-                "cut_tokens": s.cut_tokens, "words": [asdict(w) for w in s.words],
-            }  # fmt: skip
+    for candidate, s in zip(fresh, scored, strict=True):
+        context.scored[candidate["id"]] = s
+        candidate |= {
+            "seeds": s.seeds, "predicted": [round(p, 5) for p in s.predicted], "score": round(s.score, 5),
+            "cut_tokens": s.cut_tokens, "words": [asdict(w) for w in s.words],
+        }  # fmt: skip
     ranked = [c for c in [*state["candidates"], *waiting] if c["score"] is not None]
     # max keeps the first of equals: the original wins a tie.
     best = max(ranked, key=lambda c: c["score"])
@@ -94,17 +122,28 @@ def probe(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
 def rewrite(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Ask for rewrites of the prompt; throw out what repeats, doesn't fit or loses what the person asked for."""
     context = runtime.context
-    number = state["round"] + 1
+    context.tell("rewriting", round=state["round"] + 1)
+    answer = context.rewriter.rewrite(request_of(state, context))  # type: ignore[union-attr]
+    return take_answer(state, context, answer)
+
+
+def request_of(state: State, context: Context) -> RewriteRequest:
+    """What the rewriter is asked in the next round."""
     tried = state["candidates"]
     original = tried[0]
-    limit = context.scored[0].token_limit
-    context.tell("rewriting", round=number)
-    request = RewriteRequest(
+    return RewriteRequest(
         prompt=original["prompt"], score=original["score"], tau=state["tau"], words=context.scored[0].words,
         tried=[Try(c["prompt"], c["score"]) for c in tried if c["score"] is not None], count=state["count"],
-        token_limit=limit, round=number,
+        token_limit=context.scored[0].token_limit, round=state["round"] + 1, direction=state.get("direction", ""),
+        keep=list(state.get("keep", [])),
     )  # fmt: skip
-    answer = context.rewriter.rewrite(request)  # type: ignore[union-attr]
+
+
+def take_answer(state: State, context: Context, answer: RewriteAnswer) -> dict[str, Any]:
+    """What the state becomes with the rewriter's answer: candidates to probe, each checked by the intent guard."""
+    number = state["round"] + 1
+    tried = state["candidates"]
+    original = tried[0]["prompt"]
     seen = {c["prompt"].casefold() for c in tried}
     fresh: list[dict[str, Any]] = []
     for proposal in answer.rewrites[: state["count"]]:
@@ -114,7 +153,7 @@ def rewrite(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
             rejected = "tried before"
         elif cut := tokenize_prompt(context.scorer.pipeline, text, context.scorer.settings).cut:
             rejected = f"too long by {cut} tokens"
-        elif missing := lost(original["prompt"], text):
+        elif missing := [*lost(original, text), *lost_words(state.get("keep", []), text)]:
             rejected = "lost " + ", ".join(missing)
         seen.add(text.casefold())
         fresh.append(
@@ -187,12 +226,17 @@ def build():
     return graph.compile()
 
 
-def run(prompt: str, seeds: list[int], *, tau: float, rounds: int, count: int, context: Context) -> State:
-    """Run the loop for one prompt; the finished image is `context.image`, paused trajectories stay in `context`."""
+def first_state(prompt: str, seeds: list[int], *, tau: float, rounds: int, count: int) -> State:
+    """The state before anything was probed: the user's prompt is candidate 0 and waits."""
     original = asdict(CandidateRecord(0, 0, "as it is", prompt))
-    state: State = {
+    return {
         "prompt": prompt, "seeds": seeds, "tau": tau, "rounds": rounds, "count": count, "round": 0, "candidates": [],
         "waiting": [original], "best": 0, "stop_reason": "", "notes": [], "rewriter_gone": False, "llm_requests": 0,
-        "input_tokens": 0, "output_tokens": 0,
+        "input_tokens": 0, "output_tokens": 0, "direction": "", "keep": [],
     }  # fmt: skip
+
+
+def run(prompt: str, seeds: list[int], *, tau: float, rounds: int, count: int, context: Context) -> State:
+    """Run the loop for one prompt; the finished image is `context.image`, paused trajectories stay in `context`."""
+    state = first_state(prompt, seeds, tau=tau, rounds=rounds, count=count)
     return build().invoke(state, context=context, config={"recursion_limit": 2 * rounds + 10})  # type: ignore[return-value,call-overload]

@@ -32,7 +32,8 @@ class OfflineRewriter:
             if text.casefold() not in seen and len(rewrites) < request.count:
                 seen.add(text.casefold())
                 rewrites.append(Rewrite(strategy, text))
-        return RewriteAnswer(rewrites)
+        notes = ["the offline rewriter knows no directions; an LLM does"] if request.direction else []
+        return RewriteAnswer(rewrites, notes=notes)
 
 
 def _proposals(prompt: str, reading: Reading):

@@ -7,19 +7,24 @@ and notes on what went wrong. Endpoint and key come from the environment: `OPENA
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from .. import prompts
 from ..diagnosis import WordDiagnosis
 from ..errors import InputError
+from ..files import write_together
 
 DASHSCOPE_URL = "https://dashscope-intl.aliyuncs.com/compatible-mode/v1"
 DASHSCOPE_MODEL = "qwen-max"
@@ -39,7 +44,8 @@ class Try:
 
 @dataclass(frozen=True)
 class RewriteRequest:
-    """What a rewriter may know. `token_limit` is the text encoder's, without begin and end marks."""
+    """What a rewriter may know. `token_limit` is the text encoder's, without begin and end marks. `direction` is the
+    person's wish in words, `keep` are words that must stay as they are; both may be empty."""
 
     prompt: str
     score: float
@@ -49,6 +55,8 @@ class RewriteRequest:
     count: int
     token_limit: int
     round: int = 1
+    direction: str = ""
+    keep: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,25 @@ class Rewriter(Protocol):
     def rewrite(self, request: RewriteRequest) -> RewriteAnswer: ...
 
 
+class Pacer:
+    """Shared by threads that ask one endpoint: when it says wait to one of them, all wait."""
+
+    def __init__(self, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic):
+        self.sleep, self.clock = sleep, clock
+        self._lock = threading.Lock()
+        self._open_at = 0.0
+
+    def wait(self) -> None:
+        """Sleep until the endpoint may be asked again."""
+        while (left := self._open_at - self.clock()) > 0:
+            self.sleep(left)
+
+    def hold(self, seconds: float) -> None:
+        """Nobody asks for this long."""
+        with self._lock:
+            self._open_at = max(self._open_at, self.clock() + seconds)
+
+
 class ChatRewriter:
     """An OpenAI-compatible chat model.
 
@@ -93,12 +120,14 @@ class ChatRewriter:
     def __init__(
         self, *, model: str, base_url: str | None, api_key: str, temperature: float = 0.7, seed: int | None = None,
         timeout: float = 60.0, retries: int = 3, backoff: float = 1.0, sleep: Callable[[float], None] = time.sleep,
+        pacer: Pacer | None = None,
     ):  # fmt: skip
         from openai import OpenAI
 
         self.client = OpenAI(api_key=api_key, base_url=base_url, timeout=timeout, max_retries=0)
         self.model, self.temperature, self.seed = model, temperature, seed
         self.retries, self.backoff, self.sleep = retries, backoff, sleep
+        self.pacer = pacer or Pacer(sleep)
         self.name = f"{model} at {urlsplit(str(self.client.base_url)).hostname}"
         self._formats: list[dict[str, Any] | None] = [_SCHEMA, {"type": "json_object"}, None]
         self._sends_seed = seed is not None
@@ -115,7 +144,7 @@ class ChatRewriter:
 
     def _messages(self, request: RewriteRequest) -> list[dict[str, str]]:
         ranked = sorted(request.tried, key=lambda t: -t.score)
-        said = {
+        said: dict[str, Any] = {
             "prompt": request.prompt,
             "predicted_reward": round(request.score, 3),
             "threshold": round(request.tau, 3),
@@ -125,6 +154,10 @@ class ChatRewriter:
             "max_tokens": request.token_limit,
             "count": request.count,
         }
+        if request.direction:
+            said["direction"] = request.direction
+        if request.keep:
+            said["keep"] = list(request.keep)
         user = json.dumps(said, ensure_ascii=False, indent=1)
         return [{"role": "system", "content": prompts.read("system")}, {"role": "user", "content": user}]
 
@@ -134,14 +167,18 @@ class ChatRewriter:
         failures = 0
         while True:
             answer.requests += 1
+            self.pacer.wait()
+            way = (self._sends_seed, len(self._formats))
             try:
                 return self._request(messages, answer)
             except openai.BadRequestError as error:
                 # 400 from an endpoint that knows no schema, no JSON mode or no seed: ask in a plainer way.
-                if self._sends_seed:
+                if way != (self._sends_seed, len(self._formats)):
+                    pass  # another thread has found a plainer way in the meantime
+                elif self._sends_seed:
                     self._sends_seed = False
                 elif len(self._formats) > 1:
-                    self._formats.pop(0)
+                    self._formats = self._formats[1:]
                 else:
                     answer.notes.append(f"the LLM refused the request (400: {_short(error)})")
                     return None
@@ -162,7 +199,11 @@ class ChatRewriter:
                 answer.notes.append(f"the LLM gave up after {answer.requests} requests: {problem}")
                 return None
             delay = self.backoff * 2 ** (failures - 1) * (1 + 0.2 * random.random())
-            self.sleep(min(wait if wait is not None else delay, 30.0))
+            delay = min(wait if wait is not None else delay, 30.0)
+            if wait is not None:
+                self.pacer.hold(delay)
+            else:
+                self.sleep(delay)
 
     def _request(self, messages: list[dict[str, str]], answer: RewriteAnswer) -> str | None:
         options: dict[str, Any] = {"temperature": self.temperature, "max_tokens": MAX_ANSWER_TOKENS}
@@ -187,6 +228,27 @@ class ChatRewriter:
             answer.notes.append("the LLM's answer was empty")
             return None
         return str(message.content)[:100_000]
+
+
+class CachedRewriter:
+    """A rewriter whose answers are kept in a folder and not asked for twice; answers with any trouble are not kept."""
+
+    def __init__(self, rewriter: Rewriter, folder: Path):
+        self.rewriter, self.folder = rewriter, folder
+        self.name, self.calls_llm = rewriter.name, rewriter.calls_llm
+
+    def rewrite(self, request: RewriteRequest) -> RewriteAnswer:
+        """The kept answer (which costs no request), or a new one."""
+        asked = json.dumps([self.name, asdict(request)], sort_keys=True, ensure_ascii=False)
+        path = self.folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            kept = json.loads(path.read_text("utf-8"))
+            return RewriteAnswer([Rewrite(str(r["strategy"]), str(r["prompt"])) for r in kept["rewrites"]])
+        answer = self.rewriter.rewrite(request)
+        if answer.rewrites and not answer.notes and not answer.final:
+            text = json.dumps({"rewrites": [asdict(r) for r in answer.rewrites]}, ensure_ascii=False) + "\n"
+            write_together({path: text.encode()})
+        return answer
 
 
 _SCHEMA: dict[str, Any] = {

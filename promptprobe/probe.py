@@ -34,8 +34,10 @@ CARD_FILE = "card.json"
 class ProbeCard:
     """What a probe was trained for, on what, and how well it does. Travels beside the weights as `card.json`.
 
-    `reward_scale` holds mean and standard deviation of each head's training rewards; `quantiles` are predicted
-    rewards at 0, 1, ..., 100 % of the validation set, from which τ is taken.
+    `reward_scale` holds mean and standard deviation of each head's training rewards. By label and step, on the
+    validation set: `quantiles` are predicted rewards at 0, 1, ..., 100 %, from which τ is taken; `residuals` the same
+    of reward minus predicted reward, from which intervals are taken; `within` is the standard deviation of that error
+    among the seeds of one prompt (None where the validation set has one seed for each).
     """
 
     denoiser: str
@@ -54,18 +56,59 @@ class ProbeCard:
     latent_channels: int = 0  # of the pair before and after a step
     dropout: float = 0.1
     reward_scale: dict[str, list[float]] = field(default_factory=dict)
-    quantiles: dict[str, list[float]] = field(default_factory=dict)
+    quantiles: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    residuals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    within: dict[str, dict[str, float | None]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
-    version: int = 1
+    version: int = 2
 
-    def tau(self, quantile: float, label: str | None = None) -> float:
+    @property
+    def default_step(self) -> int:
+        """The step nearest to a fifth of the run, as in the paper."""
+        return min(self.probe_steps, key=lambda k: (abs(k - self.steps / 5), k))
+
+    def tau(self, quantile: float, label: str | None = None, step: int | None = None) -> float:
         """The predicted reward below which `quantile` (0..1) of the validation images lie."""
-        values = self.quantiles[label or self.labels[0]]
-        place = quantile * (len(values) - 1)
-        low = int(place)
-        high = min(low + 1, len(values) - 1)
-        return values[low] + (place - low) * (values[high] - values[low])
+        return _at(self._of(self.quantiles, label, step, "quantiles"), quantile)
+
+    def interval(
+        self, predicted: float, level: float = 0.8, label: str | None = None, step: int | None = None
+    ) -> tuple[float, float]:
+        """Bounds between which the reward lies with probability `level`: split conformal prediction.
+
+        Source: Lei et al., Distribution-free predictive inference for regression, 2018.
+        """
+        errors = self._of(self.residuals, label, step, "residuals")
+        return predicted + _at(errors, (1 - level) / 2), predicted + _at(errors, (1 + level) / 2)
+
+    def tau_for(self, wanted: float, chance: float, label: str | None = None, step: int | None = None) -> float:
+        """The predicted reward from which on the reward exceeds `wanted` with probability `chance` at least."""
+        return wanted - _at(self._of(self.residuals, label, step, "residuals"), 1 - chance)
+
+    def uncertainty(self, label: str | None = None, step: int | None = None) -> float:
+        """Standard deviation of the prediction's error among seeds of one prompt; of all errors where that is unknown."""
+        within = self.within.get(label or self.labels[0], {}).get(str(step or self.default_step))
+        if within is not None:
+            return within
+        errors = self._of(self.residuals, label, step, "residuals")
+        return (_at(errors, 0.84) - _at(errors, 0.16)) / 2
+
+    def _of(
+        self, table: dict[str, dict[str, list[float]]], label: str | None, step: int | None, what: str
+    ) -> list[float]:
+        label, step = label or self.labels[0], step or self.default_step
+        values = table.get(label, {}).get(str(step))
+        if not values:
+            raise InputError(f"the probe's card has no {what} of {label!r} at step {step}; train it again")
+        return values
+
+
+def _at(values: list[float], quantile: float) -> float:
+    place = min(max(quantile, 0.0), 1.0) * (len(values) - 1)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (place - low) * (values[high] - values[low])
 
 
 class DownBlock(nn.Module):

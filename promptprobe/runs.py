@@ -58,20 +58,30 @@ def seeds_from(seed: int, count: int) -> list[int]:
     return list(range(seed, seed + count))
 
 
-def read_tau(tau: str | float, probe: Probe) -> float:
-    """τ as a number: given as one, or as `q0.6`, the quantile of predicted rewards on the probe's validation set.
+_CHANCE = r"(0(?:\.\d+)?|1(?:\.0+)?|\.\d+)"
 
-    Raises `InputError` when it is neither.
+
+def read_tau(tau: str | float, probe: Probe, step: int | None = None) -> float:
+    """τ as a number: given as one, as `q0.6`, the quantile of predicted rewards on the probe's validation set, or as
+    `0.9@0.8`: the predicted reward from which on the reward exceeds 0.9 with probability 0.8.
+
+    Raises `InputError` when it is none of these.
     """
-    match = re.fullmatch(r"q(0(?:\.\d+)?|1(?:\.0+)?|\.\d+)", str(tau).strip())
+    match = re.fullmatch("q" + _CHANCE, str(tau).strip())
     if match:
-        return probe.card.tau(float(match[1]))
+        return probe.card.tau(float(match[1]), step=step)
+    match = re.fullmatch(r"(-?\d+(?:\.\d+)?|-?\.\d+)@" + _CHANCE, str(tau).strip())
+    if match:
+        return probe.card.tau_for(float(match[1]), float(match[2]), step=step)
     try:
         value = float(tau)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"tau is {tau!r}; give a number, or a quantile from q0 to q1 such as q0.6")
+        raise InputError(
+            f"tau is {tau!r}; give a number, a quantile from q0 to q1 such as q0.6, "
+            "or reward@probability such as 0.9@0.8"
+        )
     return value
 
 
@@ -165,7 +175,7 @@ def optimize(
         scorer = make_scorer(
             model, probe, steps=steps, probe_step=probe_step, batch_size=batch_size, **options
         )  # fmt: skip
-    threshold = read_tau(tau, scorer.probe)
+    threshold = read_tau(tau, scorer.probe, probe_step)
     label, measure = _reward(reward, model)
     loaded = time.perf_counter()
     if on_event:

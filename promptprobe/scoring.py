@@ -84,19 +84,22 @@ class Scorer:
                 blocks=self.probe.card.blocks, on_step=on_step, **self.settings,
             )  # fmt: skip
             probing = time.perf_counter()
-            warning = check_timestep(self.probe, self.probe_step, paused.timesteps[self.probe_step])
-            if warning and warning not in self.warnings:
-                self.warnings.append(warning)
-            predicted = self.probe.predict(
-                paused.token_maps[self.probe_step], [len(t.columns) for t in paused.tokens],
-                paused.timesteps[self.probe_step], paused.token_embeddings,
-                paused.latent_pairs.get(self.probe_step),
-            )  # fmt: skip
+            predicted = self.predict(paused, self.probe_step)
             self.denoising_seconds += probing - began
             self.probe_seconds += time.perf_counter() - probing
             self.denoiser_calls += len(batch) * self.probe_step
             rows += [(paused, j, value) for j, value in enumerate(predicted)]
         return [self._scored(rows[i * len(seeds) : (i + 1) * len(seeds)]) for i in range(len(prompts))]
+
+    def predict(self, paused: Paused, step: int) -> list[float]:
+        """Predicted rewards of a paused batch after a watched step."""
+        warning = check_timestep(self.probe, step, paused.timesteps[step])
+        if warning and warning not in self.warnings:
+            self.warnings.append(warning)
+        return self.probe.predict(
+            paused.token_maps[step], [len(t.columns) for t in paused.tokens], paused.timesteps[step],
+            paused.token_embeddings, paused.latent_pairs.get(step),
+        )  # fmt: skip
 
     def _scored(self, rows: list[tuple[Paused, int, float]]) -> Scored:
         paused, first, _ = rows[0]

@@ -1,5 +1,9 @@
 """Train a probe on collected data: squared error, low rewards oversampled, the best epoch by validation kept.
 
+Two things are added to the paper's loss where the data has them: the difference between two seeds of a prompt is
+learned for itself, and, with a reward model that embeds images, the probe's summary must tell that embedding of the
+finished image (a guide that is thrown away after training: one number for an image says little about what went wrong).
+
 Source: Diffusion Probe, arXiv:2602.23783, §3.3 (loss) and §4.1 (oversampling of low scores).
 """
 
@@ -17,6 +21,10 @@ from . import evaluation
 from .dataset import Items
 from .errors import InputError, ProbeMismatchError
 from .probe import Probe, ProbeCard
+
+WITHIN_WEIGHT = 0.5  # of the squared error in the difference between two seeds of a prompt
+GUIDE_WEIGHT = 0.5  # of the cosine between what the summary tells of the finished image and its embedding
+AVERAGE = 0.998  # of the weights that are kept, over steps
 
 
 def train(
@@ -56,43 +64,69 @@ def train(
     rewards = torch.stack([data.rewards[name] for name in labels], 1)  # [items, heads]
     probe = Probe(_card(data, labels, rewards, variant=variant, features=features, dropout=dropout))
     chances = _oversampling(rewards, oversample)
+    mates = _mates(data.prompts)
+    paired = bool((mates != torch.arange(len(data))).any())
+    targets = {name: data.image_features[name].float() for name in labels if name in data.image_features}
+    guides = torch.nn.ModuleList(torch.nn.Linear(probe.pooled, t.shape[1]) for t in targets.values())
     steps = sorted(data.maps)
     per_epoch = math.ceil(len(data) / batch_size)
-    optimizer = torch.optim.AdamW(probe.parameters(), lr=learning_rate, weight_decay=0.05)
+    trained = [*probe.parameters(), *guides.parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=epochs * per_epoch, pct_start=0.1
     )
     generator = torch.Generator().manual_seed(seed)
     best, best_state = -2.0, copy.deepcopy(probe.state_dict())
+    averaged = copy.deepcopy(probe)
     for epoch in range(1, epochs + 1):
         probe.train()
         total = 0.0
         for i in range(per_epoch):
-            rows = torch.multinomial(chances, min(batch_size, len(data)), replacement=False, generator=generator)
-            step = steps[(epoch * per_epoch + i) % len(steps)]
-            predicted = probe(*_inputs(data, rows, step))
-            loss = ((predicted - rewards[rows]) / probe.scale[:, 1]).square().mean()
+            drawn = max(1, batch_size // 2) if paired else batch_size
+            rows = torch.multinomial(chances, min(drawn, len(data)), replacement=False, generator=generator)
+            count = len(rows)
+            if paired:
+                rows = torch.cat([rows, mates[rows]])
+            step = steps[int(torch.randint(len(steps), (1,), generator=generator))]
+            summary = probe.summary(*_inputs(data, rows, step))
+            predicted = probe.rewards(summary)
+            errors = (predicted - rewards[rows]) / probe.scale[:, 1]
+            loss = errors.square().mean()
+            if paired:  # what tells two seeds of one prompt apart is small beside what tells prompts apart
+                loss = loss + WITHIN_WEIGHT * (errors[:count] - errors[count:]).square().mean()
+            for guide, target in zip(guides, targets.values(), strict=True):
+                seen = torch.nn.functional.cosine_similarity(guide(summary), target[rows], dim=-1)
+                loss = loss + GUIDE_WEIGHT * (1 - seen).mean()
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(probe.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             schedule.step()
-            total += float(loss.detach())
-        scores = predict(probe, validation, steps[-1])
+            done = (epoch - 1) * per_epoch + i
+            with torch.no_grad():
+                kept = min(AVERAGE, (done + 1) / (done + 10))
+                own = dict(probe.state_dict())
+                for name, value in averaged.state_dict().items():
+                    value.lerp_(own[name], 1 - kept)
+            total += float(errors.detach().square().mean())
+        scores = predict(averaged, validation, averaged.card.default_step)
         figure = float(np.mean([evaluation.srcc(scores[name], validation.rewards[name].numpy()) for name in labels]))
         if figure > best:
-            best, best_state = figure, copy.deepcopy(probe.state_dict())
+            best, best_state = figure, copy.deepcopy(averaged.state_dict())
             probe.card.figures["best epoch"] = epoch
         if on_epoch:
             on_epoch(epoch, total / per_epoch, figure)
     probe.load_state_dict(best_state)
     probe.eval()
-    scores = predict(probe, validation, steps[-1])
-    for name in labels:
-        probe.card.quantiles[name] = [round(float(q), 5) for q in np.quantile(scores[name], np.linspace(0, 1, 101))]
-        probe.card.figures[f"validation {name}"] = evaluation.as_dict(
-            evaluation.agreement(scores[name], validation.rewards[name].numpy(), resamples=200)
-        )
+    for step in steps:
+        scores = predict(probe, validation, step)
+        for name in labels:
+            measured = validation.rewards[name].numpy()
+            _note(probe.card, name, step, scores[name], measured, validation.prompts)
+            if step == probe.card.default_step:
+                probe.card.figures[f"validation {name}"] = evaluation.as_dict(
+                    evaluation.agreement(scores[name], measured, resamples=200)
+                )
     probe.card.data = {
         "training items": len(data), "training prompts": len(set(data.prompts)), "validation items": len(validation),
         "validation prompts": len(set(validation.prompts)), "epochs": epochs, "seed": seed, "oversample": oversample,
@@ -113,6 +147,34 @@ def predict(probe: Probe, data: Items, step: int, batch_size: int = 256) -> dict
     return {name: values[:, i] for i, name in enumerate(probe.card.labels)}
 
 
+def _note(
+    card: ProbeCard, label: str, step: int, predicted: np.ndarray, measured: np.ndarray, prompts: Sequence[str]
+) -> None:
+    """Write on the card how predictions and their errors are spread on the validation set."""
+    errors = measured - predicted
+    grid = np.linspace(0, 1, 101)
+    for table, values in ((card.quantiles, predicted), (card.residuals, errors)):
+        table.setdefault(label, {})[str(step)] = [round(float(q), 5) for q in np.quantile(values, grid)]
+    groups: dict[str, list[float]] = {}
+    for prompt, error in zip(prompts, errors, strict=True):
+        groups.setdefault(prompt, []).append(float(error))
+    several = [v for v in groups.values() if len(v) > 1]
+    freedom = sum(len(v) - 1 for v in several)
+    spread = math.sqrt(sum(len(v) * float(np.var(v)) for v in several) / freedom) if freedom else None
+    card.within.setdefault(label, {})[str(step)] = None if spread is None else round(spread, 5)
+
+
+def _mates(prompts: Sequence[str]) -> torch.Tensor:
+    """For each item the next one of the same prompt, round and round; itself where there is no other. `[items]`."""
+    places: dict[str, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        places.setdefault(prompt, []).append(i)
+    mates = torch.arange(len(prompts))
+    for own in places.values():
+        mates[own] = torch.tensor(own[1:] + own[:1])
+    return mates
+
+
 def check_data(probe: Probe, data: Items) -> None:
     """Raise `ProbeMismatchError` or `InputError` unless `data` was collected as the probe's training data was."""
     for key in ("denoiser", "blocks", "steps"):
@@ -125,7 +187,7 @@ def check_data(probe: Probe, data: Items) -> None:
         raise InputError(f"the probe predicts {missing[0]!r}, which the data has no rewards for")
 
 
-def _inputs(data: Items, rows: torch.Tensor, step: int) -> tuple[torch.Tensor | None, ...]:
+def _inputs(data: Items, rows: torch.Tensor, step: int) -> tuple[Any, ...]:
     counts = data.counts[rows]
     maps = data.maps[step][rows, : int(counts.max())].float()
     latents = data.latents[step][rows].float() if step in data.latents else None

@@ -41,7 +41,7 @@ def run(capsys, *arguments):
         (["optimize", "a cat", "--probe-step", "0"], "probe step is 0; it must be between 1 and 25"),
         (["optimize", "a cat", "--probe-step", "26"], "probe step is 26; it must be between 1 and 25"),
         (["optimize", "a cat", "--probe-step", "4"], "trained for step 5 of 25, not step 4 of 25"),
-        (["optimize", "a cat", "--tau", "high"], "tau is 'high'; give a number, or a quantile"),
+        (["optimize", "a cat", "--tau", "high"], "tau is 'high'; give a number, a quantile"),
         (["optimize", "a cat", "--tau", "nan"], "tau is 'nan'"),
         (["optimize", "a cat", "--candidates", "0"], "candidates is 0; it must be at least 1"),
         (["optimize", "a cat", "--rounds", "-1"], "rounds is -1"),
