@@ -185,7 +185,7 @@ def generate(
 
 @app.command()
 def collect(
-    prompts: Annotated[Path, typer.Argument(help="Text file, one prompt a line.")],
+    prompts: Annotated[Path, typer.Argument(help="Prompts: .txt (one a line), .csv, .jsonl or COCO captions .json.")],
     out: Annotated[Path, typer.Option(help="Folder of the data set; continued when it is there.")],
     model: Model = "icons",
     reward: Annotated[
@@ -219,11 +219,12 @@ def collect(
     from . import dataset
     from .backbones import probed_blocks
     from .models import open_pipeline
+    from .prompt_files import read_prompts
     from .rewards import load_reward, reward_name
     from .trajectory import check_steps
     from .view import counter
 
-    texts = dataset.part_of(dataset.read_prompts(prompts), part)
+    texts = dataset.part_of(read_prompts(prompts).prompts, part)
     watched = _integers(probe_step, "--probe-step")
     for k in watched:
         check_steps(steps, k)

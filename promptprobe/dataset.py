@@ -47,23 +47,6 @@ class Items:
         return len(self.prompts)
 
 
-def read_prompts(path: Path) -> list[str]:
-    """Prompts of a text file, one a line; blank lines and repeated prompts are left out.
-
-    Raises `InputError` when the file is missing, no UTF-8 text or has no prompt.
-    """
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"can't read prompts from {str(path)!r}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{str(path)!r} is not UTF-8 text (byte {error.start}); convert it first") from error
-    prompts = list(dict.fromkeys(clean_prompt(line) for line in lines if line.strip()))
-    if not prompts:
-        raise InputError(f"{str(path)!r} has no prompt; give one a line")
-    return prompts
-
-
 def part_of(prompts: Sequence[str], part: str) -> list[str]:
     """The K-th of N shares of the prompts, for `part` "K/N".
 

@@ -117,7 +117,8 @@ def test_importing_and_help_do_not_load_torch():
 def test_imports_follow_one_order():
     order = [
         "errors", "words", "files", "icons", "phrases", "backbones", "attention", "tokens", "trajectory", "probe", "models",
-        "rewards", "dataset", "evaluation", "training", "diagnosis", "scoring", "records", "heatmaps", "agents", "runs",
+        "rewards", "prompt_files", "dataset", "evaluation", "training", "diagnosis", "scoring", "search", "records", "pnginfo",
+        "heatmaps", "agents", "runs",
         "view", "cli",
     ]  # fmt: skip
     for file in (ROOT / "promptprobe").glob("*.py"):
