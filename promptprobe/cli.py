@@ -184,6 +184,37 @@ def generate(
 
 
 @app.command()
+def show(
+    image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
+) -> None:
+    """Print what an image carries: prompts, scores, seed, model, why it stopped."""
+    from .pnginfo import read_record
+    from .view import print_record
+
+    record = read_record(image)
+    if as_json:
+        typer.echo(json.dumps(record, indent=1, ensure_ascii=False))
+    else:
+        print_record(record)
+
+
+@app.command()
+def replay(
+    image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made.")],
+    out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("replay.png"),
+) -> None:
+    """Make the same image again from the record that it carries."""
+    from .runs import replay as run
+
+    if out.resolve() == image.resolve():
+        raise InputError(f"--out is {str(out)!r}, the image itself; choose another file")
+    _, difference = run(image, out)
+    same = "identical" if difference == 0 else f"largest difference {difference} of 255"
+    typer.echo(f"{out}: {same}")
+
+
+@app.command()
 def collect(
     prompts: Annotated[Path, typer.Argument(help="Prompts: .txt (one a line), .csv, .jsonl or COCO captions .json.")],
     out: Annotated[Path, typer.Option(help="Folder of the data set; continued when it is there.")],

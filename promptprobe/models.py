@@ -170,7 +170,7 @@ def pipeline_settings(
     return settings | {k: v for k, v in more.items() if v is not None} | dict(pipe_args or {})
 
 
-_LOADING = frozenset(["device", "dtype", "offload", "lora", "revision", "variant"])
+LOADING = frozenset(["device", "dtype", "offload", "lora", "revision", "variant"])
 
 
 def open_pipeline(model: str | Path = icons.NAME, pipeline: Any = None, **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -178,9 +178,9 @@ def open_pipeline(model: str | Path = icons.NAME, pipeline: Any = None, **option
 
     `options` are those of `load_pipeline` and `pipeline_settings`. Raises what these raise.
     """
-    settings = pipeline_settings(model, **{k: v for k, v in options.items() if k not in _LOADING})
+    settings = pipeline_settings(model, **{k: v for k, v in options.items() if k not in LOADING})
     if pipeline is None:
-        pipeline = load_pipeline(model, **{k: v for k, v in options.items() if k in _LOADING})
+        pipeline = load_pipeline(model, **{k: v for k, v in options.items() if k in LOADING})
     check_settings(pipeline, settings)
     return pipeline, settings
 

@@ -28,6 +28,7 @@ class RunRecord:
     """A whole optimisation. Predicted rewards are the probe's; `reward` is measured on the image, None when it isn't.
 
     `reward` and `reward_label` judge the image against the user's *original* prompt.
+    `call` and `loading` are what the pipeline was called and loaded with, for a replay.
     """
 
     prompt: str
@@ -48,6 +49,8 @@ class RunRecord:
     denoiser_calls: dict[str, int]
     seconds: dict[str, float]
     settings: dict[str, Any]
+    call: dict[str, Any]
+    loading: dict[str, Any]
     notes: list[str]
     version: str
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from . import __version__, icons
 from .errors import InputError
 from .files import check_writable, write_together
-from .models import load_probe, open_pipeline
+from .models import LOADING, load_probe, open_pipeline
+from .pnginfo import png_bytes, read_record
 from .probe import Probe
 from .records import CandidateRecord, RunRecord
 from .scoring import Scored, Scorer
@@ -113,12 +113,50 @@ def generate(
     check_writable(out.parent)
     pipeline, settings = open_pipeline(model, **options)
     paused = start(pipeline, [prompt], [seed], steps=steps, stop=steps, watch=(), **settings)
-    write_together({out: _png(finish(pipeline, paused)[0])})
+    record = {
+        "prompt": prompt, "best_prompt": prompt, "seed": seed, "unchanged": True, "stop_reason": "generated as it is",
+        "settings": {"model": str(model), "steps": steps, "scheduler": type(pipeline.scheduler).__name__, **settings},
+        "call": settings, "loading": {k: v for k, v in options.items() if k in LOADING and v not in (None, [], "none")},
+        "version": __version__,
+    }  # fmt: skip
+    made: Any = finish(pipeline, paused)
+    write_together({out: png_bytes(made[0], record)})
     return tokenize_prompt(pipeline, prompt, settings).cut
 
 
-def optimize(
-    prompt: str,
+@dataclass
+class Plan:
+    """Everything that is settled before the first step of an optimisation, and the same for all prompts of a batch."""
+
+    scorer: Scorer
+    rewriter: Any
+    model: str
+    loading: dict[str, Any]
+    seed: int
+    seeds: list[int]
+    rounds: int
+    candidates: int
+    tau: str
+    threshold: float
+    label: str | None
+    measure: Any
+    prices: tuple[float, float] | None
+    max_llm_calls: int | None
+    max_seconds: float | None
+    notes: list[str]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a record says of the run; two runs with equal settings do the same."""
+        scorer = self.scorer
+        return {
+            "model": self.model, "steps": scorer.steps, "probe_step": scorer.probe_step, "seed": self.seed,
+            "seeds_per_prompt": len(self.seeds), "rounds": self.rounds, "candidates": self.candidates, "tau": self.tau,
+            "scheduler": type(scorer.pipeline.scheduler).__name__, **scorer.settings,
+        }  # fmt: skip
+
+
+def make_plan(
     *,
     model: str | Path = icons.NAME,
     probe: str | Path | Probe | None = None,
@@ -137,24 +175,12 @@ def optimize(
     max_seconds: float | None = None,
     batch_size: int = 32,
     reward: Any = None,
-    out: Path | str | None = None,
     scorer: Scorer | None = None,
-    on_event: Callable[[str, dict[str, Any]], None] | None = None,
     **options: Any,
-) -> RunRecord:
-    """Probe `prompt`, rewrite it while it scores below `tau`, generate the best candidate, and return the record.
-
-    `rewriter` is auto, llm, offline or an object with `rewrite(request)`. `reward` names what measures the final image
-    against the original prompt (default: the icon world's own for its model). With `out`, image, JSON record and heat
-    maps are written there together; an interrupted run leaves the record of what was probed. `scorer` reuses a loaded
-    pipeline. Raises `PromptProbeError` classes for input that can't be used; trouble with the LLM never raises, it is noted in the record.
-    """
-    from .agents import loop
+) -> Plan:
+    """Check every setting, then load pipeline, probe, rewriter and reward. Raises `PromptProbeError` classes."""
     from .agents.rewriter import make_rewriter
-    from .heatmaps import heat_map_image
 
-    began = time.perf_counter()
-    prompt = clean_prompt(prompt)
     if candidates < 1:
         raise InputError(f"candidates is {candidates}; it must be at least 1")
     if rounds < 0:
@@ -165,65 +191,153 @@ def optimize(
     prices = _prices(llm_price)
     seeds = seeds_from(seed, seeds_per_prompt)
     check_steps(steps, probe_step)
-    if out is not None:
-        check_writable(Path(out))
     notes: list[str] = []
     if isinstance(rewriter, str):
         rewriter, note = make_rewriter(rewriter, llm_model=llm_model, llm_base_url=llm_base_url, seed=seed)
         notes += [note] if note else []
     if scorer is None:
-        scorer = make_scorer(
-            model, probe, steps=steps, probe_step=probe_step, batch_size=batch_size, **options
-        )  # fmt: skip
-    threshold = read_tau(tau, scorer.probe, probe_step)
+        scorer = make_scorer(model, probe, steps=steps, probe_step=probe_step, batch_size=batch_size, **options)
+    threshold = read_tau(tau, scorer.probe, scorer.probe_step)
     label, measure = _reward(reward, model)
-    loaded = time.perf_counter()
-    if on_event:
-        on_event("start", {"prompt": prompt, "tau": threshold, "rewriter": getattr(rewriter, "name", "none"),
-                           "rounds": rounds, "steps": steps, "probe_step": probe_step})  # fmt: skip
-    calls_before, spent_before = scorer.denoiser_calls, scorer.denoising_seconds
-    context = loop.Context(scorer, rewriter, max_llm_calls, max_seconds, on_event=on_event)
+    return Plan(
+        scorer=scorer, rewriter=rewriter, model=str(model),
+        loading={k: v for k, v in options.items() if k in LOADING and v not in (None, [], "none")}, seed=seed,
+        seeds=seeds, rounds=rounds, candidates=candidates, tau=str(tau), threshold=threshold, label=label,
+        measure=measure, prices=prices, max_llm_calls=max_llm_calls, max_seconds=max_seconds, notes=notes,
+    )  # fmt: skip
 
-    def record_of(state: Any, finished: bool) -> RunRecord:
-        best = context.scored[state["best"]]
-        measured = float(measure([context.image], [prompt])[0]) if measure and finished else None
-        records = [CandidateRecord(**c) for c in state["candidates"]]
-        probed = sum(len(c.seeds) for c in records)
-        calls = scorer.denoiser_calls - calls_before
-        used = calls + (steps - probe_step if finished else 0)
-        saved = (scorer.denoising_seconds - spent_before) / max(calls, 1) * (probed * steps - used)
-        cut = records[0].cut_tokens
-        told = [
-            f"the last {cut} tokens of the prompt did not fit the text encoder's {best.token_limit} and were cut"
-        ] if cut else []  # fmt: skip
-        return RunRecord(
-            prompt=prompt, best_prompt=best.prompt, unchanged=state["best"] == 0, stop_reason=state["stop_reason"],
-            tau=round(threshold, 5), rounds=state["round"], predicted_reward=round(best.predicted[best.best], 5),
-            reward=None if measured is None else round(measured, 5), reward_label=label, seed=best.seeds[best.best],
-            image=None, heat_maps=None, candidates=records, rewriter=getattr(rewriter, "name", "none"),
-            llm={"requests": state["llm_requests"], "input_tokens": state["input_tokens"],
-                 "output_tokens": state["output_tokens"], "cost": _cost(prices, state)},
-            denoiser_calls={"used": used, "full": probed * steps},
-            seconds={"load": round(loaded - began, 3), "loop": round(time.perf_counter() - loaded, 3),
-                     "probe": round(scorer.probe_seconds, 4), "saved (estimated)": round(max(0.0, saved), 3)},
-            settings={"model": str(model), "steps": steps, "probe_step": probe_step, "seed": seed,
-                      "seeds_per_prompt": seeds_per_prompt, "rounds": rounds, "candidates": candidates,
-                      "tau": str(tau), **scorer.settings},
-            notes=[*notes, *told, *scorer.warnings, *state["notes"]], version=__version__,
-        )  # fmt: skip
+
+def optimize(
+    prompt: str,
+    *,
+    out: Path | str | None = None,
+    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+    plan: Plan | None = None,
+    **options: Any,
+) -> RunRecord:
+    """Probe `prompt`, rewrite it while it scores below τ, generate the best candidate, and return the record.
+
+    `options` are those of `make_plan`: model, probe, seed, seeds_per_prompt, rounds, candidates, tau, steps, probe_step,
+    rewriter (auto, llm, offline or an object with `rewrite(request)`), reward (what measures the final image against
+    the original prompt; default: the icon world's own for its model), the LLM's, budgets, and what `open_pipeline`
+    takes. `plan` reuses what `make_plan` loaded. With `out`, image, JSON record and heat maps are written there
+    together; an interrupted run leaves the record of what was probed. Raises `PromptProbeError` classes for input that
+    can't be used; trouble with the LLM never raises, it is noted in the record.
+    """
+    return optimize_with_image(prompt, out=out, on_event=on_event, plan=plan, **options)[0]
+
+
+def optimize_with_image(
+    prompt: str,
+    *,
+    out: Path | str | None = None,
+    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+    plan: Plan | None = None,
+    **options: Any,
+) -> tuple[RunRecord, Any]:
+    """As `optimize`; returns the record and the finished PIL image."""
+    from .agents import loop
+    from .heatmaps import heat_map_image
+
+    began = time.perf_counter()
+    prompt = clean_prompt(prompt)
+    if out is not None:
+        check_writable(Path(out))
+    plan = plan or make_plan(**options)
+    loaded = time.perf_counter()
+    scorer = plan.scorer
+    if on_event:
+        on_event("start", {"prompt": prompt, "tau": plan.threshold, "rewriter": getattr(plan.rewriter, "name", "none"),
+                           "rounds": plan.rounds, "steps": scorer.steps, "probe_step": scorer.probe_step})  # fmt: skip
+    calls_before, spent_before = scorer.denoiser_calls, scorer.denoising_seconds
+    context = loop.Context(scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds, on_event=on_event)
+
+    def record(state: Any, finished: bool) -> RunRecord:
+        seconds = (scorer.denoising_seconds - spent_before) / max(scorer.denoiser_calls - calls_before, 1)
+        times = {"load": loaded - began, "loop": time.perf_counter() - loaded, "probe": scorer.probe_seconds}
+        return record_of(plan, context, state, finished=finished, times=times, seconds_per_call=seconds)
 
     try:
-        state = loop.run(prompt, seeds, tau=threshold, rounds=rounds, count=candidates, context=context)
+        state = loop.run(
+            prompt, plan.seeds, tau=plan.threshold, rounds=plan.rounds, count=plan.candidates, context=context
+        )
     except KeyboardInterrupt:
         if out is not None and context.reached is not None:
-            _write(record_of(context.reached | {"stop_reason": "interrupted"}, finished=False), Path(out))
+            _write(record(context.reached | {"stop_reason": "interrupted"}, finished=False), Path(out))
         raise
-    record = record_of(state, finished=True)
+    made = record(state, finished=True)
     if out is not None:
         best = context.scored[state["best"]]
         heat = heat_map_image(best.maps, best.tokens, best.words, context.image)
-        _write(record, Path(out), {".png": context.image, "-attention.png": heat})
-    return record
+        _write(made, Path(out), {".png": context.image, "-attention.png": heat})
+    return made, context.image
+
+
+def record_of(
+    plan: Plan, context: Any, state: Any, *, finished: bool, times: dict[str, float], seconds_per_call: float
+) -> RunRecord:
+    """The record of one prompt's run; `context.image` is measured when it is `finished`."""
+    from .rewards import measure
+
+    steps, probe_step = plan.scorer.steps, plan.scorer.probe_step
+    best = context.scored[state["best"]]
+    prompt = state["prompt"]
+    measured = float(measure(plan.measure, [context.image], [prompt])[0]) if plan.measure and finished else None
+    records = [CandidateRecord(**c) for c in state["candidates"]]
+    probed = sum(len(c.seeds) for c in records)
+    used = probed * probe_step + (steps - probe_step if finished else 0)
+    saved = seconds_per_call * (probed * steps - used)
+    cut = records[0].cut_tokens
+    told = [
+        f"the last {cut} tokens of the prompt did not fit the text encoder's {best.token_limit} and were cut"
+    ] if cut else []  # fmt: skip
+    return RunRecord(
+        prompt=prompt, best_prompt=best.prompt, unchanged=state["best"] == 0, stop_reason=state["stop_reason"],
+        tau=round(plan.threshold, 5), rounds=state["round"], predicted_reward=round(best.predicted[best.best], 5),
+        reward=None if measured is None else round(measured, 5), reward_label=plan.label, seed=best.seeds[best.best],
+        image=None, heat_maps=None, candidates=records, rewriter=getattr(plan.rewriter, "name", "none"),
+        llm={"requests": state["llm_requests"], "input_tokens": state["input_tokens"],
+             "output_tokens": state["output_tokens"], "cost": _cost(plan.prices, state)},
+        denoiser_calls={"used": used, "full": probed * steps},
+        seconds={**{k: round(v, 4) for k, v in times.items()}, "saved (estimated)": round(max(0.0, saved), 3)},
+        settings=plan.settings, call=dict(plan.scorer.settings), loading=plan.loading,
+        notes=[*plan.notes, *told, *plan.scorer.warnings, *state["notes"]], version=__version__,
+    )  # fmt: skip
+
+
+def replay(image: Path | str, out: Path | str | None = None) -> tuple[Any, int]:
+    """Make the image of a PNG file again from the record it carries; return it and the largest pixel difference.
+
+    Raises `InputError` when the file carries no record that can be replayed.
+    """
+    import numpy as np
+
+    from .rewards.images import open_image
+
+    record = read_record(image)
+    try:
+        prompt, seed = clean_prompt(record["best_prompt"]), int(record["seed"])
+        steps, model = int(record["settings"]["steps"]), str(record["settings"]["model"])
+        call, loading = dict(record["call"]), dict(record["loading"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the record of {str(image)!r} lacks what a replay needs: {error}") from error
+    unknown = sorted(set(loading) - LOADING)
+    if unknown:
+        raise InputError(f"the record of {str(image)!r} has an unknown loading option {unknown[0]!r}")
+    check_steps(steps, steps)
+    seeds_from(seed, 1)
+    if out is not None:
+        check_writable(Path(out).parent)
+    from .models import check_settings, load_pipeline
+
+    pipeline = load_pipeline(model, **loading)
+    check_settings(pipeline, call)
+    made: Any = finish(pipeline, start(pipeline, [prompt], [seed], steps=steps, stop=steps, watch=(), **call))
+    before, now = np.asarray(open_image(image), int), np.asarray(made[0].convert("RGB"), int)
+    difference = 255 if before.shape != now.shape else int(abs(before - now).max())
+    if out is not None:
+        write_together({Path(out): png_bytes(made[0], record)})
+    return made[0], difference
 
 
 def _write(record: RunRecord, out: Path, images: Mapping[str, Any] | None = None) -> None:
@@ -234,17 +348,17 @@ def _write(record: RunRecord, out: Path, images: Mapping[str, Any] | None = None
     while (out / f"{stem}-{number}.json").exists():
         number += 1
     base = out / f"{stem}-{number}"
-    files = {Path(f"{base}{ending}"): _png(image) for ending, image in (images or {}).items()}
-    if files:
-        record.image, record.heat_maps = map(str, files)
+    names = [Path(f"{base}{ending}") for ending in images or {}]
+    if names:
+        record.image, record.heat_maps = map(str, names)
+    files = {name: png_bytes(i, carried(record)) for name, i in zip(names, (images or {}).values(), strict=True)}
     text = json.dumps(record.as_dict(), indent=1, ensure_ascii=False) + "\n"
     write_together({**files, Path(f"{base}.json"): text.encode()})
 
 
-def _png(image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+def carried(record: RunRecord) -> dict[str, Any]:
+    """What an image carries of its record: all but times and paths, so that the same run gives the same file."""
+    return {k: v for k, v in record.as_dict().items() if k not in ("seconds", "image", "heat_maps")}
 
 
 def _reward(reward: Any, model: str | Path):

@@ -170,6 +170,24 @@ def print_evaluation(result: dict[str, dict], items: int, prompts: int, step: in
         console.print(table)
 
 
+def print_record(record: dict[str, Any]) -> None:
+    """A record that an image carries, in lines."""
+    console = Console()
+    lines = [("prompt", record.get("prompt")), ("best prompt", record.get("best_prompt"))]
+    lines += [
+        (k.replace("_", " "), record.get(k)) for k in ("stop_reason", "predicted_reward", "reward", "tau", "seed")
+    ]
+    lines += [(k, v) for k, v in record.get("settings", {}).items() if k != "seed"]
+    lines += [("rewriter", record.get("rewriter")), ("version", record.get("version"))]
+    for name, value in lines:
+        if value is not None:
+            console.print(f"{name:18}{escape(str(value))}", soft_wrap=True, highlight=False)
+    for c in record.get("candidates", []):
+        score = "  out" if c.get("score") is None else f"{c['score']:.3f}"
+        why = f"   [{c['rejected']}]" if c.get("rejected") else ""
+        console.print(f"  {score}  {escape(str(c.get('prompt')) + why)}", soft_wrap=True, highlight=False)
+
+
 def print_rewards(images: Sequence[str], table: dict[str, list[float]]) -> None:
     """A row for each image, a column for each reward."""
     shown = Table("image", *table)
