@@ -1,1 +1,39 @@
-"""The agent loop and its parts: LangGraph graph, rewriters, intent guard."""
+"""The agent loop and everything that other agent systems plug into.
+
+`langchain_tools()`, `agents_sdk_tools()`, `openai_tools()` and `dispatch()` are tools; `subgraph()` is the loop as a node
+of another LangGraph graph; `Service` is what servers call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .loop import subgraph
+    from .service import BusyError, CancelledError, Service
+    from .tools import agents_sdk_tools, call_tool, dispatch, langchain_tools, openai_tools
+
+_LAZY = {
+    "BusyError": "service", "CancelledError": "service", "Service": "service", "agents_sdk_tools": "tools",
+    "call_tool": "tools", "dispatch": "tools", "langchain_tools": "tools", "openai_tools": "tools", "subgraph": "loop",
+}  # fmt: skip
+
+__all__ = [
+    "BusyError",
+    "CancelledError",
+    "Service",
+    "agents_sdk_tools",
+    "call_tool",
+    "dispatch",
+    "langchain_tools",
+    "openai_tools",
+    "subgraph",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

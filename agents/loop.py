@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..records import CandidateRecord
 from ..scoring import Scored, Scorer
-from ..tokens import tokenize_prompt
+from ..tokens import clean_prompt, tokenize_prompt
 from ..trajectory import finish
 from .guard import lost, lost_words
 from .rewriter import RewriteAnswer, Rewriter, RewriteRequest, Try
@@ -211,18 +211,18 @@ def _forget(context: Context, best: int) -> None:
             scored.trajectories = []
 
 
-def build():
-    """The compiled graph: `probe`, `rewrite`, `generate`."""
+def build(generating: bool = True):
+    """The compiled graph: `probe`, `rewrite` and, where an image is wanted, `generate`."""
     graph = StateGraph(State, context_schema=Context)
     graph.add_node("probe", probe)
     graph.add_node("rewrite", rewrite)
-    graph.add_node("generate", generate)
+    if generating:
+        graph.add_node("generate", generate)
+        graph.add_edge("generate", END)
+    last = "generate" if generating else END
     graph.add_edge(START, "probe")
-    graph.add_conditional_edges(
-        "probe", lambda s: "generate" if s["stop_reason"] else "rewrite", ["generate", "rewrite"]
-    )
+    graph.add_conditional_edges("probe", lambda s: last if s["stop_reason"] else "rewrite", [last, "rewrite"])
     graph.add_edge("rewrite", "probe")
-    graph.add_edge("generate", END)
     return graph.compile()
 
 
@@ -240,3 +240,37 @@ def run(prompt: str, seeds: list[int], *, tau: float, rounds: int, count: int, c
     """Run the loop for one prompt; the finished image is `context.image`, paused trajectories stay in `context`."""
     state = first_state(prompt, seeds, tau=tau, rounds=rounds, count=count)
     return build().invoke(state, context=context, config={"recursion_limit": 2 * rounds + 10})  # type: ignore[return-value,call-overload]
+
+
+def subgraph(plan: Any = None, **options: Any):
+    """The loop as a compiled graph with typed input (`Question`) and output (`Outcome`), to be a node of another graph.
+
+    It probes and rewrites but generates no image. `plan` is what `make_plan` returns; `options` are its arguments.
+    """
+    from ..runs import make_plan
+
+    plan = plan or make_plan(**options)
+
+    def search(given: Question) -> Outcome:
+        context = Context(plan.scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds)
+        state = first_state(
+            clean_prompt(given["prompt"]), plan.seeds, tau=plan.threshold, rounds=plan.rounds, count=plan.candidates
+        )
+        final: Any = build(generating=False).invoke(
+            state, context=context, config={"recursion_limit": 2 * plan.rounds + 10}
+        )
+        best = next(c for c in final["candidates"] if c["id"] == final["best"])
+        return {
+            "best_prompt": best["prompt"], "predicted_reward": best["score"], "stop_reason": final["stop_reason"],
+            "candidates": final["candidates"], "notes": [*plan.notes, *final["notes"]],
+        }  # fmt: skip
+
+    graph = StateGraph(_Whole, input_schema=Question, output_schema=Outcome)
+    graph.add_node("optimize_prompt", search)
+    graph.add_edge(START, "optimize_prompt")
+    graph.add_edge("optimize_prompt", END)
+    return graph.compile()
+
+
+class _Whole(Question, Outcome):
+    """Input and output of the subgraph together."""

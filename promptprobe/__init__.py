@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from .models import load_pipeline, load_probe
     from .probe import Probe, ProbeCard
     from .rewards import load_reward
-    from .runs import generate, optimize, score
+    from .runs import generate, optimize, optimize_async, replay, score, search_seeds
     from .trajectory import Paused, advance, finish, start
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "AttentionTap": "attention", "load_pipeline": "models", "load_probe": "models", "generate": "runs",
-    "optimize": "runs", "score": "runs", "Probe": "probe", "ProbeCard": "probe", "load_reward": "rewards",
+    "optimize": "runs", "optimize_async": "runs", "replay": "runs", "score": "runs", "search_seeds": "runs", "Probe": "probe", "ProbeCard": "probe", "load_reward": "rewards",
     "Paused": "trajectory", "advance": "trajectory", "finish": "trajectory", "start": "trajectory",
 }  # fmt: skip
 
@@ -42,7 +42,10 @@ __all__ = [
     "load_probe",
     "load_reward",
     "optimize",
+    "optimize_async",
+    "replay",
     "score",
+    "search_seeds",
     "start",
 ]
 

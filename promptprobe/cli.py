@@ -184,6 +184,230 @@ def generate(
 
 
 @app.command()
+def batch(
+    prompts: Annotated[Path, typer.Argument(help="Prompts: .txt (one a line), .csv, .jsonl or COCO captions .json.")],
+    out: Annotated[Path, typer.Option(help="Folder of results; continued when it is there.")],
+    column: Annotated[str | None, typer.Option(help="Column or key of the prompts.")] = None,
+    expand: Annotated[bool, typer.Option("--expand", help="Expand {a|b} and __wildcards__ (dynamicprompts).")] = False,
+    wildcards: Annotated[Path | None, typer.Option(help="Folder of wildcard files.")] = None,
+    model: Model = "icons",
+    probe: ProbeFolder = None,
+    seed: Seed = 0,
+    seeds_per_prompt: Annotated[int, typer.Option(help="Seeds on which every candidate is compared.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Rewriting rounds at most.")] = 3,
+    candidates: Annotated[int, typer.Option(help="Rewrites asked for in each round.")] = 4,
+    tau: Annotated[str, typer.Option(help="As for optimize: a number, a quantile or reward@probability.")] = "q0.6",
+    steps: Steps = 25,
+    probe_step: ProbeStep = 5,
+    guidance: Guidance = None,
+    rewriter: Annotated[str, typer.Option(help="auto (LLM when there is a key or URL), llm, or offline.")] = "auto",
+    llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
+    llm_base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
+    llm_price: Annotated[str | None, typer.Option(help="Price of a million input,output tokens.")] = None,
+    llm_calls: Annotated[int, typer.Option(help="LLM requests under way at once.")] = 8,
+    max_llm_tokens: Annotated[int | None, typer.Option(help="Budget of LLM tokens; then the batch stops.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Budget of time; then the batch stops.")] = None,
+    reward: Annotated[str | None, typer.Option(help="What measures the images; default: the icon world's own.")] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray (a cluster; pip install 'promptprobe[ray]').")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="Ray workers; default: one for each GPU, or for each CPU.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate calls, time and cost; make nothing.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
+    height: Height = None,
+    width: Width = None,
+    negative: Negative = None,
+    pipe_arg: PipeArg = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    offload: Offload = "none",
+    lora: Lora = None,
+    revision: Revision = None,
+    variant: Variant = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Optimise a file of prompts into a folder. Run the same command again to go on where it stopped."""
+    from .agents import batch as work
+    from .prompt_files import expand as expand_prompts
+    from .prompt_files import read_prompts
+    from .runs import make_plan
+    from .view import counter, print_summary
+
+    if engine not in ("local", "ray"):
+        raise InputError(f"--engine is {engine!r}; it must be local or ray")
+    for name, value in (("--llm-calls", llm_calls), ("--workers", workers)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}; it must be at least 1")
+    for name, limit in (("--max-llm-tokens", max_llm_tokens), ("--max-minutes", max_minutes)):
+        if limit is not None and limit < 0:
+            raise InputError(f"{name} is {limit}; it must be 0 or more")
+    found = read_prompts(prompts, column)
+    texts = expand_prompts(found.prompts, wildcards) if expand or wildcards else found.prompts
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    options: dict[str, Any] = {
+        "model": model, "probe": probe, "seed": seed, "seeds_per_prompt": seeds_per_prompt, "rounds": rounds,
+        "candidates": candidates, "tau": tau, "steps": steps, "probe_step": probe_step, "rewriter": rewriter,
+        "llm_model": llm_model, "llm_base_url": llm_base_url, "llm_price": llm_price, "batch_size": batch_size,
+        "reward": reward,
+        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+    }  # fmt: skip
+    plan = make_plan(**options)
+    for note in [*plan.notes, *plan.scorer.warnings]:
+        typer.echo(f"note: {note}", err=True)
+    if dry_run:
+        expected = work.estimate(plan, len(texts))
+        typer.echo(json.dumps(expected, indent=1) if as_json else "\n".join(f"{k:16}{v}" for k, v in expected.items()))
+        return
+    more: dict[str, Any] = {}
+    if engine == "ray":
+        from .agents.ray_batch import ray_engine
+
+        more["engine"] = ray_engine(options, workers)
+    with counter("optimising") as on_progress:
+        summary = work.run_batch(
+            plan, texts, out, budget=work.Budget(max_llm_tokens, max_minutes), llm_calls=llm_calls,
+            on_progress=lambda done, total, line: on_progress(done, total), **more,
+        )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1))
+    else:
+        print_summary(summary, out)
+    if summary["failed"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Loopback address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port.")] = 8721,
+    model: Model = "icons",
+    probe: ProbeFolder = None,
+    rounds: Annotated[int, typer.Option(help="Rewriting rounds at most.")] = 3,
+    candidates: Annotated[int, typer.Option(help="Rewrites asked for in each round.")] = 4,
+    tau: Annotated[str, typer.Option(help="As for optimize.")] = "q0.6",
+    rewriter: Annotated[str, typer.Option(help="auto, llm or offline.")] = "auto",
+    llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
+    llm_base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
+    waiting: Annotated[int, typer.Option(help="Calls that may wait behind the running one.")] = 8,
+    steps: Steps = 25,
+    probe_step: ProbeStep = 5,
+    guidance: Guidance = None,
+    height: Height = None,
+    width: Width = None,
+    negative: Negative = None,
+    pipe_arg: PipeArg = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    offload: Offload = "none",
+    lora: Lora = None,
+    revision: Revision = None,
+    variant: Variant = None,
+) -> None:
+    """Serve OpenAI's images API on loopback: each request is optimised; revised_prompt is the best prompt."""
+    from .agents.server import check_address
+    from .agents.server import serve as run
+
+    check_address(host, port)
+    service = _service(
+        waiting, model=model, probe=probe, rounds=rounds, candidates=candidates, tau=tau, rewriter=rewriter,
+        llm_model=llm_model, llm_base_url=llm_base_url, steps=steps, probe_step=probe_step,
+        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+    )  # fmt: skip
+    for note in [*service.plan.notes, *service.plan.scorer.warnings]:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"serving http://{host}:{port}/v1/images/generations  (Ctrl-C stops)", err=True)
+    run(service, host, port)
+
+
+@app.command()
+def mcp(
+    transport: Annotated[str, typer.Option(help="stdio, or http (streamable HTTP at /mcp).")] = "stdio",
+    host: Annotated[str, typer.Option(help="Loopback address for http.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port for http.")] = 8722,
+    model: Model = "icons",
+    probe: ProbeFolder = None,
+    tau: Annotated[str, typer.Option(help="As for optimize.")] = "q0.6",
+    rewriter: Annotated[str, typer.Option(help="auto, llm or offline.")] = "auto",
+    llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
+    llm_base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
+    waiting: Annotated[int, typer.Option(help="Calls that may wait behind the running one.")] = 8,
+    steps: Steps = 25,
+    probe_step: ProbeStep = 5,
+    guidance: Guidance = None,
+    height: Height = None,
+    width: Width = None,
+    negative: Negative = None,
+    pipe_arg: PipeArg = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    offload: Offload = "none",
+    lora: Lora = None,
+    revision: Revision = None,
+    variant: Variant = None,
+) -> None:
+    """Serve the tools optimize_prompt, score_prompts, select_seed and generate_image to MCP clients."""
+    from .agents.mcp_server import serve as run
+
+    service = _service(
+        waiting, model=model, probe=probe, tau=tau, rewriter=rewriter, llm_model=llm_model, llm_base_url=llm_base_url,
+        steps=steps, probe_step=probe_step,
+        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+    )  # fmt: skip
+    if transport == "http":
+        typer.echo(f"serving http://{host}:{port}/mcp  (Ctrl-C stops)", err=True)
+    run(service, transport, host, port)
+
+
+@app.command()
+def seeds(
+    prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
+    count: Annotated[
+        str, typer.Option("--seeds", help="How many seeds from --seed on, or a list such as 3,7,9.")
+    ] = "10",
+    policy: Annotated[
+        str,
+        typer.Option(help="racing (drop the hopeless at every stage), fixed (all to --probe-step), full (reference)."),
+    ] = "racing",
+    top: Annotated[int, typer.Option(help="Images to finish.")] = 1,
+    diverse: Annotated[float, typer.Option(help="0 to 1: how much the --top images should differ.")] = 0.0,
+    seed: Seed = 0,
+    model: Model = "icons",
+    probe: ProbeFolder = None,
+    reward: Annotated[str | None, typer.Option(help="What measures the images; default: the icon world's own.")] = None,
+    steps: Steps = 25,
+    probe_step: ProbeStep = 5,
+    batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
+    guidance: Guidance = None,
+    height: Height = None,
+    width: Width = None,
+    negative: Negative = None,
+    pipe_arg: PipeArg = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    offload: Offload = "none",
+    lora: Lora = None,
+    revision: Revision = None,
+    variant: Variant = None,
+    out: Annotated[Path, typer.Option(help="Folder for the images and the record.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON and nothing else.")] = False,
+) -> None:
+    """Find the best seeds of a prompt without generating all of them."""
+    from .runs import search_seeds
+    from .view import print_seeds
+
+    found = search_seeds(
+        prompt, count, seed=seed, policy=policy, top=top, diverse=diverse, model=model, probe=probe, reward=reward,
+        steps=steps, probe_step=probe_step, batch_size=batch_size, out=out,
+        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+    )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        print_seeds(found)
+
+
+@app.command()
 def show(
     image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
@@ -386,6 +610,16 @@ def _model_options(
         "pipe_args": read_pipe_args(pipe_arg or []), "device": device, "dtype": dtype, "offload": offload,
         "lora": lora or [], "revision": revision, "variant": variant,
     }  # fmt: skip
+
+
+def _service(waiting: int, **options: Any) -> Any:
+    """A loaded service: what is wrong with the options shows now, not at the first call."""
+    from .agents.service import Service
+    from .runs import make_plan
+
+    if waiting < 0:
+        raise InputError(f"--waiting is {waiting}; it must be 0 or more")
+    return Service(make_plan(**options), waiting=waiting)
 
 
 def _integers(text: str, option: str) -> list[int]:

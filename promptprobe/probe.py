@@ -8,6 +8,7 @@ Source: Diffusion Probe, arXiv:2602.23783, §3.3.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -341,6 +342,14 @@ class Probe(nn.Module):
             reason = str(error).splitlines()[0]
             raise ModelError(f"{folder / WEIGHTS_FILE} is corrupt or not this probe's weights: {reason}") from error
         return probe.eval()
+
+
+def probe_digest(probe: Probe) -> str:
+    """A short hash of a probe's weights and what they are for: equal for equal predictions."""
+    digest = hashlib.sha256(json.dumps([probe.card.labels, probe.card.variant, probe.card.blocks]).encode())
+    for name, value in sorted(probe.state_dict().items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _at_most(planes: torch.Tensor, side: int) -> torch.Tensor:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import math
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, icons
-from .errors import InputError
+from .errors import InputError, PromptProbeError
 from .files import check_writable, write_together
 from .models import LOADING, load_probe, open_pipeline
 from .pnginfo import png_bytes, read_record
 from .probe import Probe
 from .records import CandidateRecord, RunRecord
 from .scoring import Scored, Scorer
+from .search import SeedSelection, select_seed
 from .tokens import clean_prompt, tokenize_prompt
 from .trajectory import check_steps, finish, start
 
@@ -97,6 +101,67 @@ def score_as_dict(scored: Scored) -> dict[str, Any]:
         "predicted": [round(p, 5) for p in scored.predicted], "cut_tokens": scored.cut_tokens,
         "words": [asdict(w) for w in scored.words],
     }  # fmt: skip
+
+
+def search_seeds(
+    prompt: str,
+    seeds: int | str | Sequence[int] = 10,
+    *,
+    seed: int = 0,
+    policy: str = "racing",
+    top: int = 1,
+    diverse: float = 0.0,
+    reward: Any = None,
+    out: Path | str | None = None,
+    scorer: Scorer | None = None,
+    model: str | Path = icons.NAME,
+    **options: Any,
+) -> SeedSelection:
+    """Find the `top` best of `seeds` (a number, counted from `seed`, or a list) for `prompt` and finish their images.
+
+    With `out`, the images and a JSON record are written there. `options` as for `make_scorer`; policies as for
+    `select_seed`, whose errors this raises.
+    """
+    prompt = clean_prompt(prompt)
+    chosen = _seed_list(seeds, seed)
+    if out is not None:
+        check_writable(Path(out))
+    scorer = scorer or make_scorer(model, **options)
+    _, measure = _reward(reward, model)
+    found = select_seed(scorer, prompt, chosen, policy=policy, top=top, diverse=diverse, reward=measure)
+    if out is not None:
+        base = _free_name(Path(out), prompt, chosen[0])
+        loading = {k: v for k, v in options.items() if k in LOADING and v not in (None, [], "none")}
+        record = {
+            "prompt": prompt, "best_prompt": prompt, "stop_reason": f"best of {len(chosen)} seeds, {policy}",
+            "settings": {"model": str(model), "steps": scorer.steps, "probe_step": scorer.probe_step,
+                         "scheduler": type(scorer.pipeline.scheduler).__name__, **scorer.settings},
+            "call": dict(scorer.settings), "loading": loading, "version": __version__,
+        }  # fmt: skip
+        files: dict[Path, bytes] = {}
+        by_seed = {r.seed: r for r in found.seeds}
+        for number, image in zip(found.best, found.images, strict=True):
+            path = Path(f"{base}-seed{number}.png")
+            own = by_seed[number]
+            own.image = str(path)
+            files[path] = png_bytes(image, record | {"seed": number, "reward": own.reward})
+        text = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"
+        write_together({**files, Path(f"{base}.json"): text.encode()})
+    return found
+
+
+def _seed_list(seeds: int | str | Sequence[int], first: int) -> list[int]:
+    if isinstance(seeds, str):
+        try:
+            numbers = [int(x) for x in seeds.split(",")]
+        except ValueError as error:
+            raise InputError(f"seeds is {seeds!r}; give a number, or a list such as 3,7,9") from error
+        seeds = numbers if "," in seeds else numbers[0]
+    if isinstance(seeds, int):
+        if seeds < 1:
+            raise InputError(f"seeds is {seeds}; it must be at least 1")
+        return seeds_from(first, seeds)
+    return list(seeds)
 
 
 def generate(
@@ -227,6 +292,27 @@ def optimize(
     return optimize_with_image(prompt, out=out, on_event=on_event, plan=plan, **options)[0]
 
 
+async def optimize_async(prompt: str, **options: Any) -> RunRecord:
+    """As `optimize`, without blocking the event loop; cancelling the task stops the run before its next step."""
+    stopped = threading.Event()
+    told = options.pop("on_event", None)
+
+    def on_event(event: str, values: dict[str, Any]) -> None:
+        if stopped.is_set():
+            raise PromptProbeError("cancelled")
+        if told:
+            told(event, values)
+
+    work = asyncio.ensure_future(asyncio.to_thread(optimize, prompt, on_event=on_event, **options))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stopped.set()
+        with contextlib.suppress(PromptProbeError):
+            await work
+        raise
+
+
 def optimize_with_image(
     prompt: str,
     *,
@@ -342,18 +428,22 @@ def replay(image: Path | str, out: Path | str | None = None) -> tuple[Any, int]:
 
 def _write(record: RunRecord, out: Path, images: Mapping[str, Any] | None = None) -> None:
     """The record and, unless the run was interrupted, its image and heat maps: all or none."""
-    stem = re.sub(r"[^a-z0-9]+", "-", record.prompt.lower()).strip("-")[:40].strip("-") or "prompt"
-    stem = f"{stem}-{record.settings['seed']}"
-    number = 1
-    while (out / f"{stem}-{number}.json").exists():
-        number += 1
-    base = out / f"{stem}-{number}"
+    base = _free_name(out, record.prompt, record.settings["seed"])
     names = [Path(f"{base}{ending}") for ending in images or {}]
     if names:
         record.image, record.heat_maps = map(str, names)
     files = {name: png_bytes(i, carried(record)) for name, i in zip(names, (images or {}).values(), strict=True)}
     text = json.dumps(record.as_dict(), indent=1, ensure_ascii=False) + "\n"
     write_together({**files, Path(f"{base}.json"): text.encode()})
+
+
+def _free_name(out: Path, prompt: str, seed: int) -> Path:
+    """A path in `out` without ending, made of the prompt's first letters and the seed, under which no record lies."""
+    stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40].strip("-") or "prompt"
+    number = 1
+    while (out / f"{stem}-{seed}-{number}.json").exists():
+        number += 1
+    return out / f"{stem}-{seed}-{number}"
 
 
 def carried(record: RunRecord) -> dict[str, Any]:

@@ -170,6 +170,41 @@ def print_evaluation(result: dict[str, dict], items: int, prompts: int, step: in
         console.print(table)
 
 
+def print_summary(summary: dict[str, Any], out: Any) -> None:
+    """The summary of a batch."""
+    table = Table(show_header=False)
+    for name, value in summary.items():
+        if value not in (None, ""):
+            table.add_row(name, str(value))
+    console = Console()
+    console.print(table)
+    console.print(f"results: {escape(str(out))}/results.jsonl, results.csv, grid.png, images/", soft_wrap=True)
+    if summary["left"]:
+        console.print(f"{summary['left']} prompts are left; run the same command again to go on", soft_wrap=True)
+
+
+def print_seeds(found: Any) -> None:
+    """The seeds of a search, the best first, with what the probe said of each."""
+    steps = sorted({k for s in found.seeds for k in s.predicted})
+    table = Table("seed", *[f"step {k}" for k in steps], "reward", "")
+    order = {s: i for i, s in enumerate(found.best)}
+    for s in sorted(found.seeds, key=lambda s: (order.get(s.seed, len(order)), -s.stopped_at, -s.last)):
+        values = [f"{s.predicted[k]:.3f}" if k in s.predicted else "" for k in steps]
+        style = "bold green" if s.seed in order else "dim"
+        table.add_row(str(s.seed), *values, "" if s.reward is None else f"{s.reward:.3f}", s.why, style=style)
+    console = Console()
+    console.print(table)
+    saved = 100 * (1 - found.denoiser_calls / found.full_calls)
+    console.print(
+        f"denoiser calls    {found.denoiser_calls} instead of {found.full_calls} ({saved:.0f} % saved), {found.seconds:.2f} s"
+    )
+    for s in found.seeds:
+        if s.image:
+            console.print(f"image             {escape(s.image)}", soft_wrap=True, highlight=False)
+    for note in found.notes:
+        console.print(f"note              {escape(note)}", soft_wrap=True, highlight=False)
+
+
 def print_record(record: dict[str, Any]) -> None:
     """A record that an image carries, in lines."""
     console = Console()

@@ -112,7 +112,16 @@ class LLMServer:
                     self.connection.close()
                     return
                 if status == 200:
-                    message = {"role": "assistant", "content": text}
+                    calls = text["tool_calls"] if isinstance(text, dict) else []
+                    message = {"role": "assistant", "content": None if calls else text}
+                    if calls:
+                        message["tool_calls"] = [
+                            {
+                                "id": f"call{i}", "type": "function",
+                                "function": {"name": name, "arguments": json.dumps(given)},
+                            }
+                            for i, (name, given) in enumerate(calls)
+                        ]  # fmt: skip
                     text = json.dumps(
                         {
                             "id": "1", "object": "chat.completion", "created": 1, "model": "test",

@@ -1,0 +1,441 @@
+"""Optimise a file of prompts: probing batched across prompts, LLM calls beside it, one line a prompt, nothing lost.
+
+Comes in: a plan and prompts. Goes out, in one folder: `results.jsonl` (a line when a prompt is finished), `images/`,
+and at the end `results.csv` and `grid.png`. A prompt is known by a hash of itself, the settings and the probe, so a
+stopped run goes on where it was, and only what is missing or failed is done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, PromptProbeError
+from ..files import check_writable, write_together
+from ..pnginfo import png_bytes
+from ..runs import Plan, carried, record_of
+from ..scoring import Scored
+from ..trajectory import finish
+from . import loop
+from .rewriter import RewriteAnswer
+
+RESULTS, SETTINGS, SUMMARY, GRID, LOCK, IMAGES, ANSWERS = (
+    "results.jsonl", "settings.json", "results.csv", "grid.png", ".lock", "images", "llm-answers",
+)  # fmt: skip
+LLM_CALLS = 8  # at once
+COLUMNS = (
+    "prompt", "best_prompt", "unchanged", "predicted_reward", "reward", "reward_label", "seed", "rounds", "stop_reason",
+    "seconds", "llm_requests", "input_tokens", "output_tokens", "cost", "image", "error",
+)  # fmt: skip
+
+
+@dataclass
+class Job:
+    """One prompt on its way through the loop."""
+
+    key: str
+    state: loop.State
+    context: loop.Context
+    began: float
+    answer: Future | None = None
+
+    @property
+    def prompt(self) -> str:
+        return self.state["prompt"]
+
+
+@dataclass
+class Budget:
+    """What a batch may spend: LLM tokens (input and output) and minutes; None is without limit."""
+
+    max_llm_tokens: int | None = None
+    max_minutes: float | None = None
+    began: float = field(default_factory=time.monotonic)
+    tokens: int = 0
+
+    def spent(self) -> str:
+        """Which limit is reached, or an empty string."""
+        if self.max_llm_tokens is not None and self.tokens >= self.max_llm_tokens:
+            return f"LLM budget of {self.max_llm_tokens} tokens used up"
+        if self.max_minutes is not None and time.monotonic() - self.began >= 60 * self.max_minutes:
+            return f"time budget of {self.max_minutes} minutes used up"
+        return ""
+
+
+def item_key(prompt: str, settings: dict[str, Any]) -> str:
+    """What a prompt's result is known by: a hash of the prompt and everything that changes the result."""
+    text = json.dumps([prompt, settings], sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def batch_settings(plan: Plan) -> dict[str, Any]:
+    """What must be equal for results to lie in one folder."""
+    from ..probe import probe_digest
+
+    rewriter = getattr(plan.rewriter, "name", "none")
+    return plan.settings | {"rewriter": rewriter, "reward": plan.label, "probe": probe_digest(plan.scorer.probe)}
+
+
+def run_jobs(
+    plan: Plan, prompts: Sequence[str], budget: Budget | None = None, llm_calls: int = LLM_CALLS
+) -> Iterator[tuple[str, dict[str, Any], bytes | None]]:
+    """Optimise prompts together; gives (prompt, result line, PNG bytes) of each when it is finished.
+
+    The denoiser works on whatever is ready, from any prompt, while up to `llm_calls` rewriting requests are under way.
+    A prompt that fails gives a line with `error` and no image.
+    """
+    budget = budget or Budget()
+    settings = batch_settings(plan)
+    todo = deque(prompts)
+    ready: deque[Job] = deque()  # wait to be probed
+    asking: dict[Future, Job] = {}
+    done: list[Job] = []  # wait to be finished
+    room = max(1, plan.scorer.batch_size // len(plan.seeds))
+    pool = ThreadPoolExecutor(llm_calls, thread_name_prefix="rewrite")
+    try:
+        while todo or ready or asking or done:
+            while todo and len(ready) < room and len(asking) < 4 * llm_calls and not budget.spent():
+                ready.append(_job(plan, todo.popleft(), settings))
+            if todo and budget.spent():
+                todo.clear()
+            batch = _take(ready, room)
+            if batch:
+                yield from _probe(plan, batch, budget, pool, asking, done)
+            while len(done) >= room or (done and not ready and not todo):
+                part, done[:] = done[:room], done[room:]
+                yield from _finish(plan, part)
+            if asking and not ready and not (todo and len(asking) < 4 * llm_calls and not budget.spent()):
+                wait(asking, return_when=FIRST_COMPLETED)
+            for future in [f for f in asking if f.done()]:
+                job = asking.pop(future)
+                try:
+                    answer = future.result()
+                except Exception as error:  # a rewriter of the user's own may raise anything
+                    answer = RewriteAnswer([], notes=[f"the rewriter failed: {_short(error)}"])
+                budget.tokens += answer.input_tokens + answer.output_tokens
+                _update(job, loop.take_answer(job.state, job.context, answer))
+                ready.append(job)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _job(plan: Plan, prompt: str, settings: dict[str, Any]) -> Job:
+    context = loop.Context(plan.scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds)
+    state = loop.first_state(prompt, plan.seeds, tau=plan.threshold, rounds=plan.rounds, count=plan.candidates)
+    return Job(item_key(prompt, settings), state, context, time.perf_counter())
+
+
+def _take(ready: deque[Job], room: int) -> list[Job]:
+    """Jobs whose waiting prompts fill one batch, at least one job."""
+    batch: list[Job] = []
+    count = 0
+    while ready and (not batch or count + len(loop.to_probe(ready[0].state)) <= room):
+        job = ready.popleft()
+        count += len(loop.to_probe(job.state))
+        batch.append(job)
+    return batch
+
+
+def _update(job: Job, values: dict[str, Any]) -> None:
+    """Apply a node's result, as the graph does: candidates and notes grow, the rest is replaced."""
+    state: Any = job.state
+    for key, value in values.items():
+        state[key] = [*state[key], *value] if key in ("candidates", "notes") else value
+
+
+def _probe(plan: Plan, batch: list[Job], budget: Budget, pool, asking: dict[Future, Job], done: list[Job]):
+    """Score the waiting prompts of all jobs together; each job then is done, or asks for rewrites."""
+    failed: dict[int, str] = {}
+    scored: list[Scored] = []
+    prompts = [p for job in batch for p in loop.to_probe(job.state)]
+    try:
+        if prompts:
+            scored = plan.scorer.score(prompts, plan.seeds)
+    except PromptProbeError:
+        # One of them can't be probed: find out which, one by one.
+        for job in batch:
+            try:
+                scored += plan.scorer.score(loop.to_probe(job.state), plan.seeds) if loop.to_probe(job.state) else []
+            except PromptProbeError as error:
+                failed[id(job)] = str(error)
+    place = 0
+    for job in batch:
+        if id(job) in failed:
+            yield job.prompt, _failed(job, failed[id(job)]), None
+            continue
+        count = len(loop.to_probe(job.state))
+        _update(job, loop.take_scores(job.state, job.context, scored[place : place + count]))
+        place += count
+        if not job.state["stop_reason"] and budget.spent():
+            job.state["stop_reason"] = budget.spent()
+        if job.state["stop_reason"]:
+            done.append(job)
+        else:
+            asking[pool.submit(plan.rewriter.rewrite, loop.request_of(job.state, job.context))] = job
+
+
+def _finish(plan: Plan, jobs: list[Job]):
+    """Denoise the winners to the end, those that are paused together in one batch, and make their lines."""
+    groups: dict[int, list[tuple[Job, Any, int]]] = {}
+    for job in jobs:
+        winner = job.context.scored[job.state["best"]]
+        paused, row = winner.trajectories[winner.best]
+        groups.setdefault(id(paused), []).append((job, paused, row))
+    for group in groups.values():
+        try:
+            images: Any = finish(plan.scorer.pipeline, group[0][1], [row for _, _, row in group])
+        except PromptProbeError as error:
+            for job, _, _ in group:
+                yield job.prompt, _failed(job, str(error)), None
+            continue
+        for (job, _, _), image in zip(group, images, strict=True):
+            job.context.image = image
+            times = {"loop": time.perf_counter() - job.began}
+            try:
+                record = record_of(plan, job.context, job.state, finished=True, times=times, seconds_per_call=0.0)
+            except PromptProbeError as error:
+                yield job.prompt, _failed(job, str(error)), None
+                continue
+            record.image = f"{IMAGES}/{job.key}.png"
+            line = {"key": job.key} | record.as_dict()
+            yield job.prompt, line, png_bytes(image, carried(record))
+
+
+def _failed(job: Job, reason: str) -> dict[str, Any]:
+    return {"key": job.key, "prompt": job.prompt, "error": " ".join(reason.split())}
+
+
+class BatchFolder:
+    """The output folder of a batch: locked while one run works in it, every line whole or absent.
+
+    Raises `InputError` when another run is at work there, or when it holds results made with other settings.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any]):
+        self.out = out
+        check_writable(out)
+        self._lock = (out / LOCK).open("w")
+        try:
+            _lock_file(self._lock)
+        except OSError as error:
+            self._lock.close()
+            raise InputError(
+                f"another batch is at work in {str(out)!r}; wait for it or choose another --out"
+            ) from error
+        try:
+            self._check(settings)
+            self.lines = self._read()
+        except InputError:
+            self._lock.close()
+            raise
+        (out / IMAGES).mkdir(exist_ok=True)
+        self._file = (out / RESULTS).open("a", encoding="utf-8")
+
+    def _check(self, settings: dict[str, Any]) -> None:
+        path = self.out / SETTINGS
+        plain = json.loads(json.dumps(settings, default=str))
+        if not path.exists():
+            write_together({path: (json.dumps(plain, indent=1, sort_keys=True) + "\n").encode()})
+            return
+        try:
+            before = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is damaged ({error}); choose another --out") from error
+        for key in sorted(set(plain) | set(before)):
+            if plain.get(key) != before.get(key):
+                raise InputError(
+                    f"{str(self.out)!r} holds results made with {key} {before.get(key)!r}, now it is "
+                    f"{plain.get(key)!r}; choose another --out or the same settings"
+                )
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        """Finished lines by key. A line cut off by a crash, failed ones and those without their image are dropped."""
+        path = self.out / RESULTS
+        if not path.exists():
+            return {}
+        lines: dict[str, dict[str, Any]] = {}
+        text = path.read_bytes().decode("utf-8", errors="replace")
+        for raw in text.splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                line = json.loads(raw)
+                if not line.get("error") and (self.out / line["image"]).is_file():
+                    lines[line["key"]] = line
+        kept = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines.values())
+        if kept != text:
+            write_together({path: kept.encode()})
+        return lines
+
+    def add(self, line: dict[str, Any], image: bytes | None) -> None:
+        """Keep a result: first its image, then its line, on the disk before this returns."""
+        if image is not None:
+            write_together({self.out / line["image"]: image})
+        try:
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise InputError(f"can't write {self.out / RESULTS}: {error.strerror}; choose another --out") from error
+        self.lines[line["key"]] = line
+
+    def summarise(self, keys: Sequence[str]) -> None:
+        """Write `results.csv` and `grid.png` of what is finished, in the order of `keys`."""
+        lines = [self.lines[k] for k in keys if k in self.lines]
+        buffer = io.StringIO()
+        writer = csv.writer(buffer)
+        writer.writerow(COLUMNS)
+        for line in lines:
+            llm = line.get("llm", {})
+            flat = line | {
+                "seconds": line.get("seconds", {}).get("loop"), "llm_requests": llm.get("requests"),
+                "input_tokens": llm.get("input_tokens"), "output_tokens": llm.get("output_tokens"),
+                "cost": llm.get("cost"),
+            }  # fmt: skip
+            writer.writerow([_cell(flat.get(c)) for c in COLUMNS])
+        grid = png_bytes(grid_image(self.out, lines))
+        write_together({self.out / SUMMARY: buffer.getvalue().encode("utf-8-sig"), self.out / GRID: grid})
+
+    def close(self) -> None:
+        """Let another run work here."""
+        self._file.close()
+        self._lock.close()
+
+
+def _cell(value: Any) -> Any:
+    """A value for a spreadsheet: text that would be taken for a formula gets an apostrophe."""
+    if value is None:
+        return ""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
+
+
+def grid_image(out: Path, lines: Sequence[dict[str, Any]], limit: int = 60, tile: int = 160):
+    """A sheet of the first images, each over its prompt and reward."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    shown = [line for line in lines if line.get("image")][:limit]
+    columns = min(6, max(1, len(shown)))
+    rows = max(1, -(-len(shown) // columns))
+    sheet = Image.new("RGB", (columns * (tile + 8) + 8, rows * (tile + 52) + 8), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for i, line in enumerate(shown):
+        x, y = 8 + i % columns * (tile + 8), 8 + i // columns * (tile + 52)
+        with Image.open(out / line["image"]) as image:
+            shrunk = image.convert("RGB")
+            shrunk.thumbnail((tile, tile)) if max(shrunk.size) > tile else None
+            if max(shrunk.size) < tile:
+                shrunk = shrunk.resize((tile, tile), Image.Resampling.NEAREST)
+        sheet.paste(shrunk, (x, y))
+        text = line["best_prompt"]
+        for n, part in enumerate((text[:30], text[30:60])):
+            pen.text((x, y + tile + 2 + 12 * n), part, fill="#222222", font=font)
+        reward = line.get("reward")
+        score = f"predicted {line['predicted_reward']:.2f}" + (f", reward {reward:.2f}" if reward is not None else "")
+        pen.text((x, y + tile + 28), score, fill="#666666", font=font)
+    return sheet
+
+
+def run_batch(
+    plan: Plan,
+    prompts: Sequence[str],
+    out: Path,
+    *,
+    budget: Budget | None = None,
+    llm_calls: int = LLM_CALLS,
+    engine: Callable[..., Iterator[tuple[str, dict[str, Any], bytes | None]]] = run_jobs,
+    on_progress: Callable[[int, int, dict[str, Any] | None], None] | None = None,
+) -> dict[str, Any]:
+    """Optimise `prompts` into the folder `out`, going on where an earlier run stopped; return a summary.
+
+    Raises `InputError` for a folder that can't be used. Ctrl-C keeps everything that was finished.
+    """
+    from .rewriter import CachedRewriter
+
+    settings = batch_settings(plan)
+    folder = BatchFolder(out, settings)
+    budget = budget or Budget()
+    try:
+        keys = [item_key(p, settings) for p in prompts]
+        todo = [p for p, k in zip(prompts, keys, strict=True) if k not in folder.lines]
+        before = len(prompts) - len(todo)
+        if plan.rewriter is not None and plan.rewriter.calls_llm:
+            plan = dataclasses.replace(plan, rewriter=CachedRewriter(plan.rewriter, out / ANSWERS))
+        done = before
+        failed = 0
+        if on_progress:
+            on_progress(done, len(prompts), None)
+        try:
+            for _, line, image in engine(plan, todo, budget, llm_calls):
+                folder.add(line, image)
+                done += 1
+                failed += "error" in line
+                if on_progress:
+                    on_progress(done, len(prompts), line)
+        finally:
+            folder.summarise(keys)
+        return summary_of([folder.lines[k] for k in keys if k in folder.lines]) | {
+            "prompts": len(prompts), "before": before, "failed": failed, "left": len(prompts) - done,
+            "stopped": budget.spent() if done < len(prompts) else "",
+        }  # fmt: skip
+    finally:
+        folder.close()
+
+
+def summary_of(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means and sums over finished lines."""
+    good = [line for line in lines if "error" not in line]
+    rewards = [line["reward"] for line in good if line.get("reward") is not None]
+    return {
+        "finished": len(good),
+        "changed": sum(not line["unchanged"] for line in good),
+        "mean predicted reward": round(sum(line["predicted_reward"] for line in good) / len(good), 4) if good else None,
+        "mean reward": round(sum(rewards) / len(rewards), 4) if rewards else None,
+        "denoiser calls": sum(line["denoiser_calls"]["used"] for line in good),
+        "LLM requests": sum(line["llm"]["requests"] for line in good),
+        "LLM tokens": sum(line["llm"]["input_tokens"] + line["llm"]["output_tokens"] for line in good),
+        "cost": round(sum(line["llm"]["cost"] or 0 for line in good), 6),
+    }
+
+
+def estimate(plan: Plan, count: int) -> dict[str, Any]:
+    """What a batch of `count` prompts may take at most: calls, tokens and cost, and time by timing two prompts' probing."""
+    seeds, steps, k = len(plan.seeds), plan.scorer.steps, plan.scorer.probe_step
+    rounds = plan.rounds if plan.rewriter is not None else 0
+    most = (1 + rounds * plan.candidates) * seeds * k + (steps - k)
+    least = seeds * k + (steps - k)
+    pair = ["a picture of one thing", "a picture of two things"]
+    plan.scorer.score(pair, plan.seeds)  # warm up
+    calls, spent = plan.scorer.denoiser_calls, plan.scorer.denoising_seconds
+    plan.scorer.score(pair, plan.seeds)
+    per_call = (plan.scorer.denoising_seconds - spent) / (plan.scorer.denoiser_calls - calls)
+    asked = count * rounds if plan.rewriter is not None and plan.rewriter.calls_llm else 0
+    tokens = (900 * asked, 150 * asked)
+    return {
+        "prompts": count, "denoiser calls": [count * least, count * most],
+        "seconds": [round(count * least * per_call, 1), round(count * most * per_call, 1)],
+        "LLM requests": [0, asked], "LLM tokens": [0, sum(tokens)],
+        "cost": None if plan.prices is None else [0.0, round((plan.prices[0] * tokens[0] + plan.prices[1] * tokens[1]) / 1e6, 4)],
+    }  # fmt: skip
+
+
+def _lock_file(file) -> None:
+    """An exclusive lock that ends with the process; raises `OSError` when another has it."""
+    try:
+        import fcntl
+    except ImportError:  # no such lock on this system
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"

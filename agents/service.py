@@ -1,0 +1,287 @@
+"""What every server and tool calls: the loop and the search behind a queue, so that a device does one call at a time.
+
+Comes in: plain arguments, checked and bounded. Goes out: plain results and PNG bytes. A call can report progress and
+can be cancelled between two denoising steps; a full queue answers `BusyError` at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..backbones import denoiser_of
+from ..errors import InputError, PromptProbeError
+from ..pnginfo import png_bytes
+from ..runs import Plan, carried, make_plan, optimize_with_image, score_as_dict, seeds_from
+from ..search import POLICIES, select_seed
+from ..tokens import clean_prompt
+from ..trajectory import finish, start
+
+MAX_PROMPT = 10_000  # characters
+MAX_PROMPTS = 64
+MAX_SEEDS = 64
+Progress = Callable[[float, str], None]  # share done 0..1, what is going on
+
+
+class BusyError(PromptProbeError):
+    """The queue is full, or another process keeps the device."""
+
+
+class CancelledError(PromptProbeError):
+    """The caller gave up."""
+
+
+class Service:
+    """One loaded pipeline for all callers.
+
+    `waiting` calls may queue behind the running one. On a device other than the CPU, processes also take turns by a
+    lock file; a call that waits longer than `patience` seconds answers `BusyError`.
+    """
+
+    def __init__(self, plan: Plan | None = None, *, waiting: int = 8, patience: float = 600.0, **options: Any):
+        self._plan, self._options = plan, options
+        self.waiting, self.patience = waiting, patience
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+        self._queue = threading.BoundedSemaphore(waiting + 1)
+
+    @property
+    def plan(self) -> Plan:
+        """Loaded at the first call."""
+        with self._loading:
+            if self._plan is None:
+                self._plan = make_plan(**self._options)
+            return self._plan
+
+    @property
+    def model_name(self) -> str:
+        """The model's name without the folder it lies in."""
+        return Path(str(self._options.get("model", "icons") if self._plan is None else self._plan.model)).name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the images that come out, in pixels."""
+        pipeline, settings = self.plan.scorer.pipeline, self.plan.scorer.settings
+        side = denoiser_of(pipeline).config.get("sample_size") or 0
+        own = int(side if isinstance(side, int) else side[0]) * int(getattr(pipeline, "vae_scale_factor", 8))
+        return int(settings.get("width") or own), int(settings.get("height") or own)
+
+    @contextlib.contextmanager
+    def turn(self, cancel: threading.Event | None = None) -> Iterator[Plan]:
+        """The device for one call; raises `BusyError` when the queue is full, `CancelledError` when given up."""
+        if not self._queue.acquire(blocking=False):
+            raise BusyError(f"busy: {self.waiting + 1} calls are running or waiting; try again later")
+        try:
+            until = time.monotonic() + self.patience
+            while not self._lock.acquire(timeout=0.1):
+                _check(cancel)
+                if time.monotonic() > until:
+                    raise BusyError(f"busy: waited {self.patience:.0f} s for the device; try again later")
+            try:
+                plan = self.plan
+                device = str(getattr(plan.scorer.pipeline, "device", "cpu"))
+                with device_turn(device, max(0.0, until - time.monotonic()), cancel):
+                    yield plan
+            finally:
+                self._lock.release()
+        finally:
+            self._queue.release()
+
+    def optimize(
+        self,
+        prompt: str,
+        *,
+        seed: int | None = None,
+        rounds: int | None = None,
+        candidates: int | None = None,
+        tau: str | float | None = None,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> tuple[dict[str, Any], bytes]:
+        """The loop for one prompt: record and PNG."""
+        prompt = check_prompt(prompt)
+        with self.turn(cancel) as plan:
+            own = _changed(plan, seed=seed, rounds=rounds, candidates=candidates, tau=tau)
+            events = _Events(own, progress, cancel)
+            record, image = optimize_with_image(prompt, plan=own, on_event=events)
+            return record.as_dict(), png_bytes(image, carried(record))
+
+    def score(
+        self, prompts: list[str], *, seed: int | None = None, progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """Predicted rewards and each word's diagnosis."""
+        if not prompts or len(prompts) > MAX_PROMPTS:
+            raise InputError(f"{len(prompts)} prompts; give 1 to {MAX_PROMPTS}")
+        texts = [check_prompt(p) for p in prompts]
+        with self.turn(cancel) as plan:
+            seeds = plan.seeds if seed is None else seeds_from(seed, len(plan.seeds))
+
+            def step(k: int) -> None:
+                _check(cancel)
+                if progress:
+                    progress(k / plan.scorer.probe_step, f"step {k}")
+
+            return [score_as_dict(s) for s in plan.scorer.score(texts, seeds, on_step=step)]
+
+    def select_seed(
+        self, prompt: str, *, seeds: int = 10, first_seed: int = 0, policy: str | None = None, top: int = 1,
+        progress: Progress | None = None, cancel: threading.Event | None = None,
+    ) -> tuple[dict[str, Any], list[bytes]]:  # fmt: skip
+        """The best of several seeds: what each was thought worth, and PNGs of the best.
+
+        `policy` defaults to racing where the probe can.
+        """
+        prompt = check_prompt(prompt)
+        if not 1 <= seeds <= MAX_SEEDS:
+            raise InputError(f"seeds is {seeds}; give 1 to {MAX_SEEDS}")
+        if policy not in (None, *POLICIES):
+            raise InputError(f"policy is {policy!r}; it must be one of {', '.join(POLICIES)}")
+        with self.turn(cancel) as plan:
+            policy = policy or ("racing" if len(plan.scorer.probe.card.probe_steps) > 1 else "fixed")
+
+            def event(name: str, values: dict[str, Any]) -> None:
+                _check(cancel)
+                if progress:
+                    progress(values.get("step", 0) / plan.scorer.steps, f"{name} at step {values.get('step', '')}")
+
+            found = select_seed(
+                plan.scorer, prompt, seeds_from(first_seed, seeds), policy=policy, top=top, reward=plan.measure,
+                on_event=event,
+            )  # fmt: skip
+            record = {"prompt": prompt, "best_prompt": prompt, "settings": plan.settings, "call": plan.scorer.settings,
+                      "loading": plan.loading, "seeds": found.as_dict()["seeds"]}  # fmt: skip
+            return found.as_dict(), [
+                png_bytes(image, record | {"seed": s}) for s, image in zip(found.best, found.images, strict=True)
+            ]
+
+    def generate(
+        self, prompt: str, *, seed: int = 0, progress: Progress | None = None, cancel: threading.Event | None = None
+    ) -> tuple[dict[str, Any], bytes]:
+        """One image of a prompt as it is: record and PNG."""
+        prompt = check_prompt(prompt)
+        seeds_from(seed, 1)
+        with self.turn(cancel) as plan:
+            steps = plan.scorer.steps
+
+            def step(k: int) -> None:
+                _check(cancel)
+                if progress:
+                    progress(k / steps, f"step {k}")
+
+            paused = start(
+                plan.scorer.pipeline, [prompt], [seed], steps=steps, stop=steps, watch=(), on_step=step,
+                **plan.scorer.settings,
+            )  # fmt: skip
+            images: Any = finish(plan.scorer.pipeline, paused)
+            record = {
+                "prompt": prompt, "best_prompt": prompt, "seed": seed, "unchanged": True,
+                "stop_reason": "generated as it is", "settings": plan.settings, "call": dict(plan.scorer.settings),
+                "loading": plan.loading,
+            }  # fmt: skip
+            return record, png_bytes(images[0], record)
+
+    async def run(self, method: str, *args: Any, **options: Any) -> Any:
+        """A method in a thread of its own; cancelling the task stops the call before its next denoising step."""
+        cancel = threading.Event()
+        call = asyncio.to_thread(getattr(self, method), *args, cancel=cancel, **options)
+        task = asyncio.ensure_future(call)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancel.set()
+            with contextlib.suppress(PromptProbeError):
+                await task
+            raise
+
+
+def check_prompt(prompt: Any) -> str:
+    """A prompt from outside, cleaned; raises `InputError` when it is empty, too long or no text."""
+    if not isinstance(prompt, str):
+        raise InputError(f"the prompt is a {type(prompt).__name__}; give text")
+    if len(prompt) > MAX_PROMPT:
+        raise InputError(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT} are taken")
+    return clean_prompt(prompt)
+
+
+@contextlib.contextmanager
+def device_turn(device: str, patience: float, cancel: threading.Event | None = None) -> Iterator[None]:
+    """While inside, no other process of this user computes on `device`; the CPU is shared.
+
+    Raises `BusyError` after `patience` seconds.
+    """
+    if device.split(":")[0] == "cpu":
+        yield
+        return
+    try:
+        import fcntl
+    except ImportError:  # no such lock on this system
+        yield
+        return
+    name = f"promptprobe-{os.getuid()}-{device.replace(':', '-')}.lock"
+    with (Path(tempfile.gettempdir()) / name).open("a") as file:
+        until = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                _check(cancel)
+                if time.monotonic() >= until:
+                    raise BusyError(f"busy: another process is using {device}; stop it or try again later") from error
+                time.sleep(0.1)
+        yield
+
+
+def _check(cancel: threading.Event | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise CancelledError("cancelled by the caller")
+
+
+def _changed(plan: Plan, *, seed: int | None, rounds: int | None, candidates: int | None, tau: Any) -> Plan:
+    """The plan with one call's own values, checked as `make_plan` does."""
+    from ..runs import read_tau
+
+    changes: dict[str, Any] = {}
+    if seed is not None:
+        changes |= {"seed": seed, "seeds": seeds_from(seed, len(plan.seeds))}
+    for name, value, least, most in (("rounds", rounds, 0, 10), ("candidates", candidates, 1, 16)):
+        if value is not None:
+            if not least <= value <= most:
+                raise InputError(f"{name} is {value}; it must be between {least} and {most}")
+            changes[name] = value
+    if tau is not None:
+        changes |= {"tau": str(tau), "threshold": read_tau(tau, plan.scorer.probe, plan.scorer.probe_step)}
+    return dataclasses.replace(plan, **changes)
+
+
+class _Events:
+    """Turns the loop's events into progress, and stops at them when the call was cancelled."""
+
+    def __init__(self, plan: Plan, progress: Progress | None, cancel: threading.Event | None):
+        self.progress, self.cancel = progress, cancel
+        steps, k = plan.scorer.steps, plan.scorer.probe_step
+        self.whole = (1 + plan.rounds) * k + steps - k
+        self.done = 0
+        self.doing = "loading"
+
+    def __call__(self, event: str, values: dict[str, Any]) -> None:
+        _check(self.cancel)
+        if event == "step":
+            self.done += 1
+        elif event == "probing":
+            self.doing = f"round {values['round']}: probing {len(values['prompts'])} prompts"
+        elif event == "rewriting":
+            self.doing = f"round {values['round']}: rewriting"
+        elif event == "generating":
+            self.doing = "generating the best"
+        if self.progress:
+            self.progress(min(1.0, self.done / self.whole), self.doing)

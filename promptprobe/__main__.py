@@ -1,0 +1,5 @@
+"""`python -m promptprobe`."""
+
+from .cli import main
+
+main()
