@@ -278,6 +278,61 @@ def batch(
 
 
 @app.command()
+def session(
+    name: Annotated[str, typer.Option(help="The session's name; an existing one is taken up.")] = "default",
+    store: Annotated[
+        Path | None, typer.Option(help="SQLite file of sessions; default: sessions.sqlite in --out.")
+    ] = None,
+    sessions: Annotated[bool, typer.Option("--list", help="List the sessions and stop.")] = False,
+    model: Model = "icons",
+    probe: ProbeFolder = None,
+    seed: Seed = 0,
+    candidates: Annotated[int, typer.Option(help="Rewrites asked for at once.")] = 4,
+    tau: Annotated[str, typer.Option(help="As for optimize.")] = "q0.6",
+    rewriter: Annotated[str, typer.Option(help="auto, llm or offline.")] = "auto",
+    llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
+    llm_base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
+    steps: Steps = 25,
+    probe_step: ProbeStep = 5,
+    guidance: Guidance = None,
+    height: Height = None,
+    width: Width = None,
+    negative: Negative = None,
+    pipe_arg: PipeArg = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    offload: Offload = "none",
+    lora: Lora = None,
+    revision: Revision = None,
+    variant: Variant = None,
+    out: Annotated[Path, typer.Option(help="Folder for images and heat maps.")] = Path("runs"),
+) -> None:
+    """Refine a prompt with the machine, command by command. Reads standard input when it is no terminal."""
+    from .agents import session as work
+    from .runs import make_plan
+    from .view import SessionView
+
+    path = store or out / "sessions.sqlite"
+    if sessions:
+        for known in work.names(path):
+            typer.echo(known)
+        return
+    work.check_name(name)
+    plan = make_plan(
+        model=model, probe=probe, seed=seed, candidates=candidates, tau=tau, rewriter=rewriter, llm_model=llm_model,
+        llm_base_url=llm_base_url, steps=steps, probe_step=probe_step,
+        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+    )  # fmt: skip
+    opened = work.Session(plan, path, name, out)
+    try:
+        view = SessionView()
+        view.greet(opened.state, opened.taken_up, name, [*plan.notes, *plan.scorer.warnings])
+        work.run(opened, work.lines_in(lambda: opened.state, out / ".history"), view.show)
+    finally:
+        opened.close()
+
+
+@app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Loopback address.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.")] = 8721,

@@ -214,6 +214,59 @@ def finish(
         )  # fmt: skip
 
 
+def preview(pipeline, paused: Paused, chosen: Sequence[int] | None = None) -> list[Image.Image]:
+    """Images of what the chosen trajectories were heading for at their last step: no denoiser call, only decoding.
+
+    Raises `InputError` when the latents of that step were not kept, and as `finish`.
+    """
+    chosen = _check_chosen(paused, chosen)
+    _check_same(pipeline, paused)
+    clean = predicted_clean(paused)[chosen].to(paused.latents.dtype)
+    with (
+        _resuming(pipeline, paused, chosen, nothing_left=True) as (generators, _),
+        paused.encoded.used_by(pipeline, chosen),
+    ):
+        return _call(
+            pipeline, prompts=[paused.prompts[i] for i in chosen], generators=generators, steps=paused.steps,
+            callback=lambda pipe, index, timestep, tensors: tensors, output="pil", settings=paused.settings,
+            latents=backbone_of(pipeline).unpack(pipeline, clean, paused.settings),
+        )  # fmt: skip
+
+
+def predicted_clean(paused: Paused) -> torch.Tensor:
+    """The clean latents that the last step predicted, in the shape of `paused.latents`.
+
+    With x = a clean + s noise before and after a first-order step, clean and noise are the same in both. For solvers of
+    higher order this is an estimate. Raises `InputError` when the last step was not watched.
+    """
+    pair = paused.latent_pairs.get(paused.step)
+    if pair is None:
+        raise InputError(f"the latents around step {paused.step} were not kept; watch it to predict the clean ones")
+    before = pair[:, : pair.shape[1] // 2].to(paused.latents.device)
+    if paused.latents.ndim == 3:
+        before = before.flatten(2).transpose(1, 2)
+    elif paused.latents.ndim == 5:
+        before = before[:, :, None]
+    after = paused.latents.float()
+    (a1, s1), (a2, s2) = (_signal_and_noise(paused.scheduler, k) for k in (paused.step - 1, paused.step))
+    return (s1 * after - s2 * before) / (s1 * a2 - s2 * a1)
+
+
+def _signal_and_noise(scheduler, step: int) -> tuple[float, float]:
+    """What clean latents and noise are multiplied by after `step` steps."""
+    name = type(scheduler).__name__
+    sigmas = getattr(scheduler, "sigmas", None)
+    if name.startswith("FlowMatch") or getattr(scheduler.config, "prediction_type", "") == "flow_prediction":
+        sigma = float(sigmas[step])  # type: ignore[index]
+        return 1 - sigma, sigma
+    if name.startswith(("Euler", "Heun", "LMS", "KDPM2")):
+        return 1.0, float(sigmas[step])  # type: ignore[index]
+    if step >= len(scheduler.timesteps):
+        return 1.0, 0.0
+    kept = float(scheduler.alphas_cumprod[int(scheduler.timesteps[step])])
+    return kept**0.5, (1 - kept) ** 0.5
+
+
 def _check_chosen(paused: Paused, chosen: Sequence[int] | None) -> list[int]:
     chosen = list(range(len(paused))) if chosen is None else list(chosen)
     if not chosen or not all(0 <= i < len(paused) for i in chosen):
@@ -234,8 +287,13 @@ def _check_same(pipeline, paused: Paused) -> None:
 
 
 @contextlib.contextmanager
-def _resuming(pipeline, paused: Paused, chosen: list[int]) -> Iterator[tuple[list[torch.Generator], torch.Tensor]]:
-    """While inside, the pipeline has the paused scheduler; gives the generators and latents to go on with."""
+def _resuming(
+    pipeline, paused: Paused, chosen: list[int], nothing_left: bool = False
+) -> Iterator[tuple[list[torch.Generator], torch.Tensor]]:
+    """While inside, the pipeline has the paused scheduler; gives the generators and latents to go on with.
+
+    With `nothing_left` the scheduler says that every step is done.
+    """
     generators = []
     for i in chosen:
         generators.append(torch.Generator("cpu"))
@@ -243,7 +301,7 @@ def _resuming(pipeline, paused: Paused, chosen: list[int]) -> Iterator[tuple[lis
     own_scheduler = pipeline.scheduler
     latents = backbone_of(pipeline).unpack(pipeline, paused.latents[chosen], paused.settings)
     try:
-        pipeline.scheduler = _resumed(paused, chosen)
+        pipeline.scheduler = _resumed(paused, chosen, nothing_left)
         yield generators, latents
     finally:
         pipeline.scheduler = own_scheduler
@@ -332,7 +390,7 @@ def _call(pipeline, *, prompts, generators, steps, callback, output, settings, *
         pipeline.maybe_free_model_hooks()
 
 
-def _resumed(paused: Paused, chosen: list[int]):
+def _resumed(paused: Paused, chosen: list[int], nothing_left: bool = False):
     """The saved scheduler, cut to the chosen samples, that hands out only the remaining timesteps.
 
     A pipeline asks for timesteps once and iterates over its own copy; from the first step on the solver sees the
@@ -348,7 +406,7 @@ def _resumed(paused: Paused, chosen: list[int]):
             setattr(scheduler, name, cut)
     full = scheduler.timesteps
     solver = type(scheduler)
-    rest = _remaining(full, paused)
+    rest = full[:0] if nothing_left else _remaining(full, paused)
 
     def put_back(self):
         self.timesteps = full

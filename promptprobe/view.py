@@ -122,6 +122,70 @@ class LiveView:
         return Panel(body, title="promptprobe", title_align="left")
 
 
+class SessionView:
+    """Prints a session: its answers, and the candidates with each word over a bar of its attention."""
+
+    def __init__(self) -> None:
+        self.console = Console(soft_wrap=False)
+
+    def greet(self, state: Any, taken_up: bool, name: str, notes: Sequence[str]) -> None:
+        """The first lines; the candidates of a session that is taken up."""
+        self.console.print(
+            f"session {escape(name)}" + (" taken up" if taken_up else "") + ": type a prompt, or /help; /quit leaves",
+            highlight=False,
+        )
+        for note in notes:
+            self.console.print(f"note: {escape(note)}", highlight=False)
+        if state.get("candidates"):
+            self.table(state)
+
+    def show(self, state: Any) -> None:
+        """The answer to a command."""
+        if state.get("show") and state.get("candidates"):
+            self.table(state)
+        if state.get("said"):
+            self.console.print(escape(state["said"]), highlight=False, soft_wrap=True)
+
+    def table(self, state: Any) -> None:
+        """All candidates, the current one marked."""
+        for c in state["candidates"]:
+            mark = "→" if c["id"] == state["current"] else " "
+            style = "green" if c["score"] >= state["tau"] else "yellow"
+            head = f"{mark}{c['id']:3} "
+            left = len(head) + 8
+            width = max(20, self.console.width - left - 1)
+            for i, (words, bars) in enumerate(bars_below(c["prompt"], c["words"], width)):
+                start = Text.assemble(head, (f"{c['score']:7.3f} ", style)) if i == 0 else Text(" " * left)
+                self.console.print(start + words)
+                self.console.print(Text(" " * left) + bars)
+        kept = f", kept: {', '.join(state['pinned'])}" if state.get("pinned") else ""
+        self.console.print(f"seed {state['seed']}, τ {state['tau']:.3f}{escape(kept)}", style="dim", highlight=False)
+
+
+def bars_below(prompt: str, words: Sequence[dict[str, Any]], width: int) -> list[tuple[Text, Text]]:
+    """Lines of the prompt and, under each word, a bar as long as the word and as high as its attention.
+
+    Bars are relative to the strongest word; diffuse words are red.
+    """
+    top = max((w["strength"] for w in words), default=0) or 1
+    text, bars = Text(prompt), Text(" " * len(prompt))
+    for w in words:
+        level = _BARS[max(1, min(8, round(8 * w["strength"] / top)))]
+        style = "red" if w["diffuse"] else "cyan"
+        bars = bars[: w["start"]] + Text(level * (w["end"] - w["start"]), style=style) + bars[w["end"] :]
+        if w["diffuse"]:
+            text.stylize("red underline", w["start"], w["end"])
+    lines = []
+    start = 0
+    while start < len(prompt):
+        end = min(len(prompt), start + width)
+        if end < len(prompt) and " " in prompt[start + 1 : end]:
+            end = prompt.rindex(" ", start + 1, end) + 1
+        lines.append((text[start:end], bars[start:end]))
+        start = end
+    return lines
+
+
 def focus_text(prompt: str, words: Sequence[dict[str, Any]]) -> Text:
     """The prompt with a bar behind each word for its focus; diffuse words in red."""
     text = Text()

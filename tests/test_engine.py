@@ -13,6 +13,7 @@ from diffusers import (
 
 from promptprobe import AttentionTap, CaptureError, InputError, ModelError, advance, finish, start
 from promptprobe.tokens import tokenize_prompt
+from promptprobe.trajectory import predicted_clean, preview
 
 SEEDS = [1, 2, 3]
 SIZE = {"height": 32, "width": 24}
@@ -177,3 +178,31 @@ def test_latent_pairs_hold_the_latents_before_and_after_a_step(sd):
         assert torch.equal(paused.latent_pairs[k][:, channels:], paused.latent_pairs[k + 1][:, :channels])
     noise = torch.randn(paused.latents[:1].shape, generator=torch.Generator().manual_seed(SEEDS[0]))
     assert torch.equal(paused.latent_pairs[1][:1, :channels], noise * sd.scheduler.init_noise_sigma)
+
+
+@pytest.mark.parametrize("solver", [DDIMScheduler, EulerDiscreteScheduler])
+def test_predicted_clean_latents_are_what_the_solver_thought(sd, solver, monkeypatch):
+    before = sd.scheduler
+    sd.scheduler = solver.from_config(before.config)
+    thought = []
+    original = solver.step
+
+    def step(self, *args, **kwargs):
+        thought.append(original(self, *args, **{**kwargs, "return_dict": True}).pred_original_sample)
+        if hasattr(self, "_step_index") and self._step_index is not None:
+            self._step_index -= 1
+        return original(self, *args, **kwargs)
+
+    try:
+        plain = start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
+        monkeypatch.setattr(solver, "step", step)
+        paused = start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
+        monkeypatch.undo()
+        assert torch.equal(paused.latents, plain.latents)
+        clean = predicted_clean(paused)
+        assert (clean - thought[2]).abs().max() / thought[2].abs().max() < 1e-4
+        images = preview(sd, paused, [1])
+        assert len(images) == 1 and images[0].size == (24, 32)
+        assert (finish(sd, paused, output="latent") - finish(sd, plain, output="latent")).abs().max() == 0
+    finally:
+        sd.scheduler = before

@@ -1,0 +1,275 @@
+"""The batch: prompt files, resuming after a kill, faults of the LLM, budgets, the grid, Ray."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+from promptprobe.agents import batch
+from promptprobe.agents.rewriter import CachedRewriter, ChatRewriter, Pacer, Rewrite, RewriteAnswer
+
+from promptprobe.errors import InputError
+from promptprobe.prompt_files import expand, read_prompts
+from promptprobe.runs import make_plan, optimize
+
+PROMPTS = [
+    f"{n} {colour} {thing}"
+    for n in ("two", "three")
+    for colour in ("crimson", "navy")
+    for thing in ("automobiles", "felines")
+]
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI", "DASHSCOPE"))} | {
+    "OMP_NUM_THREADS": "1"
+}
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return make_plan(rewriter="offline", rounds=1, candidates=2)
+
+
+def lines_of(out):
+    return [json.loads(x) for x in (out / "results.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize(
+    "name,data,found",
+    [
+        ("a.txt", b"\xef\xbb\xbfa cat\r\n\r\na dog\r\na cat\r\n", ["a cat", "a dog"]),
+        ("a.csv", b"id,Prompt\n1,a cat\n2,\"a dog, brown\"\n", ["a cat", "a dog, brown"]),
+        ("a.tsv", b"caption\tid\na cat\t1\n", ["a cat"]),
+        ("a.jsonl", b'{"prompt": "a cat"}\n\n"a dog"\n', ["a cat", "a dog"]),
+        ("a.json", b'{"images": [], "annotations": [{"id": 1, "caption": "a cat"}]}', ["a cat"]),
+        ("a.json", b'["a cat", {"text": "a dog"}]', ["a cat", "a dog"]),
+        ("a.txt", "a cat\nein Bär".encode("utf-16"), ["a cat", "ein Bär"]),
+    ],
+)  # fmt: skip
+def test_prompts_are_read_from_every_kind_of_file(tmp_path, name, data, found):
+    (tmp_path / name).write_bytes(data)
+    assert read_prompts(tmp_path / name).prompts == found
+
+
+@pytest.mark.parametrize(
+    "name,data,message",
+    [
+        ("a.txt", b"", "has no prompt"), ("a.txt", b"\n \n", "has no prompt"),
+        ("a.txt", b"a cat\nB\xe4r\n", "not UTF-8 text \\(line 2"),
+        ("a.txt", b"a " * 600_000, "line 1: a prompt of 1200000 characters"),
+        ("a.csv", b"id,name\n1,a cat\n", "its columns are: id, name"),
+        ("a.jsonl", b'{"prompt": "a"}\n{"prompt"\n', "line 2: broken JSON"),
+        ("a.jsonl", b'{"prompt": 3}\n', "item 1: no text"), ("a.json", b"{", "broken JSON"),
+        ("a.json", b'{"a": 1}', "no list 'annotations'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_prompt_file_is_named(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        read_prompts(tmp_path / name)
+    with pytest.raises(InputError, match="No such file"):
+        read_prompts(tmp_path / "missing.txt")
+
+
+def test_templates_are_expanded(tmp_path):
+    pytest.importorskip("dynamicprompts")
+    (tmp_path / "thing.txt").write_text("cat\ndog\n")
+    assert expand(["a {red|blue} fish"]) == ["a red fish", "a blue fish"]
+    assert expand(["a __thing__"], tmp_path) == ["a cat", "a dog"]
+
+
+def test_a_batch_gives_what_single_runs_give(plan, tmp_path):
+    summary = batch.run_batch(plan, PROMPTS, tmp_path)
+    assert summary["finished"] == len(PROMPTS) and summary["left"] == summary["failed"] == 0
+    lines = {line["prompt"]: line for line in lines_of(tmp_path)}
+    for prompt in PROMPTS[:3]:
+        single = optimize(prompt, plan=plan)
+        line = lines[prompt]
+        assert line["best_prompt"] == single.best_prompt and line["seed"] == single.seed
+        assert line["predicted_reward"] == pytest.approx(single.predicted_reward, abs=1e-3)
+        assert line["reward"] == pytest.approx(single.reward, abs=0.05)
+        with Image.open(tmp_path / line["image"]) as image:
+            assert image.size == (64, 64) and json.loads(image.text["promptprobe"])["prompt"] == prompt
+            assert image.text["parameters"].startswith(line["best_prompt"] + "\nSteps: 25, Sampler: DDIM")
+    with (tmp_path / "results.csv").open(encoding="utf-8-sig") as file:
+        assert [row["prompt"] for row in csv.DictReader(file)] == PROMPTS
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.width > 900
+
+
+def test_only_what_is_missing_or_failed_is_done_again(plan, tmp_path):
+    batch.run_batch(plan, PROMPTS[:4], tmp_path)
+    results = tmp_path / "results.jsonl"
+    whole = lines_of(tmp_path)
+    failed = {"key": whole[1]["key"], "prompt": whole[1]["prompt"], "error": "out of memory"}
+    texts = [json.dumps(x) for x in (whole[0], failed, whole[2])]
+    (tmp_path / whole[2]["image"]).unlink()  # its image is gone
+    results.write_text("\n".join(texts) + "\n" + json.dumps(whole[3])[:200])  # torn by a crash
+    summary = batch.run_batch(plan, PROMPTS[:4], tmp_path)
+    again = lines_of(tmp_path)
+    assert summary["before"] == 1 and len(again) == 4 and len({x["key"] for x in again}) == 4
+    assert {x["prompt"]: x["best_prompt"] for x in again} == {x["prompt"]: x["best_prompt"] for x in whole}
+
+
+def test_a_folder_of_other_settings_or_at_work_is_refused(plan, tmp_path):
+    settings = batch.batch_settings(plan)
+    first = batch.BatchFolder(tmp_path, settings)
+    with pytest.raises(InputError, match="another batch is at work"):
+        batch.BatchFolder(tmp_path, settings)
+    first.close()
+    with pytest.raises(InputError, match="made with rounds 1, now it is 2"):
+        batch.BatchFolder(tmp_path, settings | {"rounds": 2})
+    batch.BatchFolder(tmp_path, settings).close()
+
+
+def test_a_batch_survives_kill_9(tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(PROMPTS))
+    command = [
+        sys.executable, "-m", "promptprobe", "batch", str(prompts), "--rewriter", "offline", "--rounds", "1", "--candidates",
+        "2", "--batch-size", "2",
+    ]  # fmt: skip
+    random.seed(0)
+    for _ in range(2):
+        process = subprocess.Popen(
+            [*command, "--out", str(tmp_path / "killed")], env=ENVIRONMENT, stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + 60
+        count = len(list((tmp_path / "killed").glob("images/*.png"))) if (tmp_path / "killed").exists() else 0
+        while time.monotonic() < until and process.poll() is None:
+            if len(list((tmp_path / "killed").glob("images/*.png"))) > count:
+                time.sleep(0.3 * random.random())
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run([*command, "--out", str(tmp_path / "killed")], env=ENVIRONMENT, check=True, capture_output=True)
+    killed = lines_of(tmp_path / "killed")
+    assert sorted(x["prompt"] for x in killed) == sorted(PROMPTS)
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], env=ENVIRONMENT, check=True, capture_output=True)
+    whole = {x["prompt"]: x["best_prompt"] for x in lines_of(tmp_path / "whole")}
+    assert {x["prompt"]: x["best_prompt"] for x in killed} == whole
+
+
+FAULTS = {
+    "429": (429, "{}", {"retry-after": "0"}), "500": (500, "{}", {}), "dropped": ("drop", "", {}),
+    "not JSON": "I would rather talk about the weather", "cut off": '{"rewrites": [{"strategy": "plain", "prompt": "two r',
+    "empty": "", "echo": json.dumps({"rewrites": [{"strategy": "same", "prompt": PROMPTS[0]}]}),
+    "flood": json.dumps({"rewrites": [{"strategy": "x", "prompt": "red car " * 10_000}] * 50}),
+    "401": (401, "{}", {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_prompt_ends_with_a_result_whatever_the_llm_does(fault, llm, plan, tmp_path):
+    llm.script = [FAULTS[fault]]
+    chat = ChatRewriter(model="m", base_url=llm.url, api_key="sk-secret", retries=1, backoff=0.01, timeout=5)
+    own = make_plan(rewriter=chat, scorer=plan.scorer, tau=99, rounds=1)
+    summary = batch.run_batch(own, PROMPTS[:2], tmp_path)
+    assert summary["finished"] == 2
+    assert fault in ("echo", "flood") or not list((tmp_path / "llm-answers").glob("*"))
+    for line in lines_of(tmp_path):
+        assert line["best_prompt"] == line["prompt"] and line["notes"]
+        assert "sk-secret" not in json.dumps(line)
+
+
+def test_a_stalling_llm_is_left_behind(llm, plan, tmp_path):
+    chat = ChatRewriter(model="m", base_url="http://127.0.0.1:9/v1", api_key="k", retries=0, timeout=0.2)
+    own = make_plan(rewriter=chat, scorer=plan.scorer, tau=99, rounds=1)
+    batch.run_batch(own, PROMPTS[:1], tmp_path)
+    assert "gave up" in lines_of(tmp_path)[0]["notes"][0]
+
+
+def test_answers_are_asked_for_once_and_errors_never_kept(tmp_path):
+    class Counting:
+        name, calls_llm, count = "counting", True, 0
+
+        def rewrite(self, request):
+            self.count += 1
+            return RewriteAnswer([Rewrite("s", "a red car")], requests=1, notes=["cut off"] if self.count == 1 else [])
+
+    from promptprobe.agents.rewriter import RewriteRequest
+
+    request = RewriteRequest("a car", 0.1, 0.5, [], [], 2, 77)
+    inner = Counting()
+    cached = CachedRewriter(inner, tmp_path)
+    first, second, third = (cached.rewrite(request) for _ in range(3))
+    assert inner.count == 2 and first.notes and second.requests == 1 and third.requests == 0
+    assert third.rewrites == second.rewrites
+
+
+def test_all_wait_when_the_endpoint_says_so():
+    now = [0.0]
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += seconds
+
+    pacer = Pacer(sleep, lambda: now[0])
+    pacer.wait()
+    assert slept == []
+    pacer.hold(3)
+    pacer.hold(1)
+    pacer.wait()
+    assert slept == [3]
+
+
+def test_a_budget_stops_cleanly_and_the_rest_is_done_later(plan, tmp_path):
+    stopped = batch.run_batch(plan, PROMPTS, tmp_path, budget=batch.Budget(max_minutes=0))
+    assert stopped["left"] == len(PROMPTS) and "time budget" in stopped["stopped"]
+    done = batch.run_batch(plan, PROMPTS, tmp_path)
+    assert done["left"] == 0 and len(lines_of(tmp_path)) == len(PROMPTS)
+
+
+def test_a_failing_prompt_does_not_stop_the_others(plan, tmp_path):
+    def reward(images, prompts):
+        return [float("nan") if "navy" in p else 1.0 for p in prompts]
+
+    own = make_plan(rewriter="offline", scorer=plan.scorer, reward=reward, rounds=0)
+    summary = batch.run_batch(own, PROMPTS[:4], tmp_path)
+    lines = lines_of(tmp_path)
+    assert summary["failed"] == 2 and len(lines) == 4
+    assert all(("error" in line) == ("navy" in line["prompt"]) for line in lines)
+
+
+def test_spreadsheet_formulas_are_defused():
+    assert batch._cell("=cmd()") == "'=cmd()" and batch._cell(1.5) == 1.5 and batch._cell(None) == ""
+
+
+def test_an_estimate_has_bounds(plan):
+    expected = batch.estimate(plan, 10)
+    low, high = expected["denoiser calls"]
+    assert low == 10 * (5 + 20) and high == 10 * (3 * 5 + 20)
+    assert 0 < expected["seconds"][0] < expected["seconds"][1]
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_although_a_worker_dies(plan, tmp_path):
+    ray = pytest.importorskip("ray")
+    from promptprobe.agents.ray_batch import ray_engine
+
+    options = {"rewriter": "offline", "rounds": 1, "candidates": 2}
+    killed = []
+
+    def progress(done, total, line):
+        if line is not None and not killed:
+            from ray.util.state import list_actors
+
+            victim = next(a for a in list_actors() if a.state == "ALIVE")
+            os.kill(victim.pid, signal.SIGKILL)
+            killed.append(victim.pid)
+
+    many = [f"{p} on a {c} background" for p in PROMPTS for c in ("white", "black", "yellow")]
+    batch.run_batch(plan, many, tmp_path / "ray", engine=ray_engine(options, 2), on_progress=progress)
+    ray.shutdown()
+    batch.run_batch(plan, many, tmp_path / "local")
+    assert killed
+    found, expected = ({x["prompt"]: x["best_prompt"] for x in lines_of(tmp_path / n)} for n in ("ray", "local"))
+    assert found == expected and len(lines_of(tmp_path / "ray")) == len(many)
