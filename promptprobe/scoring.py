@@ -6,9 +6,9 @@ This is what the command `score`, the loop and the benchmarks share.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,6 +18,9 @@ from .models import check_probe, check_timestep
 from .probe import Probe
 from .tokens import PromptTokens
 from .trajectory import Paused, start
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -76,20 +79,54 @@ class Scorer:
             raise InputError("give at least one prompt and one seed")
         pairs = [(p, s) for p in prompts for s in seeds]
         rows: list[tuple[Paused, int, float]] = []
-        for i in range(0, len(pairs), self.batch_size):
-            batch = pairs[i : i + self.batch_size]
-            began = time.perf_counter()
-            paused = start(
-                self.pipeline, [p for p, _ in batch], [s for _, s in batch], steps=self.steps, stop=self.probe_step,
-                blocks=self.probe.card.blocks, on_step=on_step, **self.settings,
-            )  # fmt: skip
-            probing = time.perf_counter()
-            predicted = self.predict(paused, self.probe_step)
-            self.denoising_seconds += probing - began
-            self.probe_seconds += time.perf_counter() - probing
-            self.denoiser_calls += len(batch) * self.probe_step
-            rows += [(paused, j, value) for j, value in enumerate(predicted)]
+        for part in self.fitting(pairs, lambda batch: self._probed(batch, on_step)):
+            rows += part
         return [self._scored(rows[i * len(seeds) : (i + 1) * len(seeds)]) for i in range(len(prompts))]
+
+    def _probed(
+        self, batch: Sequence[tuple[str, int]], on_step: Callable[[int], None] | None
+    ) -> list[tuple[Paused, int, float]]:
+        began = time.perf_counter()
+        paused = start(
+            self.pipeline, [p for p, _ in batch], [s for _, s in batch], steps=self.steps, stop=self.probe_step,
+            blocks=self.probe.card.blocks, on_step=on_step, **self.settings,
+        )  # fmt: skip
+        probing = time.perf_counter()
+        predicted = self.predict(paused, self.probe_step)
+        self.denoising_seconds += probing - began
+        self.probe_seconds += time.perf_counter() - probing
+        self.denoiser_calls += len(batch) * self.probe_step
+        return [(paused, j, value) for j, value in enumerate(predicted)]
+
+    def fitting(
+        self, items: Sequence[Item], work: Callable[[list[Item]], Result], key: Callable[[Item], Any] | None = None
+    ) -> Iterator[Result]:
+        """Results of `work` on batches of at most `batch_size` items; those of one batch have the same `key` object.
+
+        When the device is out of memory, the batch size is halved for good, a warning says so, and no item is lost.
+        Raises `InputError` when even one item does not fit.
+        """
+        i = 0
+        while i < len(items):
+            batch = list(items[i : i + self.batch_size])
+            if key is not None:
+                same = [key(x) is key(batch[0]) for x in batch]
+                batch = batch[: same.index(False)] if False in same else batch
+            try:
+                result = work(batch)
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise InputError(
+                        "the device is out of memory with one image; use --offload model, --dtype bfloat16 or a smaller "
+                        "--height and --width"
+                    ) from error
+                self.batch_size = len(batch) // 2
+                self.warnings.append(f"out of memory with {len(batch)} images at once; going on with {self.batch_size}")
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                continue
+            i += len(batch)
+            yield result
 
     def predict(self, paused: Paused, step: int) -> list[float]:
         """Predicted rewards of a paused batch after a watched step."""

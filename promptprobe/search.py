@@ -30,8 +30,10 @@ HOPELESS = 0.1  # racing: a seed with less than this chance to beat the best is 
 
 @dataclass
 class SeedRecord:
-    """One seed: predicted reward after each probed step, where it stopped, and its measured reward if it was finished."""
+    """One (prompt, seed): predicted reward after each probed step, where it stopped, and its measured reward if it was
+    finished."""
 
+    prompt: str
     seed: int
     predicted: dict[int, float] = field(default_factory=dict)
     stopped_at: int = 0
@@ -47,12 +49,13 @@ class SeedRecord:
 
 @dataclass
 class SeedSelection:
-    """The outcome of a search. `best` are seeds, the best first; `images` are theirs."""
+    """The outcome of a search. `best` are seeds, the best first; `winners` their records, `images` theirs."""
 
     prompt: str
     policy: str
     best: list[int]
     seeds: list[SeedRecord]
+    winners: list[SeedRecord] = field(repr=False)
     denoiser_calls: int
     full_calls: int
     seconds: float
@@ -61,7 +64,7 @@ class SeedSelection:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the images."""
-        values = {k: v for k, v in vars(self).items() if k not in ("images", "seeds")}
+        values = {k: v for k, v in vars(self).items() if k not in ("images", "seeds", "winners")}
         return values | {"seeds": [asdict(s) for s in self.seeds]}
 
 
@@ -85,18 +88,43 @@ def select_seed(
     Raises `InputError` for no or repeated seeds, `top` out of range, an unknown policy, or when every seed is out.
     """
     prompt = clean_prompt(prompt)
-    _check(seeds, top, policy, diverse)
+    repeated = [s for s in seeds if list(seeds).count(s) > 1]
+    if repeated:
+        raise InputError(f"seed {repeated[0]} is given twice; each seed makes one image")
+    pairs = [(prompt, s) for s in seeds]
+    return select_pair(
+        scorer, pairs, policy=policy, top=top, diverse=diverse, reward=reward, judge=prompt, on_event=on_event
+    )
+
+
+def select_pair(
+    scorer: Scorer,
+    pairs: Sequence[tuple[str, int]],
+    *,
+    policy: str = "racing",
+    top: int = 1,
+    diverse: float = 0.0,
+    reward: RewardFunction | None = None,
+    judge: str | None = None,
+    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+) -> SeedSelection:
+    """As `select_seed`, over (prompt, seed) pairs: wordings and seeds compete in one batch, each text encoded once.
+
+    `judge` is the prompt that finished images are measured against (default: each one's own).
+    """
+    _check([s for _, s in pairs], top, policy, diverse)
     if policy == "full" and reward is None:
         raise InputError("policy full measures finished images: give a reward")
     began = time.perf_counter()
-    run = _Race(scorer, prompt, [SeedRecord(s) for s in seeds], on_event)
+    records = [SeedRecord(clean_prompt(p), s) for p, s in pairs]
+    run = _Race(scorer, records, judge, on_event)
     if policy == "full":
         images = run.everything(reward)  # type: ignore[arg-type]
         chosen = _diverse([r.reward or 0.0 for r in run.records], top, diverse, None)
         kept = [(run.records[i], images[i]) for i in chosen]
     else:
         try:
-            for step, most in _stages(scorer, policy, len(seeds), top):
+            for step, most in _stages(scorer, policy, len(pairs), top):
                 run.to(step)
                 run.drop(most, top)
         except KeyboardInterrupt:
@@ -105,12 +133,12 @@ def select_seed(
             run.notes.append("interrupted: the best so far was finished")
         kept = run.finish(top, diverse)
         if reward is not None:
-            values = measure(reward, [image for _, image in kept], [prompt] * len(kept)).tolist()
+            values = measure(reward, [image for _, image in kept], [judge or r.prompt for r, _ in kept]).tolist()
             for (record, _), value in zip(kept, values, strict=True):
                 record.reward = round(value, 5)
     return SeedSelection(
-        prompt=prompt, policy=policy, best=[r.seed for r, _ in kept], seeds=run.records,
-        denoiser_calls=run.calls, full_calls=len(seeds) * scorer.steps,
+        prompt=judge or records[0].prompt, policy=policy, best=[r.seed for r, _ in kept], seeds=run.records,
+        winners=[r for r, _ in kept], denoiser_calls=run.calls, full_calls=len(pairs) * scorer.steps,
         seconds=round(time.perf_counter() - began, 4), notes=[*scorer.warnings, *run.notes],
         images=[image for _, image in kept],
     )  # fmt: skip
@@ -121,9 +149,6 @@ def _check(seeds: Sequence[int], top: int, policy: str, diverse: float) -> None:
         raise InputError(f"policy is {policy!r}; it must be one of {', '.join(POLICIES)}")
     if not seeds:
         raise InputError("no seeds; give at least one")
-    repeated = [s for s in seeds if list(seeds).count(s) > 1]
-    if repeated:
-        raise InputError(f"seed {repeated[0]} is given twice; each seed makes one image")
     for s in seeds:
         if not 0 <= s < 2**63:
             raise InputError(f"seed is {s}; it must be between 0 and 2^63 - 1")
@@ -151,10 +176,10 @@ def _stages(scorer: Scorer, policy: str, count: int, top: int) -> list[tuple[int
 
 
 class _Race:
-    """Seeds of one prompt on their way; `alive` are (paused batch, row, place in `records`)."""
+    """Trajectories on their way; `alive` are (paused batch, row, place in `records`)."""
 
-    def __init__(self, scorer: Scorer, prompt: str, records: list[SeedRecord], on_event):
-        self.scorer, self.prompt, self.records = scorer, prompt, records
+    def __init__(self, scorer: Scorer, records: list[SeedRecord], judge: str | None, on_event):
+        self.scorer, self.records, self.judge = scorer, records, judge
         self.on_event = on_event or (lambda event, values: None)
         self.alive: list[tuple[Paused, int, int]] = []
         self.step = self.calls = 0
@@ -166,16 +191,7 @@ class _Race:
         waiting = self.alive if self.step else [(None, 0, i) for i in range(len(self.records))]
         arrived: list[tuple[Paused, int, int]] = []
         watched: dict[str, Any] = {"stop": step, "watch": (step,), "blocks": scorer.probe.card.blocks}
-        for batch in self._batches(waiting):
-            places = [place for _, _, place in batch]
-            if self.step:
-                paused = advance(scorer.pipeline, batch[0][0], [row for _, row, _ in batch], **watched)
-            else:
-                seeds = [self.records[i].seed for i in places]
-                paused = start(
-                    scorer.pipeline, [self.prompt] * len(seeds), seeds, steps=scorer.steps, **watched, **scorer.settings
-                )
-            self.calls += len(batch) * (step - self.step)
+        for paused, places in scorer.fitting(waiting, lambda batch: self._moved(batch, step, watched), lambda a: a[0]):
             for row, (place, value) in enumerate(zip(places, scorer.predict(paused, step), strict=True)):
                 record = self.records[place]
                 record.stopped_at = step
@@ -191,6 +207,21 @@ class _Race:
             )
         self.alive, self.step = arrived, step
         self.on_event("probed", {"step": step, "seeds": [self.records[i] for _, _, i in arrived]})
+
+    def _moved(self, batch: list, step: int, watched: dict[str, Any]) -> tuple[Paused, list[int]]:
+        """One batch denoised to `step`, and the seeds' places."""
+        scorer = self.scorer
+        places = [place for _, _, place in batch]
+        if self.step:
+            paused = advance(scorer.pipeline, batch[0][0], [row for _, row, _ in batch], **watched)
+        else:
+            own = [self.records[i] for i in places]
+            paused = start(
+                scorer.pipeline, [r.prompt for r in own], [r.seed for r in own], steps=scorer.steps, **watched,
+                **scorer.settings,
+            )  # fmt: skip
+        self.calls += len(batch) * (step - self.step)
+        return paused, places
 
     def drop(self, most: int, top: int) -> None:
         """Drop what can hardly be among the `top` any more, and all but the `most` best."""
@@ -215,13 +246,15 @@ class _Race:
         latents = torch.stack([p.latents[row].float().flatten() for p, row, _ in self.alive])
         values = [self.records[place].last for _, _, place in self.alive]
         chosen = [self.alive[i] for i in _diverse(values, top, diverse, latents)]
-        images: list[Any] = [None] * len(chosen)
-        for batch in self._batches(list(enumerate(chosen)), key=lambda c: c[1][0]):
-            paused = batch[0][1][0]
+        images: list[Any] = []
+
+        def work(batch: list) -> Any:
+            paused = batch[0][0]
             self.calls += len(batch) * (self.scorer.steps - paused.step)
-            made: Any = finish(self.scorer.pipeline, paused, [row for _, (_, row, _) in batch])
-            for (i, _), image in zip(batch, made, strict=True):
-                images[i] = image
+            return finish(self.scorer.pipeline, paused, [row for _, row, _ in batch])
+
+        for made in self.scorer.fitting(chosen, work, lambda a: a[0]):
+            images += made
         result = [(self.records[place], image) for (_, _, place), image in zip(chosen, images, strict=True)]
         for record, _ in result:
             record.stopped_at, record.why = self.scorer.steps, "finished"
@@ -231,29 +264,23 @@ class _Race:
         """Finish and measure all seeds."""
         scorer = self.scorer
         images: list[Image.Image] = []
-        for first in range(0, len(self.records), scorer.batch_size):
-            batch = self.records[first : first + scorer.batch_size]
+
+        def work(batch: list[SeedRecord]) -> Any:
             paused = start(
-                scorer.pipeline, [self.prompt] * len(batch), [r.seed for r in batch], steps=scorer.steps,
+                scorer.pipeline, [r.prompt for r in batch], [r.seed for r in batch], steps=scorer.steps,
                 stop=scorer.steps, watch=(), **scorer.settings,
             )  # fmt: skip
             made: Any = finish(scorer.pipeline, paused)
-            for record, value in zip(batch, measure(reward, made, [self.prompt] * len(batch)).tolist(), strict=True):
+            judged = [self.judge or r.prompt for r in batch]
+            for record, value in zip(batch, measure(reward, made, judged).tolist(), strict=True):
                 record.reward, record.stopped_at, record.why = round(value, 5), scorer.steps, "finished"
-            images += made
             self.calls += len(batch) * scorer.steps
             self.on_event("finished", {"seeds": batch})
-        return images
+            return made
 
-    def _batches(self, items: list, key=lambda a: a[0]):
-        """Lists of at most `batch_size` items that lie in the same paused batch."""
-        i = 0
-        while i < len(items):
-            j = i
-            while j < len(items) and j - i < self.scorer.batch_size and key(items[j]) is key(items[i]):
-                j += 1
-            yield items[i:j]
-            i = j
+        for made in scorer.fitting(self.records, work):
+            images += made
+        return images
 
 
 def _diverse(values: Sequence[float], top: int, weight: float, features: torch.Tensor | None) -> list[int]:

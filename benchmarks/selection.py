@@ -1,0 +1,138 @@
+"""Which seed of ten: mean real reward of the selected image, for every way to select, over many prompts in one run.
+
+    python benchmarks/selection.py prompts/test.txt --prompts 200 --train prompts/train.txt
+
+Ways: a random seed, `fixed` and `racing` (the probe), `full` (the oracle), decoding the clean latents predicted at
+step 5 and measuring them with the reward model, the focus of attention, and a linear probe on the denoiser's inner
+activations at step 5 (after Probe-Select, arXiv:2603.02829), fitted here on other prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from promptprobe.backbones import denoiser_of
+from promptprobe.evaluation import mean_interval, within_prompts
+from promptprobe.prompt_files import read_prompts
+from promptprobe.rewards import load_reward
+from promptprobe.runs import make_scorer
+from promptprobe.search import select_seed
+from promptprobe.trajectory import finish, preview, start
+
+
+class Activations:
+    """Mean over places of the middle block's output at the last denoiser call, `[batch, channels]`, prompt's half."""
+
+    def __init__(self, pipeline):
+        self.last = torch.empty(0)
+        denoiser_of(pipeline).mid_block.register_forward_hook(self._keep)
+
+    def _keep(self, module, args, output) -> None:
+        self.last = output.detach().mean((2, 3))
+
+    def of(self, count: int) -> torch.Tensor:
+        """Those of the `count` samples of the batch."""
+        return self.last[-count:].clone()
+
+
+def run(scorer, reward, activations: Activations, prompts: list[str], seeds: list[int]) -> dict[str, Any]:
+    """Everything that is known of (prompt, seed) pairs in one batch: features at the probe step, and the final reward."""
+    paused = start(
+        scorer.pipeline, prompts, seeds, steps=scorer.steps, stop=scorer.probe_step, blocks=scorer.probe.card.blocks,
+        **scorer.settings,
+    )  # fmt: skip
+    inner = activations.of(len(prompts))
+    maps = paused.token_maps[scorer.probe_step]
+    shares = maps.flatten(3) / maps.flatten(3).sum(-1, keepdim=True).clamp_min(1e-9)
+    entropy = -(shares * shares.clamp_min(1e-9).log()).sum(-1).mean(2)
+    focus = [-float(entropy[i, : len(t.columns)].mean()) for i, t in enumerate(paused.tokens)]
+    images: Any = finish(scorer.pipeline, paused)
+    return {
+        "activations": inner, "focus": focus, "reward": reward(images, prompts).tolist(),
+        "decoded": reward(preview(scorer.pipeline, paused), prompts).tolist(),
+        "probe": scorer.predict(paused, scorer.probe_step),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Select with every way and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("test", type=Path)
+    parser.add_argument("--prompts", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--train", type=Path, required=True, help="prompts for the linear probe on activations")
+    parser.add_argument("--train-images", type=int, default=1600)
+    args = parser.parse_args()
+    scorer, reward = make_scorer(), load_reward("icons")
+    activations = Activations(scorer.pipeline)
+    rng = np.random.default_rng(0)
+    train = read_prompts(args.train).prompts[: args.train_images // 2]
+    xs, ys = [], []
+    for i in range(0, len(train), 16):
+        part = [p for p in train[i : i + 16] for _ in (0, 1)]
+        seen = run(scorer, reward, activations, part, rng.integers(2**31, size=len(part)).tolist())
+        xs.append(seen["activations"])
+        ys += seen["reward"]
+    x, y = torch.cat(xs), torch.tensor(ys)
+    centred, spread = x.mean(0), x.std(0) + 1e-6
+    z = (x - centred) / spread
+    weight = torch.linalg.solve(z.T @ z + 10 * torch.eye(z.shape[1]), z.T @ (y - y.mean()))
+    prompts = read_prompts(args.test).prompts[: args.prompts]
+    seeds = list(range(args.seeds))
+    gained: dict[str, list[float]] = {}
+    ranks: dict[str, list[float]] = {}
+    rewards: list[float] = []
+    calls = {"fixed": 0, "racing": 0}
+    for prompt in prompts:
+        seen = run(scorer, reward, activations, [prompt] * len(seeds), seeds)
+        values = np.array(seen["reward"])
+        rewards += seen["reward"]
+        linear = (((seen["activations"] - centred) / spread) @ weight).tolist()
+        ways = {"decoded step 5": seen["decoded"], "attention focus": seen["focus"], "linear on activations": linear}
+        for name, score in {**ways, "probe, step 5": seen["probe"]}.items():
+            ranks.setdefault(name, []).extend(score)
+        for name, score in ways.items():
+            gained.setdefault(name, []).append(float(values[int(np.argmax(score))]))
+        gained.setdefault("random seed", []).append(float(values.mean()))
+        gained.setdefault("full (oracle)", []).append(float(values.max()))
+        for policy in ("fixed", "racing"):
+            found = select_seed(scorer, prompt, seeds, policy=policy)
+            calls[policy] += found.denoiser_calls
+            gained.setdefault(policy, []).append(float(values[found.best[0]]))
+    base, best = (np.array(gained[n]) for n in ("random seed", "full (oracle)"))
+    table = Table("way", "calls", "mean reward [95 %]", "share of the gain", "SRCC within a prompt")
+    step_calls = args.seeds * scorer.probe_step + scorer.steps - scorer.probe_step
+    costs = {
+        "random seed": scorer.steps, "full (oracle)": args.seeds * scorer.steps, "fixed": calls["fixed"] / len(prompts),
+        "racing": calls["racing"] / len(prompts),
+    }  # fmt: skip
+    names = [p for p in prompts for _ in seeds]
+    for name in (
+        "random seed",
+        "attention focus",
+        "linear on activations",
+        "fixed",
+        "racing",
+        "decoded step 5",
+        "full (oracle)",
+    ):
+        figure = mean_interval(gained[name])
+        share = float((np.array(gained[name]) - base).mean() / (best - base).mean())
+        rank = ranks.get({"fixed": "probe, step 5"}.get(name, name))
+        within = within_prompts(names, rank, rewards) if rank is not None else None
+        table.add_row(
+            name, f"{costs.get(name, step_calls):.0f}", f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]",
+            f"{share:.2f}", f"{within.value:.2f}" if within else "",
+        )  # fmt: skip
+    Console().print(table, f"{len(prompts)} prompts, {args.seeds} seeds each")
+
+
+if __name__ == "__main__":
+    main()

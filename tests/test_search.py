@@ -1,0 +1,191 @@
+"""Search over seeds: what each policy costs, that winners are what plain generation gives, and what can go wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from promptprobe import InputError, Probe, ProbeCard, ProbeMismatchError, icons
+from promptprobe.backbones import probed_blocks
+from promptprobe.cli import main
+from promptprobe.runs import make_scorer, read_tau
+from promptprobe.scoring import Scorer
+from promptprobe.search import _diverse, select_seed
+from promptprobe.trajectory import finish, start
+
+PROMPT = "a red cat and a blue dog"
+SIZE = {"height": 32, "width": 32}
+GRID = [round(float(x), 4) for x in np.linspace(-1, 1, 101)]
+
+
+def brightness(images, prompts):
+    return torch.tensor([float(np.asarray(i).mean()) / 255 for i in images])
+
+
+@pytest.fixture
+def scorer(sd):
+    torch.manual_seed(0)
+    steps = [2, 4, 6]
+    card = ProbeCard(
+        denoiser="UNet2DConditionModel", blocks=probed_blocks(sd), steps=25, probe_steps=steps, timesteps={},
+        scheduler=type(sd.scheduler).__name__, guidance_scale=None, height=32, width=32, labels=["brightness"],
+        variant="maps", within={"brightness": {str(k): 0.01 for k in steps}},
+        residuals={"brightness": {str(k): GRID for k in steps}},
+        quantiles={"brightness": {str(k): GRID for k in steps}},
+    )  # fmt: skip
+    return Scorer(sd, Probe(card).eval(), 25, 4, dict(SIZE))
+
+
+def generated(sd, seed):
+    return finish(sd, start(sd, [PROMPT], [seed], steps=25, stop=25, watch=(), **SIZE))[0]
+
+
+def test_policies_cost_what_they_say_and_give_the_seed_s_own_image(scorer, sd):
+    seeds = list(range(10))
+    full = select_seed(scorer, PROMPT, seeds, policy="full", reward=brightness)
+    fixed = select_seed(scorer, PROMPT, seeds, policy="fixed", reward=brightness)
+    racing = select_seed(scorer, PROMPT, seeds, policy="racing", reward=brightness)
+    assert (full.denoiser_calls, fixed.denoiser_calls) == (250, 10 * 4 + 21)
+    assert racing.denoiser_calls <= 10 * 2 + 4 * 2 + 2 * 2 + 19 <= 55
+    rewards = {s.seed: s.reward for s in full.seeds}
+    assert full.best == [max(rewards, key=rewards.get)]
+    for found in (fixed, racing):
+        assert found.seeds[found.best[0]].reward == pytest.approx(rewards[found.best[0]], abs=0.01)
+        difference = np.asarray(found.images[0], int) - np.asarray(generated(sd, found.best[0]), int)
+        assert abs(difference).max() <= 2
+    assert {s.why for s in racing.seeds} > {"finished"} and all(s.predicted for s in racing.seeds)
+
+
+def test_hopeless_seeds_are_dropped_before_the_quota(scorer):
+    certain = select_seed(scorer, PROMPT, range(10), policy="racing")
+    for k in ("2", "4", "6"):
+        scorer.probe.card.within["brightness"][k] = 1e-9
+    sure = select_seed(scorer, PROMPT, range(10), policy="racing")
+    assert sure.denoiser_calls < certain.denoiser_calls
+    assert any("a chance of 0.00" in s.why for s in sure.seeds)
+
+
+def test_top_and_diverse_keep_several(scorer):
+    found = select_seed(scorer, PROMPT, [5, 6, 7, 8], policy="fixed", top=3, diverse=0.5)
+    assert len(set(found.best)) == len(found.images) == 3 and found.denoiser_calls == 4 * 4 + 3 * 21
+    features = torch.tensor([[1.0, 0], [1, 0.01], [0, 1]])
+    assert _diverse([1.0, 0.95, 0.5], 2, 0.0, features) == [0, 1]
+    assert _diverse([1.0, 0.95, 0.5], 2, 0.9, features) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "seeds,options,message",
+    [
+        ([], {}, "no seeds"), ([1, 2, 1], {}, "seed 1 is given twice"), ([1], {"top": 2}, "top is 2"),
+        ([1], {"top": 0}, "top is 0"), ([-1], {}, "seed is -1"), ([1], {"policy": "luck"}, "policy is 'luck'"),
+        ([1], {"diverse": 2}, "diverse is 2"), ([1], {"policy": "full"}, "give a reward"),
+    ],
+)  # fmt: skip
+def test_bad_searches_are_refused(scorer, seeds, options, message):
+    with pytest.raises(InputError, match=message):
+        select_seed(scorer, PROMPT, seeds, **options)
+
+
+def test_one_seed_is_simply_finished(scorer):
+    found = select_seed(scorer, PROMPT, [3])
+    assert found.best == [3] and found.denoiser_calls == 25
+
+
+def test_racing_needs_a_probe_of_several_steps(scorer):
+    scorer.probe.card.probe_steps = [4]
+    with pytest.raises(ProbeMismatchError, match="racing needs a probe of several steps"):
+        select_seed(scorer, PROMPT, [1, 2, 3])
+
+
+def test_values_that_are_no_numbers_are_out_and_told(scorer, monkeypatch):
+    original = scorer.probe.predict
+    monkeypatch.setattr(scorer.probe, "predict", lambda *a, **k: [math.nan, *original(*a, **k)[1:]])
+    found = select_seed(scorer, PROMPT, [1, 2, 3], policy="fixed")
+    assert 1 not in found.best and found.seeds[0].why == "not a number" and "seed 1 gave values" in found.notes[-1]
+    monkeypatch.setattr(scorer.probe, "predict", lambda maps, *a, **k: [math.nan] * len(maps))
+    with pytest.raises(InputError, match="all 3 seeds gave values that are no numbers"):
+        select_seed(scorer, PROMPT, [1, 2, 3], policy="fixed")
+
+
+def test_ctrl_c_keeps_the_best_so_far(scorer):
+    def stop(event, values):
+        if event == "dropped" and values["step"] == 2:
+            raise KeyboardInterrupt
+
+    found = select_seed(scorer, PROMPT, range(6), on_event=stop)
+    assert len(found.images) == 1 and "interrupted" in found.notes[-1]
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing(scorer, monkeypatch):
+    whole = scorer.score([PROMPT], range(6))[0].predicted
+    sizes = []
+    original = scorer._probed
+
+    def limited(batch, on_step):
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(batch, on_step)
+
+    monkeypatch.setattr(scorer, "_probed", limited)
+    assert scorer.score([PROMPT], range(6))[0].predicted == pytest.approx(whole, abs=1e-4)
+    assert sizes == [6, 3, 1, 1, 1, 1, 1, 1] and "going on with 1" in scorer.warnings[-1]
+
+    def never(batch, on_step):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(scorer, "_probed", never)
+    with pytest.raises(InputError, match="out of memory with one image"):
+        scorer.score([PROMPT], [1])
+
+
+def test_tau_as_a_probability_is_the_interval_s_bound(scorer):
+    card = scorer.probe.card
+    assert read_tau("0.5@0.8", scorer.probe, 4) == pytest.approx(0.5 + 0.6, abs=1e-3)  # residuals even in -1..1
+    low, high = card.interval(0.0, 0.8, step=4)
+    assert (low, high) == pytest.approx((-0.8, 0.8), abs=1e-3)
+    with pytest.raises(InputError, match="reward@probability"):
+        read_tau("0.5@2", scorer.probe, 4)
+    with pytest.raises(InputError, match="no residuals of 'brightness' at step 3"):
+        card.interval(0.0, step=3)
+
+
+def test_seeds_command_writes_images_that_can_be_replayed(tmp_path, capsys):
+    main_exit(
+        ["seeds", "two red cars", "--seeds", "4", "--policy", "fixed", "--top", "2", "--out", str(tmp_path), "--json"]
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["best"]) == 2 and found["denoiser_calls"] == 4 * 5 + 2 * 20
+    images = sorted(tmp_path.glob("*.png"))
+    assert len(images) == 2
+    main_exit(["replay", str(images[0]), "--out", str(tmp_path / "again.png")])
+    assert "again.png: " in capsys.readouterr().out
+    with Image.open(images[0]) as a, Image.open(tmp_path / "again.png") as b:
+        assert abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 2
+    for wrong, message in (
+        (["--seeds", "0"], "seeds is 0"),
+        (["--seeds", "3,3"], "given twice"),
+        (["--seeds", "x"], "seeds is 'x'"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["seeds", "a cat", *wrong, "--out", str(tmp_path)])
+        assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def main_exit(arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code in (0, None)
+
+
+def test_the_icon_probe_races():
+    probe = Probe.load(icons.PROBE)
+    if len(probe.card.probe_steps) == 1:
+        pytest.skip("the shipped probe is for one step")
+    found = select_seed(make_scorer(), "two red cars above a blue fish", range(10))
+    assert found.denoiser_calls <= 55

@@ -1,0 +1,143 @@
+"""The interactive session: commands, undo, errors that change nothing, and taking it up again in another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from promptprobe.agents.rewriter import Rewrite, RewriteAnswer
+from promptprobe.agents.session import Session, names
+
+from promptprobe.errors import InputError
+from promptprobe.runs import make_plan
+from promptprobe.view import bars_below
+
+PROMPT = "three crimson automobiles and a fish"
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI", "DASHSCOPE"))} | {
+    "OMP_NUM_THREADS": "1"
+}
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return make_plan(rewriter="offline", candidates=3)
+
+
+@pytest.fixture
+def session(plan, tmp_path):
+    opened = Session(plan, tmp_path / "sessions.sqlite", "test", tmp_path)
+    yield opened
+    opened.close()
+
+
+def test_a_prompt_is_refined_from_start_to_saved_image(session, tmp_path):
+    first = session.say(PROMPT)
+    assert first["candidates"][0]["prompt"] == PROMPT and "predicted reward" in first["said"]
+    rewritten = session.say("/rewrite")
+    assert len(rewritten["candidates"]) > 1 and rewritten["current"] == 0
+    assert session.say("/pick 1")["current"] == 1
+    own = session.say("three red cars and one fish on a white background")
+    assert own["candidates"][own["current"]]["strategy"] == "your own"
+    made = session.say("/generate")
+    path = made["files"][-1]
+    with Image.open(path) as image:
+        record = json.loads(image.text["promptprobe"])
+    assert record["prompt"] == PROMPT and record["best_prompt"] == own["candidates"][own["current"]]["prompt"]
+    for command in ("/compare 0 1", "/preview 0 1", "/heat 0", "/finish 0"):
+        with Image.open(session.say(command)["files"][-1]) as image:
+            image.load()
+
+
+def test_undo_brings_back_what_was(session):
+    session.say(PROMPT)
+    before = session.say("/rewrite")
+    session.say("/pick 1")
+    session.say("/seed 4")
+    session.say("/tau 0.9@0.5" if session.desk.plan.scorer.probe.card.residuals else "/tau 0.9")
+    for _ in range(3):
+        after = session.say("/undo")
+    kept = ("candidates", "current", "seed", "tau")
+    assert {k: after[k] for k in kept} == {k: before[k] for k in kept}
+    session.say("/undo")
+    assert session.say("/undo")["candidates"] == []
+    assert "nothing to undo" in session.say("/undo")["said"]
+
+
+def test_seeds_change_all_scores_and_the_same_seed_gives_the_same(session):
+    one = session.say(PROMPT)["candidates"][0]["score"]
+    other = session.say("/seed 9")["candidates"][0]["score"]
+    assert other != one and session.say("/seed 0")["candidates"][0]["score"] == one
+
+
+@pytest.mark.parametrize(
+    "line,answer",
+    [
+        ("/generate", "there is no prompt yet"), ("/fly", "unknown command /fly"), ("/seed x", "give a whole number"),
+        ("/tau high", "tau is 'high'"), ("/undo", "nothing to undo"), ("/pin", "name the words"),
+    ],
+)  # fmt: skip
+def test_what_can_t_be_done_changes_nothing(session, line, answer):
+    before = session.state
+    after = session.say(line)
+    assert answer in after["said"] and after["candidates"] == before["candidates"] == []
+
+
+def test_numbers_out_of_range_are_named(session):
+    session.say(PROMPT)
+    assert "not 7" in session.say("/pick 7")["said"]
+    assert "give 2 or more" in session.say("/compare 0")["said"]
+
+
+def test_pinned_words_and_the_wish_reach_the_rewriter(plan, tmp_path):
+    asked = []
+
+    class Fake:
+        name, calls_llm = "fake", True
+
+        def rewrite(self, request):
+            asked.append(request)
+            return RewriteAnswer([Rewrite("a", "three red cars and a fish"), Rewrite("b", "3 crimson cars and a fish")])
+
+    own = make_plan(rewriter=Fake(), scorer=plan.scorer)
+    session = Session(own, tmp_path / "s.sqlite", "pins", tmp_path)
+    session.say(PROMPT)
+    session.say("/pin crimson")
+    said = session.say("/rewrite more painterly")
+    assert asked[0].direction == "more painterly" and asked[0].keep == ["crimson"]
+    assert "pinned word crimson" in said["said"]
+    assert [c["prompt"] for c in said["candidates"]][1:] == ["3 crimson cars and a fish"] or "lost" in said["said"]
+    session.close()
+
+
+def test_a_session_is_taken_up_by_another_process(plan, tmp_path):
+    command = [sys.executable, "-m", "promptprobe", "session", "--out", str(tmp_path), "--rewriter", "offline"]
+    run = subprocess.run(
+        command, input=f"{PROMPT}\n/rewrite\n/pick 1\n", env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert run.returncode == 0 and "predicted reward" in run.stdout, run.stderr
+    assert names(tmp_path / "sessions.sqlite") == ["default"]
+    again = subprocess.run(command, input="/generate\n", env=ENVIRONMENT, capture_output=True, text=True)
+    assert "taken up" in again.stdout and list(tmp_path.glob("image-1-*.png")), again.stdout
+    listed = subprocess.run([*command, "--list"], env=ENVIRONMENT, capture_output=True, text=True)
+    assert listed.stdout.split() == ["default"]
+
+
+def test_bad_names_and_stores_are_refused(plan, tmp_path):
+    with pytest.raises(InputError, match="session name is"):
+        Session(plan, tmp_path / "s.sqlite", "../x", tmp_path)
+    (tmp_path / "broken.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(InputError, match="is no session store"):
+        Session(plan, tmp_path / "broken.sqlite", "x", tmp_path)
+
+
+def test_bars_lie_under_their_words():
+    words = [
+        {"start": 2, "end": 5, "strength": 0.5, "diffuse": True},
+        {"start": 6, "end": 9, "strength": 0.1, "diffuse": False},
+    ]
+    (text, bars), *rest = bars_below("a red cat sits", words, 10)
+    assert text.plain == "a red cat " and bars.plain.startswith("  ███ ▂▂▂") and len(rest) == 1
