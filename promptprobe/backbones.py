@@ -211,6 +211,9 @@ _FLUX_BLOCKS = blocks_named(r"transformer_blocks\.\d+\.attn", r"single_transform
 _JOINT_BLOCKS = blocks_named(r"transformer_blocks\.\d+\.attn")
 _CROSS_BLOCKS = blocks_named(r"transformer_blocks\.\d+\.attn2")
 
+# Text-to-image pipelines that also take reference images.
+_IMAGE_IS_OPTIONAL = re.compile(r"^Flux2(Klein)?Pipeline$")
+
 BACKBONES: dict[str, Backbone] = {}
 
 
@@ -285,8 +288,14 @@ def denoiser_of(pipeline) -> nn.Module:
 def backbone_of(pipeline) -> Backbone:
     """The row for a pipeline's denoiser.
 
-    Raises `ModelError` that lists the supported classes when there is no row.
+    Raises `ModelError` that lists the supported classes when there is no row, or for a pipeline that starts from an
+    image or makes a video.
     """
+    call = inspect.signature(type(pipeline).__call__).parameters if callable(pipeline) else {}
+    needed = [n for n, p in call.items() if n in ("image", "mask_image", "strength", "video", "num_frames")]
+    if needed and not _IMAGE_IS_OPTIONAL.search(type(pipeline).__name__):
+        what = "makes a video" if "num_frames" in needed else "starts from an image"
+        raise ModelError(f"{type(pipeline).__name__} {what}; probes are for text-to-image pipelines")
     name = type(denoiser_of(pipeline)).__name__
     if name not in BACKBONES:
         raise ModelError(

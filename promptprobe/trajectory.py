@@ -147,9 +147,16 @@ def _run(
     seen: dict[str, Any] = {"before": before}
 
     def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
-        step = paused.step + index + 1
-        if step == 1 and (stop < paused.steps or wanted):
-            _check_evaluations(pipe.scheduler, paused.steps)
+        # Second-order solvers evaluate the denoiser twice a step; what lies between belongs to no step.
+        evaluation = (_evaluations(pipe.scheduler, paused) if paused.step else 0) + index + 1
+        ends = {_evaluations(pipe.scheduler, paused, k): k for k in range(1, paused.steps + 1)}
+        if tap is not None:
+            armed = ends.get(evaluation + 1) in wanted
+        if evaluation not in ends:
+            if tap is not None:
+                tap.arm(columns) if armed else tap.disarm()
+            return tensors
+        step = ends[evaluation]
         if tap is not None and step in wanted:
             maps = result.token_maps[step] = tap.token_maps()
             result.token_embeddings = tap.token_embeddings()
@@ -159,7 +166,7 @@ def _run(
                 result.latent_pairs[step] = torch.cat([first, second], 1).detach().float().cpu()
         seen["before"] = tensors["latents"]
         if tap is not None:
-            tap.arm(columns) if step + 1 in wanted else tap.disarm()
+            tap.arm(columns) if armed else tap.disarm()
         if on_step:
             on_step(step)
         if step == stop:
@@ -202,9 +209,12 @@ def finish(
     chosen = _check_chosen(paused, chosen)
     _check_same(pipeline, paused)
 
+    before = _evaluations(paused.scheduler, paused)
+    ends = {_evaluations(paused.scheduler, paused, k): k for k in range(1, paused.steps + 1)}
+
     def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
-        if on_step:
-            on_step(paused.step + index + 1)
+        if on_step and before + index + 1 in ends:
+            on_step(ends[before + index + 1])
         return tensors
 
     with _resuming(pipeline, paused, chosen) as (generators, latents), paused.encoded.used_by(pipeline, chosen):
@@ -248,12 +258,14 @@ def predicted_clean(paused: Paused) -> torch.Tensor:
     elif paused.latents.ndim == 5:
         before = before[:, :, None]
     after = paused.latents.float()
-    (a1, s1), (a2, s2) = (_signal_and_noise(paused.scheduler, k) for k in (paused.step - 1, paused.step))
+    twice = len(paused.scheduler.timesteps) > paused.steps
+    places = [max(0, 2 * k - 1) if twice else k for k in (paused.step - 1, paused.step)]
+    (a1, s1), (a2, s2) = (_signal_and_noise(paused.scheduler, k) for k in places)
     return (s1 * after - s2 * before) / (s1 * a2 - s2 * a1)
 
 
 def _signal_and_noise(scheduler, step: int) -> tuple[float, float]:
-    """What clean latents and noise are multiplied by after `step` steps."""
+    """What clean latents and noise are multiplied by at a place in the solver's list of noise levels."""
     name = type(scheduler).__name__
     sigmas = getattr(scheduler, "sigmas", None)
     if name.startswith("FlowMatch") or getattr(scheduler.config, "prediction_type", "") == "flow_prediction":
@@ -406,7 +418,7 @@ def _resumed(paused: Paused, chosen: list[int], nothing_left: bool = False):
             setattr(scheduler, name, cut)
     full = scheduler.timesteps
     solver = type(scheduler)
-    rest = full[:0] if nothing_left else _remaining(full, paused)
+    rest = full[:0] if nothing_left else full[_evaluations(paused.scheduler, paused) :]
 
     def put_back(self):
         self.timesteps = full
@@ -438,17 +450,21 @@ def _resumed(paused: Paused, chosen: list[int], nothing_left: bool = False):
     return scheduler
 
 
-def _remaining(full: torch.Tensor, paused: Paused) -> torch.Tensor:
-    _check_evaluations(paused.scheduler, paused.steps)
-    return full[paused.step :]
+def _evaluations(scheduler, paused: Paused, step: int | None = None) -> int:
+    """How many denoiser evaluations `step` steps take (default: those done): one each, or two but for the last.
 
-
-def _check_evaluations(scheduler, steps: int) -> None:
-    if len(scheduler.timesteps) != steps:
-        raise ModelError(
-            f"{type(scheduler).__name__} evaluates the denoiser {len(scheduler.timesteps)} times for {steps} steps; "
-            "pausing is supported for one evaluation a step: choose another scheduler"
-        )
+    Raises `ModelError` for a solver with another rhythm.
+    """
+    step = paused.step if step is None else step
+    full = len(scheduler.timesteps)
+    if full == paused.steps:
+        return step
+    if full == 2 * paused.steps - 1:
+        return min(2 * step, full)
+    raise ModelError(
+        f"{type(scheduler).__name__} evaluates the denoiser {full} times for {paused.steps} steps; "
+        "pausing is supported for one or two evaluations a step: choose another scheduler"
+    )
 
 
 @dataclass

@@ -7,9 +7,10 @@ import pytest
 import torch
 from pipelines import FAMILIES, build
 
-from promptprobe import AttentionTap, CaptureError, InputError, ModelError, finish, start
+from promptprobe import AttentionTap, CaptureError, InputError, ModelError, advance, finish, start
 from promptprobe.backbones import BACKBONES, backbone_of, denoiser_of, probed_blocks
 from promptprobe.tokens import tokenize_prompt
+from promptprobe.trajectory import preview
 
 PROMPTS = ["a red fox in the snow", "a small house near the sea with a boat at dawn"]
 SEEDS = [3, 4]
@@ -193,14 +194,202 @@ def test_a_trajectory_stays_with_its_pipeline_and_its_scheduler():
         start(made("flux"), PROMPTS, SEEDS, steps=STEPS, num_images_per_prompt=2)
 
 
-def test_a_solver_with_two_evaluations_a_step_is_refused():
+@pytest.mark.parametrize("family", ["sd3", "flux", "qwen-image", "aura-flow"])
+def test_flow_matching_heun_resumes_exactly(family):
     from diffusers import FlowMatchHeunDiscreteScheduler
+
+    class Heun(FlowMatchHeunDiscreteScheduler):
+        """As shipped, for pipelines that hand over sigmas or a shift of their own."""
+
+        def set_timesteps(self, num_inference_steps=None, device=None, sigmas=None, mu=None):
+            super().set_timesteps(num_inference_steps or len(sigmas), device)
+
+    pipeline = made(family)
+    before = pipeline.scheduler
+    pipeline.scheduler = Heun(shift=3.0)
+    try:
+        whole = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=STEPS, watch=(2,), **settings(family))
+        paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, watch=(2,), **settings(family))
+        assert torch.equal(paused.token_maps[2], whole.token_maps[2])
+        assert torch.equal(finish(pipeline, paused, output="latent"), finish(pipeline, whole, output="latent"))
+        one = finish(pipeline, paused, [1], output="latent")
+        assert (one - finish(pipeline, whole, [1], output="latent")).abs().max() <= 1e-4 * one.abs().max()
+    finally:
+        pipeline.scheduler = before
+
+
+def test_a_solver_with_another_rhythm_is_refused():
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    class Thrice(FlowMatchEulerDiscreteScheduler):
+        def set_timesteps(self, num_inference_steps=None, device=None, **_):
+            super().set_timesteps(3 * num_inference_steps, device)
 
     pipeline = made("sd3")
     before = pipeline.scheduler
-    pipeline.scheduler = FlowMatchHeunDiscreteScheduler(shift=3.0)
+    pipeline.scheduler = Thrice(shift=3.0)
     try:
-        with pytest.raises(ModelError, match="evaluates the denoiser 11 times for 6 steps"):
+        with pytest.raises(ModelError, match="evaluates the denoiser 18 times for 6 steps"):
             start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, watch=(), **settings("sd3"))
     finally:
         pipeline.scheduler = before
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_advancing_and_previews_work_in_every_family(family):
+    pipeline = made(family)
+    straight = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=4, watch=(2, 4), **settings(family))
+    staged = advance(
+        pipeline, start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, watch=(2,), **settings(family)), stop=4
+    )
+    assert torch.equal(staged.latents, straight.latents) and torch.equal(staged.token_maps[4], straight.token_maps[4])
+    assert torch.equal(staged.latent_pairs[4], straight.latent_pairs[4])
+    image = preview(pipeline, staged, [1])[0]
+    assert image.size == (settings(family)["width"], settings(family)["height"])
+
+
+@pytest.mark.parametrize("family", ["flux", "sd3", "qwen-image"])
+def test_half_precision_is_watched_too(family):
+    pipeline = made(family)
+    pipeline.to(torch.bfloat16)
+    try:
+        whole = uninterrupted(family)
+        paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, **settings(family))
+        assert paused.token_maps[3].dtype == torch.float32 and torch.isfinite(paused.token_maps[3]).all()
+        assert torch.equal(finish(pipeline, paused, output="latent"), whole)
+    finally:
+        pipeline.to(torch.float32)
+        made.cache_clear()
+
+
+@pytest.mark.parametrize("family", ["flux", "qwen-image"])
+def test_fused_projections_give_the_same_maps(family):
+    pipeline = made(family)
+    plain = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings(family)).token_maps[2]
+    pipeline.transformer.fuse_qkv_projections()
+    try:
+        fused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings(family)).token_maps[2]
+    finally:
+        pipeline.transformer.unfuse_qkv_projections()
+    assert torch.allclose(plain, fused, atol=1e-5)
+
+
+def test_a_lora_changes_the_maps_and_is_loaded_from_a_file(tmp_path):
+    pytest.importorskip("peft")
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    from promptprobe import load_pipeline
+
+    torch.manual_seed(0)
+    plain = FAMILIES["flux"][0]()
+    plain.save_pretrained(tmp_path / "pipeline")
+    plain.transformer.add_adapter(
+        LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_k"], init_lora_weights=False)
+    )
+    plain.save_lora_weights(
+        tmp_path / "lora", transformer_lora_layers=get_peft_model_state_dict(plain.transformer), safe_serialization=True
+    )
+    maps = {}
+    for name, lora in (("off", ()), ("on", (str(tmp_path / "lora"),)), ("none", (f"{tmp_path / 'lora'}=0",))):
+        pipeline = load_pipeline(tmp_path / "pipeline", lora=lora)
+        paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("flux"))
+        maps[name] = paused.token_maps[2]
+    assert not torch.allclose(maps["off"], maps["on"], atol=1e-6)
+    assert torch.allclose(maps["off"], maps["none"], atol=1e-6)
+    with pytest.raises(ModelError, match="nothing-here"):
+        load_pipeline(tmp_path / "pipeline", lora=(str(tmp_path / "nothing-here"),))
+
+
+def test_vae_slicing_and_tiling_leave_the_trajectory_alone():
+    pipeline = made("sd3")
+    paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, watch=(), **settings("sd3"))
+    whole = finish(pipeline, paused)
+    pipeline.vae.enable_slicing()
+    pipeline.vae.enable_tiling()
+    try:
+        assert torch.equal(finish(pipeline, paused, output="latent"), uninterrupted("sd3"))
+        assert finish(pipeline, paused)[0].size == whole[0].size
+    finally:
+        pipeline.vae.disable_slicing()
+        pipeline.vae.disable_tiling()
+
+
+@pytest.mark.parametrize("kind", ["model", "layers"])
+def test_offloaded_weights_are_watched_too(kind):
+    from accelerate import cpu_offload
+    from accelerate.hooks import remove_hook_from_submodules
+
+    pipeline = made("flux")
+    plain = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, **settings("flux"))
+    if kind == "model":
+        pipeline.transformer.enable_group_offload(
+            onload_device=torch.device("cpu"), offload_device=torch.device("cpu"), offload_type="leaf_level"
+        )
+    else:
+        cpu_offload(pipeline.transformer, execution_device=torch.device("cpu"))
+    try:
+        moved = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, **settings("flux"))
+    finally:
+        remove_hook_from_submodules(pipeline.transformer)
+        made.cache_clear()
+    assert torch.equal(plain.token_maps[3], moved.token_maps[3]) and torch.equal(plain.latents, moved.latents)
+
+
+def test_a_compiled_denoiser_and_a_step_cache_are_refused():
+    from diffusers import FirstBlockCacheConfig
+
+    pipeline = made("flux")
+    own = pipeline.transformer
+    own.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    try:
+        with pytest.raises(CaptureError, match="step cache is enabled"):
+            start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("flux"))
+    finally:
+        own.disable_cache()
+    own.compile(backend="eager")
+    try:
+        with pytest.raises(CaptureError, match="the denoiser is compiled"):
+            start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("flux"))
+    finally:
+        own._compiled_call_impl = None
+
+
+def test_what_is_no_text_to_image_pipeline_is_refused():
+    from diffusers import StableDiffusion3InpaintPipeline, StableDiffusionImg2ImgPipeline
+
+    sd3 = made("sd3")
+    inpaint = StableDiffusion3InpaintPipeline(**sd3.components)
+    with pytest.raises(ModelError, match="StableDiffusion3InpaintPipeline starts from an image"):
+        backbone_of(inpaint)
+    assert issubclass(StableDiffusionImg2ImgPipeline, object)
+
+    class Video:
+        transformer = torch.nn.Linear(1, 1)
+
+    with pytest.raises(ModelError, match="denoiser Linear of Video is not supported; supported are"):
+        backbone_of(Video())
+
+
+def test_a_row_of_one_s_own_is_used():
+    from promptprobe.backbones import Backbone, Layout, blocks_named, register
+
+    row = BACKBONES["SD3Transformer2DModel"]
+    pipeline = made("sd3")
+    before = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("sd3")).token_maps[2]
+
+    def layout(denoiser, call):
+        text = call["encoder_hidden_states"].shape[1]
+        height, width = (n // denoiser.config.patch_size for n in call["hidden_states"].shape[-2:])
+        return Layout((height, width), text=height * width, keys=text + height * width)
+
+    own = Backbone(
+        "mine", "SD3Transformer2DModel", *blocks_named(r"transformer_blocks\.\d+\.attn"), layout, "after the image",
+        tokenizer=row.tokenizer, length=row.length, before=row.before,
+    )  # fmt: skip
+    register(own)
+    try:
+        assert torch.equal(
+            start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("sd3")).token_maps[2], before
+        )
+    finally:
+        register(row)

@@ -8,6 +8,8 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -73,13 +75,16 @@ def test_maps_equal_a_full_softmax_in_float64(family, request):
     "solver",
     [
         DDIMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, DPMSolverMultistepScheduler,
-        UniPCMultistepScheduler,
+        UniPCMultistepScheduler, HeunDiscreteScheduler, LCMScheduler, "DPM++ 2M SDE",
     ],
 )  # fmt: skip
 def test_resumed_equals_uninterrupted(family, solver, request):
     pipeline = request.getfixturevalue(family)
     before = pipeline.scheduler
-    pipeline.scheduler = solver.from_config(before.config)
+    if solver == "DPM++ 2M SDE":
+        pipeline.scheduler = DPMSolverMultistepScheduler.from_config(before.config, algorithm_type="sde-dpmsolver++")
+    else:
+        pipeline.scheduler = solver.from_config(before.config)
     paused = start(pipeline, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
     single = uninterrupted(pipeline)
     assert (finish(pipeline, paused, output="latent") - single).abs().max() / single.abs().max() <= 1e-5
@@ -204,5 +209,22 @@ def test_predicted_clean_latents_are_what_the_solver_thought(sd, solver, monkeyp
         images = preview(sd, paused, [1])
         assert len(images) == 1 and images[0].size == (24, 32)
         assert (finish(sd, paused, output="latent") - finish(sd, plain, output="latent")).abs().max() == 0
+    finally:
+        sd.scheduler = before
+
+
+def test_a_solver_with_two_evaluations_a_step_counts_steps(sd):
+    before = sd.scheduler
+    sd.scheduler = HeunDiscreteScheduler.from_config(before.config)
+    told = []
+    try:
+        straight = start(sd, PROMPTS, SEEDS, steps=8, stop=8, watch=(2, 5, 8), on_step=told.append, **SIZE)
+        assert told == list(range(1, 9)) and sorted(straight.token_maps) == [2, 5, 8]
+        staged = advance(sd, start(sd, PROMPTS, SEEDS, steps=8, stop=2, **SIZE), stop=5)
+        assert torch.equal(staged.token_maps[5], straight.token_maps[5])
+        rest = []
+        assert torch.equal(finish(sd, staged, output="latent", on_step=rest.append), straight.latents)
+        assert rest == [6, 7, 8]
+        assert preview(sd, staged, [0])[0].size == (24, 32)
     finally:
         sd.scheduler = before
