@@ -168,7 +168,9 @@ class AttentionTap:
     def _start_watch(self, name: str):
         def hook(module: nn.Module, args: tuple) -> None:
             if self._reading:
-                self._watch = _Watch(lambda q, k, scale, mask: self._record(name, q, k, scale, mask))
+                self._watch = _Watch(
+                    lambda q, k, scale, mask, normaliser: self._record(name, q, k, scale, mask, normaliser)
+                )
                 self._watch.__enter__()
 
         return hook
@@ -179,8 +181,8 @@ class AttentionTap:
             watch.__exit__(None, None, None)
 
     @torch.no_grad()
-    def _record(self, name: str, q: torch.Tensor, k: torch.Tensor, scale: float | None, mask) -> None:
-        # q [batch, heads, queries, dim], k [batch, heads, keys, dim]
+    def _record(self, name: str, q: torch.Tensor, k: torch.Tensor, scale: float | None, mask, normaliser) -> None:
+        # q [batch, heads, queries, dim], k [batch, heads, keys, dim], normaliser [batch, heads, queries] or None
         columns, layout = self._columns or [], self._layout
         assert layout is not None
         if layout.keys is not None and k.shape[-2] != layout.keys:
@@ -197,10 +199,12 @@ class AttentionTap:
         if max(max(c) for c in columns) + layout.text >= k.shape[-2]:
             raise CaptureError(f"{name} attends to {k.shape[-2]} positions, fewer than the prompt needs")
         q = q[:, :, layout.image : layout.image + height * width]
+        if normaliser is not None:
+            normaliser = self._conditional(normaliser, name)[:, :, layout.image : layout.image + height * width]
         tokens = max(map(len, columns))
         places = torch.tensor([[*own, *[own[0]] * (tokens - len(own))] for own in columns], device=k.device)
         real = torch.tensor([[i < len(own) for i in range(tokens)] for own in columns], device=k.device)
-        chances = attention_to(q, k, places + layout.text, scale, mask, layout.image)
+        chances = attention_to(q, k, places + layout.text, scale, mask, layout.image, normaliser)
         self._maps[name] = (chances.transpose(1, 2) * real[..., None]).unflatten(-1, (height, width))
 
 
@@ -214,15 +218,22 @@ def attention_to(
     scale: float | None,
     mask: torch.Tensor | None,
     first: int = 0,
+    normaliser: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean over heads of softmax(q kᵀ · scale) at a few keys, float32 `[batch, queries, places]`.
 
     `q` is `[batch, heads, queries, dim]`, `k` `[batch, heads, keys, dim]`, `places` `[batch, places]`; the softmax runs
     over all keys, a chunk of queries at a time, so that memory grows with queries x places. `mask` `[batch, heads or 1,
     queries or 1, keys]` is boolean or added; `first` is the row of the mask that belongs to the first query.
+    `normaliser` `[batch, heads, queries]` is the logarithm of the softmax's denominator where the attention kernel has
+    told it: then only the wanted keys are multiplied. It is not believed where it does not fit (and there is no mask).
     """
     batch, heads, queries, dim = q.shape
     factor = scale if scale is not None else dim**-0.5
+    if normaliser is not None and mask is None and _fits(q, k, factor, normaliser):
+        wanted = k.gather(2, places[:, None, :, None].expand(-1, heads, -1, dim))
+        scores = (q @ wanted.transpose(-2, -1)).float() * factor
+        return (scores - normaliser.float()[..., None]).exp().mean(1)
     chunk = max(1, _CHUNK_SCORES // (batch * heads * k.shape[-2]))
     parts = []
     for start in range(0, queries, chunk):
@@ -236,8 +247,40 @@ def attention_to(
     return torch.cat(parts, 1)
 
 
+def _fits(q: torch.Tensor, k: torch.Tensor, factor: float, normaliser: torch.Tensor) -> bool:
+    """Whether a kernel's normaliser is the softmax's, tried on a few queries: kernels differ in base and padding."""
+    rows = torch.linspace(0, q.shape[2] - 1, min(4, q.shape[2]), device=q.device).long()
+    true = ((q[:, :, rows] @ k.transpose(-2, -1)).float() * factor).logsumexp(-1)
+    return bool(torch.allclose(true, normaliser[:, :, rows].float(), atol=0.02 if q.dtype != torch.float32 else 1e-4))
+
+
+_FLASH = 1  # SDPBackend.FLASH_ATTENTION, as torch._fused_sdp_choice tells it
+
+
+def _with_normaliser(given: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Attention by the very kernel that PyTorch would choose, with the normaliser that it computes anyway.
+
+    None when the choice is another kernel than flash attention, or the call has a mask, dropout or gradients.
+    """
+    q, k, v = given["query"], given["key"], given["value"]
+    plain = given.get("attn_mask") is None and not given.get("dropout_p") and not given.get("is_causal")
+    if not plain or given.get("enable_gqa") or q.ndim != 4 or (torch.is_grad_enabled() and q.requires_grad):
+        return None
+    scale = given.get("scale")
+    if torch._fused_sdp_choice(q, k, v, scale=scale) != _FLASH:
+        return None
+    if q.device.type == "cpu":
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, scale=scale)
+    if q.device.type == "cuda" and q.shape[-1] % 8 == 0:
+        return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, scale=scale)[:2]
+    return None
+
+
 class _Watch(TorchFunctionMode):
-    """Reports q and k of every scaled-dot-product attention, which then runs as if nobody looked."""
+    """Reports q, k and, where the kernel tells it, the normaliser of every scaled-dot-product attention.
+
+    The attention itself runs as if nobody looked.
+    """
 
     def __init__(self, seen):
         super().__init__()
@@ -247,7 +290,10 @@ class _Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             given = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | kwargs
-            self.seen(given["query"], given["key"], given.get("scale"), given.get("attn_mask"))
+            fused = _with_normaliser(given)
+            self.seen(given["query"], given["key"], given.get("scale"), given.get("attn_mask"), fused and fused[1])
+            if fused is not None:
+                return fused[0]
         return func(*args, **kwargs)
 
 

@@ -228,3 +228,18 @@ def test_a_solver_with_two_evaluations_a_step_counts_steps(sd):
         assert preview(sd, staged, [0])[0].size == (24, 32)
     finally:
         sd.scheduler = before
+
+
+def test_a_kernel_s_normaliser_is_used_where_it_fits_and_not_believed_otherwise():
+    from promptprobe.attention import _with_normaliser, attention_to
+
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, n, 16, generator=generator) for n in (50, 70, 70))
+    places = torch.tensor([[0, 3, 9], [1, 1, 69]])
+    out, normaliser = _with_normaliser({"query": q, "key": k, "value": v})
+    assert torch.equal(out, torch.nn.functional.scaled_dot_product_attention(q, k, v))
+    plain = attention_to(q, k, places, None, None)
+    assert torch.allclose(attention_to(q, k, places, None, None, 0, normaliser), plain, atol=1e-6)
+    assert torch.equal(attention_to(q, k, places, None, None, 0, normaliser + 1), plain)
+    mask = torch.zeros(2, 1, 50, 70)
+    assert _with_normaliser({"query": q, "key": k, "value": v, "attn_mask": mask}) is None
