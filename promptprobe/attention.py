@@ -150,8 +150,9 @@ class AttentionTap:
         sizes = rows[0].shape[-1]
         self._embeddings = torch.zeros(len(rows), max(map(len, self._columns)), sizes)
         for i, own in enumerate(self._columns):
-            if max(own) >= len(rows[i]):
+            if max(own) >= len(rows[i]) or -min(own) > len(rows[i]):
                 raise CaptureError(f"the denoiser was told {len(rows[i])} text tokens, fewer than the prompt has")
+            own = self._columns[i] = tuple(c % len(rows[i]) for c in own)
             self._embeddings[i, : len(own)] = rows[i][list(own)].detach().float().cpu()
 
     def _after_denoiser(self, *_) -> None:
@@ -192,19 +193,29 @@ class AttentionTap:
         if mask is not None:
             mask = mask.expand(batch, *mask.shape[1:]) if mask.ndim == 4 else mask.expand(batch, 1, *mask.shape[-2:])
             mask = self._conditional(mask, name)
-        if layout.image or layout.text or layout.keys is not None:
+        if layout.keys is not None or layout.image or layout.text:
             height, width = layout.grid
         else:  # a UNet's block, on a grid of its own
             height, width = _grid(layout.grid, q.shape[-2], name)
         if max(max(c) for c in columns) + layout.text >= k.shape[-2]:
             raise CaptureError(f"{name} attends to {k.shape[-2]} positions, fewer than the prompt needs")
-        q = q[:, :, layout.image : layout.image + height * width]
         if normaliser is not None:
-            normaliser = self._conditional(normaliser, name)[:, :, layout.image : layout.image + height * width]
+            normaliser = self._conditional(normaliser, name)
+        count, first = height * width, layout.image
+        if isinstance(first, tuple):
+            q = torch.stack([own[:, a : a + count] for own, a in zip(q, first, strict=True)])
+            if normaliser is not None:
+                normaliser = torch.stack([own[:, a : a + count] for own, a in zip(normaliser, first, strict=True)])
+            if mask is not None and mask.shape[-2] != 1:
+                raise CaptureError(f"{name} has a mask for each query, which is not supported where samples differ")
+            first = 0
+        else:
+            q = q[:, :, first : first + count]
+            normaliser = None if normaliser is None else normaliser[:, :, first : first + count]
         tokens = max(map(len, columns))
         places = torch.tensor([[*own, *[own[0]] * (tokens - len(own))] for own in columns], device=k.device)
         real = torch.tensor([[i < len(own) for i in range(tokens)] for own in columns], device=k.device)
-        chances = attention_to(q, k, places + layout.text, scale, mask, layout.image, normaliser)
+        chances = attention_to(q, k, places + layout.text, scale, mask, first, normaliser)
         self._maps[name] = (chances.transpose(1, 2) * real[..., None]).unflatten(-1, (height, width))
 
 

@@ -24,11 +24,12 @@ class Layout:
     """Where things lie in the probed attention of one denoiser call.
 
     `grid` is height and width of the image tokens; `image` and `text` are where the first image query and the first
-    text key stand. `keys` is how many keys there should be, None where blocks differ (UNets work on several grids).
+    text key stand, `image` one for each sample where they differ. `keys` is how many keys there should be, None where
+    blocks differ (UNets work on several grids) or that is not known.
     """
 
     grid: tuple[int, int]
-    image: int = 0
+    image: int | tuple[int, ...] = 0
     text: int = 0
     keys: int | None = None
 
@@ -45,6 +46,7 @@ class Backbone:
     how many tokens the text encoder takes. `shared` are places in `encode_prompt`'s output that have no batch.
     `defaults` are settings of the pipeline's call that differ from its own.
     `blocks` and `solvers` tell people which blocks are probed and which solvers were tested.
+    `right_aligned` says that padding stands before the text.
     `unpack` turns a callback's latents into the ones that the pipeline takes.
     """
 
@@ -64,6 +66,7 @@ class Backbone:
         pipeline.tokenizer.model_max_length
     )
     shared: frozenset[int] = frozenset()
+    right_aligned: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     blocks: str = "ten consecutive ones from the middle"
     solvers: str = "FlowMatchEuler"
@@ -205,6 +208,21 @@ def _aura(denoiser: Any, call: Mapping[str, Any]) -> Layout:
     return Layout((height, width), image=registers + text, text=registers, keys=registers + text + height * width)
 
 
+def _cogview(denoiser: Any, call: Mapping[str, Any]) -> Layout:
+    return _text_first(_patched(denoiser, call), call["encoder_hidden_states"].shape[1])
+
+
+def _lumina(denoiser: Any, call: Mapping[str, Any]) -> Layout:
+    # Every sample's image follows its own caption at once; padding comes last.
+    starts = tuple(int(n) for n in call["encoder_attention_mask"].sum(1))
+    height, width = _patched(denoiser, call)
+    return Layout((height, width), image=starts, keys=max(starts) + height * width)
+
+
+def _lumina_prompt(pipeline: Any, prompt: str, settings: Mapping[str, Any]) -> str:
+    return f"{settings.get('system_prompt') or pipeline.system_prompt} <Prompt Start> {prompt}"
+
+
 # Cleaning a caption (links, HTML, punctuation) moves its words: the prompt goes in as it was typed.
 _AS_TYPED = {"clean_caption": False}
 _FLUX_BLOCKS = blocks_named(r"transformer_blocks\.\d+\.attn", r"single_transformer_blocks\.\d+\.attn")
@@ -226,7 +244,7 @@ for _row in (
     Backbone(
         "Stable Diffusion 1.x/2.x, SDXL and other UNets", "UNet2DConditionModel", unet_encoder_blocks, unet_all_blocks,
         _latent_grid, "all keys", blocks="the last ten attn2 of the down blocks",
-        solvers="DDIM, Euler, Euler ancestral, DPM++ 2M, UniPC",
+        solvers="DDIM, Euler, Euler ancestral, DPM++ 2M (SDE), UniPC, LCM, Heun",
     ),
     Backbone(
         "Stable Diffusion 3, 3.5", "SD3Transformer2DModel", *_JOINT_BLOCKS, _image_first, "after the image",
@@ -268,6 +286,14 @@ for _row in (
         "AuraFlow", "AuraFlowTransformer2DModel",
         *blocks_named(r"joint_transformer_blocks\.\d+\.attn", r"single_transformer_blocks\.\d+\.attn"), _aura,
         "before the image", length=_max_sequence_length(256),
+    ),
+    Backbone(
+        "CogView4", "CogView4Transformer2DModel", *blocks_named(r"transformer_blocks\.\d+\.attn1"), _cogview,
+        "before the image, padding first", length=_max_sequence_length(1024), right_aligned=True,
+    ),
+    Backbone(
+        "Lumina 2", "Lumina2Transformer2DModel", *blocks_named(r"layers\.\d+\.attn"), _lumina,
+        "before the image, no padding between", length=_max_sequence_length(256), wrap=_lumina_prompt,
     ),
 ):  # fmt: skip
     register(_row)

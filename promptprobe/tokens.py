@@ -27,7 +27,7 @@ class Word:
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """A tokenized prompt. `columns` are positions in the text encoder's output; `cut` counts tokens that didn't fit."""
+    """A tokenized prompt. `columns` are positions in the text encoder's output, negative ones from its end; `cut` counts tokens that didn't fit."""
 
     prompt: str
     columns: tuple[int, ...]
@@ -70,6 +70,8 @@ def tokenize_prompt(pipeline, prompt: str, settings: Mapping[str, Any] | None = 
     if not kept:
         raise InputError(f"the prompt {prompt!r} has no token that the text encoder knows or has room for")
     shift = row.before(pipeline) - row.dropped(pipeline, settings)
+    if row.right_aligned:  # counted from the end: how much padding there is depends on the batch
+        shift -= min(len(spans), row.length(pipeline, settings))
     words = []
     for match in re.finditer(r"\w+(?:['’-]\w+)*", prompt):
         inside = tuple(

@@ -73,12 +73,13 @@ def qwen3(tokenizer, kind, layers: int):
     )  # fmt: skip
 
 
-def vae(latent: int):
+def vae(latent: int, levels: int = 2):
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        block_out_channels=(8, 8), latent_channels=latent, norm_num_groups=4, sample_size=64, shift_factor=0.1,
-        scaling_factor=0.36, down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8,) * levels, latent_channels=latent, norm_num_groups=4, sample_size=64, shift_factor=0.1,
+        scaling_factor=0.36, down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
         use_quant_conv=False, use_post_quant_conv=False,
     )  # fmt: skip
 
@@ -224,26 +225,9 @@ def pixart():
 
 def sana():
     from diffusers import AutoencoderDC, SanaPipeline, SanaTransformer2DModel
-    from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
 
-    trained = Tokenizer(models.BPE())
-    trained.pre_tokenizer = pre_tokenizers.Metaspace()
-    alphabet = [chr(c) for c in range(33, 127)] + ["▁"]
-    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    trained.train_from_iterator([WORDS] * 3, trainer)
-    model = json.loads(trained.to_str())["model"]
-    tokenizer = GemmaTokenizer(
-        vocab=model["vocab"], merges=[tuple(m) for m in model["merges"]], model_max_length=300
-    )  # fmt: skip
-    encoder = Gemma2Model(
-        Gemma2Config(
-            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-            head_dim=8, vocab_size=len(tokenizer) + 8,
-        )
-    )  # fmt: skip
+    tokenizer = gemma_tokenizer(300)
+    encoder = gemma_encoder(tokenizer)
     denoiser = SanaTransformer2DModel(
         patch_size=1, in_channels=4, out_channels=4, num_layers=2, num_attention_heads=2, attention_head_dim=8,
         num_cross_attention_heads=2, cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=16,
@@ -275,6 +259,71 @@ def aura_flow():
     )  # fmt: skip
 
 
+def gemma_tokenizer(length: int):
+    from transformers import GemmaTokenizer
+
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()
+    alphabet = [chr(c) for c in range(33, 127)] + ["▁"]
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    trained.train_from_iterator([WORDS] * 3, trainer)
+    model = json.loads(trained.to_str())["model"]
+    return GemmaTokenizer(vocab=model["vocab"], merges=[tuple(m) for m in model["merges"]], model_max_length=length)
+
+
+def gemma_encoder(tokenizer):
+    from transformers import Gemma2Config, Gemma2Model
+
+    return Gemma2Model(
+        Gemma2Config(
+            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+            head_dim=8, vocab_size=len(tokenizer) + 8,
+        )
+    )  # fmt: skip
+
+
+def cogview4():
+    from diffusers import CogView4Pipeline, CogView4Transformer2DModel
+    from transformers import GlmConfig, GlmModel
+
+    tokenizer = qwen_tokenizer()
+    tokenizer.padding_side = "left"
+    encoder = GlmModel(
+        GlmConfig(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+            head_dim=8, vocab_size=len(tokenizer) + 8, pad_token_id=0,
+        )
+    )  # fmt: skip
+    denoiser = CogView4Transformer2DModel(
+        patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
+        text_embed_dim=32, time_embed_dim=8, condition_dim=4, sample_size=32, rope_axes_dim=(16, 16),
+    )  # fmt: skip
+    return CogView4Pipeline(
+        tokenizer=tokenizer, text_encoder=encoder, vae=vae(4), transformer=denoiser,
+        scheduler=flow(base_shift=0.25, max_shift=0.75, base_image_seq_len=256, use_dynamic_shifting=True,
+                       time_shift_type="linear"),
+    )  # fmt: skip
+
+
+def lumina2():
+    from diffusers import Lumina2Pipeline, Lumina2Transformer2DModel
+
+    tokenizer = gemma_tokenizer(256)
+    tokenizer.padding_side = "right"
+    denoiser = Lumina2Transformer2DModel(
+        sample_size=32, patch_size=2, in_channels=4, hidden_size=24, num_layers=2, num_refiner_layers=1,
+        num_attention_heads=3, num_kv_heads=1, multiple_of=16, axes_dim_rope=(4, 2, 2), axes_lens=(256, 64, 64),
+        cap_feat_dim=16,
+    )  # fmt: skip
+    return Lumina2Pipeline(
+        transformer=denoiser, scheduler=flow(shift=6.0), vae=vae(4, 4), text_encoder=gemma_encoder(tokenizer),
+        tokenizer=tokenizer,
+    )  # fmt: skip
+
+
 # family -> (builder, settings of a call)
 FAMILIES = {
     "sd3": (sd3, SIZE | {"max_sequence_length": 32}),
@@ -290,6 +339,8 @@ FAMILIES = {
     ),
     "sana": (sana, {"height": 64, "width": 96} | {"max_sequence_length": 40, "use_resolution_binning": False}),
     "aura-flow": (aura_flow, SIZE | {"max_sequence_length": 48}),
+    "cogview4": (cogview4, SIZE | {"guidance_scale": 3.0, "negative_prompt": "blur"}),
+    "lumina2": (lumina2, SIZE | {"guidance_scale": 3.0, "system_prompt": "You paint", "max_sequence_length": 128}),
 }
 
 

@@ -15,13 +15,18 @@ from promptprobe.trajectory import preview
 PROMPTS = ["a red fox in the snow", "a small house near the sea with a boat at dawn"]
 SEEDS = [3, 4]
 STEPS = 6
-IMAGE = {"qwen-image": (4, 3), "sana": (16, 24)}  # height and width in tokens; elsewhere (16, 12)
+IMAGE = {"qwen-image": (4, 3), "sana": (16, 24), "lumina2": (4, 3)}  # height and width in tokens; elsewhere (16, 12)
 ALL = sorted(FAMILIES)
 
 
 @cache
 def made(family):
     return build(family)
+
+
+def lumina_head():
+    """Tokens before the prompt: the begin mark and the system prompt."""
+    return len(made("lumina2").tokenizer("You paint <Prompt Start>").input_ids)
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +63,8 @@ def recorded_attention(denoiser, names, calls):
 
     def recording(query, key, value, attn_mask=None, **options):
         if current:
-            calls[number[0], current[-1]] = (query.double(), key.double(), attn_mask)
+            scale = options.get("scale") or query.shape[-1] ** -0.5
+            calls[number[0], current[-1]] = (query.double() * scale, key.double(), attn_mask)
         return original(query, key, value, attn_mask=attn_mask, **options)
 
     handles = [denoiser.register_forward_pre_hook(lambda *_: number.__setitem__(0, number[0] + 1))]
@@ -77,6 +83,13 @@ def recorded_attention(denoiser, names, calls):
 def own_columns(family, prompt):
     """Where the prompt's tokens stand among the text, worked out from the template and the bare prompt."""
     pipeline = made(family)
+    if family == "lumina2":
+        bare = pipeline.tokenizer(prompt, add_special_tokens=False).input_ids
+        return list(range(lumina_head(), lumina_head() + len(bare)))
+    if family == "cogview4":  # padded on the left, to a multiple of 16
+        lengths = [len(pipeline.tokenizer(p).input_ids) for p in PROMPTS]
+        width = -(-max(lengths) // 16) * 16
+        return list(range(width - len(pipeline.tokenizer(prompt).input_ids), width))
     if family in ("flux2-klein", "z-image"):
         head, bare = "<|im_start|>user\n", pipeline.tokenizer(prompt).input_ids
         first = len(pipeline.tokenizer(head).input_ids)
@@ -113,12 +126,15 @@ def test_maps_equal_a_full_softmax_in_float64(family):
     for step in (2, 5):
         for b, name in enumerate(names):
             q, k, mask = calls[(step - 1) * per_step, name]
-            scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+            scores = q @ k.transpose(-1, -2)
             if mask is not None:
                 scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
             full = scores.softmax(-1).mean(1)  # [batch, queries, keys]
             full = full[:2] if family == "z-image" else full[-2:]
-            if family in ("sd3", "z-image", "pixart", "sana"):
+            if family == "lumina2":  # each image follows its own caption
+                heads = [len(tokenize_prompt(pipeline, p, settings(family)).columns) + lumina_head() for p in PROMPTS]
+                rows, first = torch.stack([r[h : h + image] for r, h in zip(full, heads, strict=True)]), 0
+            elif family in ("sd3", "z-image", "pixart", "sana"):
                 rows, first = full[:, :image], image if family in ("sd3", "z-image") else 0
             else:
                 rows, first = full[:, -image:], 8 if family == "aura-flow" else 0  # AuraFlow's registers
