@@ -160,9 +160,10 @@ def _probe(plan: Plan, batch: list[Job], budget: Budget, pool, asking: dict[Futu
     failed: dict[int, str] = {}
     scored: list[Scored] = []
     prompts = [p for job in batch for p in loop.to_probe(job.state)]
+    groups = [i for i, job in enumerate(batch) for _ in loop.to_probe(job.state)]
     try:
         if prompts:
-            scored = plan.scorer.score(prompts, plan.seeds)
+            scored = plan.scorer.score(prompts, plan.seeds, groups=groups)
     except PromptProbeError:
         # One of them can't be probed: find out which, one by one.
         for job in batch:

@@ -102,6 +102,9 @@ def take_scores(state: State, context: Context, scored: Sequence[Scored]) -> dic
     waiting = state["waiting"]
     fresh = [c for c in waiting if c["rejected"] is None]
     for candidate, s in zip(fresh, scored, strict=True):
+        if s.dropped:
+            candidate |= {"seeds": s.seeds, "predicted": [round(p, 5) for p in s.predicted], "rejected": s.dropped}
+            continue
         context.scored[candidate["id"]] = s
         candidate |= {
             "seeds": s.seeds, "predicted": [round(p, 5) for p in s.predicted], "score": round(s.score, 5),

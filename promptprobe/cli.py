@@ -28,6 +28,9 @@ Model = Annotated[str, typer.Option(help="'icons' (built in), a diffusers pipeli
 ProbeFolder = Annotated[Path | None, typer.Option("--probe", help="Probe folder; the icon world has its own.")]
 Steps = Annotated[int, typer.Option(help="Denoising steps of a full image.")]
 ProbeStep = Annotated[int, typer.Option(help="Step after which attention is read, 1 to --steps.")]
+EarlyStep = Annotated[
+    int | None, typer.Option(help="Look at all wordings at this step first and give up those that can hardly win.")
+]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: the pipeline's own.")]
 Device = Annotated[str, typer.Option(help="Torch device, such as cpu, cuda, mps.")]
 Dtype = Annotated[str | None, typer.Option(help="Weight type: float32, float16, bfloat16.")]
@@ -69,6 +72,7 @@ def optimize(
     ] = "q0.6",
     steps: Steps = 25,
     probe_step: ProbeStep = 5,
+    early_step: EarlyStep = None,
     guidance: Guidance = None,
     rewriter: Annotated[str, typer.Option(help="auto (LLM when there is a key or URL), llm, or offline.")] = "auto",
     llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
@@ -101,7 +105,7 @@ def optimize(
     with LiveView(quiet=as_json) as view:
         record = run(
             prompt, model=model, probe=probe, seed=seed, seeds_per_prompt=seeds_per_prompt, rounds=rounds,
-            candidates=candidates, tau=tau, steps=steps, probe_step=probe_step, rewriter=rewriter,
+            candidates=candidates, tau=tau, steps=steps, probe_step=probe_step, early_step=early_step, rewriter=rewriter,
             llm_model=llm_model, llm_base_url=llm_base_url, llm_price=llm_price, max_llm_calls=max_llm_calls,
             max_seconds=max_seconds, batch_size=batch_size, out=out, on_event=view.show,
             **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
@@ -199,6 +203,7 @@ def batch(
     tau: Annotated[str, typer.Option(help="As for optimize: a number, a quantile or reward@probability.")] = "q0.6",
     steps: Steps = 25,
     probe_step: ProbeStep = 5,
+    early_step: EarlyStep = None,
     guidance: Guidance = None,
     rewriter: Annotated[str, typer.Option(help="auto (LLM when there is a key or URL), llm, or offline.")] = "auto",
     llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
@@ -247,7 +252,8 @@ def batch(
         typer.echo(f"note: {note}", err=True)
     options: dict[str, Any] = {
         "model": model, "probe": probe, "seed": seed, "seeds_per_prompt": seeds_per_prompt, "rounds": rounds,
-        "candidates": candidates, "tau": tau, "steps": steps, "probe_step": probe_step, "rewriter": rewriter,
+        "candidates": candidates, "tau": tau, "steps": steps, "probe_step": probe_step, "early_step": early_step,
+        "rewriter": rewriter,
         "llm_model": llm_model, "llm_base_url": llm_base_url, "llm_price": llm_price, "batch_size": batch_size,
         "reward": reward,
         **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),

@@ -34,10 +34,13 @@ def make_scorer(
     steps: int = 25,
     probe_step: int = 5,
     batch_size: int = 32,
+    early_step: int | None = None,
     pipeline: Any = None,
     **options: Any,
 ) -> Scorer:
     """Load a pipeline and its probe and check them against each other.
+
+    With `early_step` wordings that can hardly win are given up there.
 
     `options` as for `open_pipeline`: device, dtype, offload, lora, revision, variant, guidance, height, width,
     negative, pipe_args. Raises `ModelError`, `ProbeMismatchError` or `InputError`.
@@ -47,7 +50,7 @@ def make_scorer(
         raise InputError(f"batch size is {batch_size}; it must be at least 1")
     loaded = probe if isinstance(probe, Probe) else load_probe(probe, model)
     pipeline, settings = open_pipeline(model, pipeline, **options)
-    return Scorer(pipeline, loaded, steps, probe_step, settings, batch_size)
+    return Scorer(pipeline, loaded, steps, probe_step, settings, batch_size, early_step)
 
 
 def seeds_from(seed: int, count: int) -> list[int]:
@@ -217,7 +220,7 @@ class Plan:
         return {
             "model": self.model, "steps": scorer.steps, "probe_step": scorer.probe_step, "seed": self.seed,
             "seeds_per_prompt": len(self.seeds), "rounds": self.rounds, "candidates": self.candidates, "tau": self.tau,
-            "scheduler": type(scorer.pipeline.scheduler).__name__, **scorer.settings,
+            "scheduler": type(scorer.pipeline.scheduler).__name__, "early_step": scorer.early_step, **scorer.settings,
         }  # fmt: skip
 
 
@@ -371,7 +374,10 @@ def record_of(
     measured = float(measure(plan.measure, [context.image], [prompt])[0]) if plan.measure and finished else None
     records = [CandidateRecord(**c) for c in state["candidates"]]
     probed = sum(len(c.seeds) for c in records)
-    used = probed * probe_step + (steps - probe_step if finished else 0)
+    early = sum(len(c.seeds) for c in records if c.score is None)  # given up before the probe step
+    used = (
+        (probed - early) * probe_step + early * (plan.scorer.early_step or 0) + (steps - probe_step if finished else 0)
+    )
     saved = seconds_per_call * (probed * steps - used)
     cut = records[0].cut_tokens
     told = [

@@ -5,6 +5,7 @@ This is what the command `score`, the loop and the benchmarks share.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,19 +14,24 @@ from typing import Any, TypeVar
 import torch
 
 from .diagnosis import WordDiagnosis, diagnose
-from .errors import InputError
+from .errors import InputError, ProbeMismatchError
 from .models import check_probe, check_timestep
 from .probe import Probe
 from .tokens import PromptTokens
-from .trajectory import Paused, start
+from .trajectory import Paused, advance, start
 
+HOPELESS = 0.1  # what has less than this chance to be the best is given up
+Row = tuple[Paused, int, float]  # a trajectory and its predicted reward
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 @dataclass
 class Scored:
-    """One prompt on all its seeds. `trajectories` are (paused batch, row), in the order of `seeds`."""
+    """One prompt on all its seeds. `trajectories` are (paused batch, row), in the order of `seeds`.
+
+    `dropped` says why it was given up before the probe step; `predicted` then is an earlier step's.
+    """
 
     prompt: str
     seeds: list[int]
@@ -36,6 +42,7 @@ class Scored:
     maps: torch.Tensor = field(repr=False)  # [tokens, blocks, height, width], mean over seeds
     tokens: PromptTokens = field(repr=False)
     trajectories: list[tuple[Paused, int]] = field(repr=False)
+    dropped: str | None = None
 
     @property
     def score(self) -> float:
@@ -52,7 +59,9 @@ class Scored:
 class Scorer:
     """A pipeline and its probe, checked against each other once; counts what it spends.
 
-    `warnings` has one line for everything in which the run differs from what the probe was trained for.
+    `warnings` has one line for everything in which the run differs from what the probe was trained for. With
+    `early_step`, prompts that are scored together are looked at there first, and those that can hardly be the best are
+    not denoised any further.
     """
 
     pipeline: Any
@@ -61,6 +70,7 @@ class Scorer:
     probe_step: int
     settings: dict[str, Any]
     batch_size: int = 32
+    early_step: int | None = None
     denoiser_calls: int = 0
     denoising_seconds: float = 0.0
     probe_seconds: float = 0.0
@@ -70,32 +80,80 @@ class Scorer:
         self.warnings += check_probe(
             self.probe, self.pipeline, steps=self.steps, probe_step=self.probe_step, settings=self.settings
         )
+        steps = self.probe.card.probe_steps
+        if self.early_step is not None and not (self.early_step in steps and self.early_step < self.probe_step):
+            earlier = ", ".join(str(k) for k in steps if k < self.probe_step) or "none"
+            raise ProbeMismatchError(
+                f"early step is {self.early_step}; this probe has these steps before step {self.probe_step}: {earlier}"
+            )
 
     def score(
-        self, prompts: Sequence[str], seeds: Sequence[int], on_step: Callable[[int], None] | None = None
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        on_step: Callable[[int], None] | None = None,
+        groups: Sequence[int] | None = None,
     ) -> list[Scored]:
-        """Score each prompt on each seed; raises `InputError` without prompts or seeds."""
+        """Score each prompt on each seed; raises `InputError` without prompts or seeds.
+
+        With `early_step`, only prompts of one group (default: all) compete with each other.
+        """
         if not prompts or not seeds:
             raise InputError("give at least one prompt and one seed")
         pairs = [(p, s) for p in prompts for s in seeds]
-        rows: list[tuple[Paused, int, float]] = []
-        for part in self.fitting(pairs, lambda batch: self._probed(batch, on_step)):
+        count = len(seeds)
+        groups = groups or [0] * len(prompts)
+        rows: list[Row] = []
+        if self.early_step is None or len(set(groups)) == len(prompts):
+            for part in self.fitting(pairs, lambda batch: self._probed(batch, self.probe_step, on_step)):
+                rows += part
+            return [self._scored(rows[i * count : (i + 1) * count], self.probe_step) for i in range(len(prompts))]
+        early = self.early_step
+        for part in self.fitting(pairs, lambda batch: self._probed(batch, early, on_step)):
             rows += part
-        return [self._scored(rows[i * len(seeds) : (i + 1) * len(seeds)]) for i in range(len(prompts))]
+        looked = [self._scored(rows[i * count : (i + 1) * count], early) for i in range(len(prompts))]
+        spread = self.probe.card.uncertainty(step=early) * math.sqrt(2 / count)
+        best = {g: max(s.score for s, own in zip(looked, groups, strict=True) if own == g) for g in set(groups)}
+        alive: list[tuple[Paused, int, int]] = []
+        for i, (s, group) in enumerate(zip(looked, groups, strict=True)):
+            chance = 0.5 * math.erfc((best[group] - s.score) / max(spread, 1e-9) / math.sqrt(2))
+            if chance < HOPELESS:
+                s.dropped = f"a chance of {chance:.2f} to be the best at step {early}"
+                s.trajectories = []
+            else:
+                alive += [(paused, row, i) for paused, row in s.trajectories]
+        later: dict[int, list[Row]] = {}
+        for part, places in self.fitting(alive, lambda batch: self._advanced(batch, on_step), lambda a: a[0]):
+            for row, place in zip(part, places, strict=True):
+                later.setdefault(place, []).append(row)
+        return [self._scored(later[i], self.probe_step) if i in later else s for i, s in enumerate(looked)]
 
-    def _probed(
-        self, batch: Sequence[tuple[str, int]], on_step: Callable[[int], None] | None
-    ) -> list[tuple[Paused, int, float]]:
+    def _probed(self, batch: Sequence[tuple[str, int]], stop: int, on_step: Callable[[int], None] | None) -> list[Row]:
         began = time.perf_counter()
         paused = start(
-            self.pipeline, [p for p, _ in batch], [s for _, s in batch], steps=self.steps, stop=self.probe_step,
+            self.pipeline, [p for p, _ in batch], [s for _, s in batch], steps=self.steps, stop=stop,
             blocks=self.probe.card.blocks, on_step=on_step, **self.settings,
         )  # fmt: skip
+        return self._counted(paused, stop, began)
+
+    def _advanced(
+        self, batch: Sequence[tuple[Paused, int, int]], on_step: Callable[[int], None] | None
+    ) -> tuple[list[Row], list[int]]:
+        began = time.perf_counter()
+        before = batch[0][0]
+        paused = advance(
+            self.pipeline, before, [row for _, row, _ in batch], stop=self.probe_step, blocks=self.probe.card.blocks,
+            on_step=on_step,
+        )  # fmt: skip
+        return self._counted(paused, self.probe_step - before.step, began), [place for _, _, place in batch]
+
+    def _counted(self, paused: Paused, steps: int, began: float) -> list[Row]:
+        """Predictions of a paused batch; what it took is added up."""
         probing = time.perf_counter()
-        predicted = self.predict(paused, self.probe_step)
+        predicted = self.predict(paused, paused.step)
         self.denoising_seconds += probing - began
         self.probe_seconds += time.perf_counter() - probing
-        self.denoiser_calls += len(batch) * self.probe_step
+        self.denoiser_calls += len(paused) * steps
         return [(paused, j, value) for j, value in enumerate(predicted)]
 
     def fitting(
@@ -138,10 +196,10 @@ class Scorer:
             paused.token_embeddings, paused.latent_pairs.get(step),
         )  # fmt: skip
 
-    def _scored(self, rows: list[tuple[Paused, int, float]]) -> Scored:
+    def _scored(self, rows: list[Row], step: int) -> Scored:
         paused, first, _ = rows[0]
         tokens = paused.tokens[first]
-        own = [p.token_maps[self.probe_step][j, : len(tokens.columns)] for p, j, _ in rows]
+        own = [p.token_maps[step][j, : len(tokens.columns)] for p, j, _ in rows]
         maps = torch.stack(own).mean(0)
         return Scored(
             prompt=paused.prompts[first], seeds=[p.seeds[j] for p, j, _ in rows], predicted=[v for _, _, v in rows],

@@ -19,13 +19,12 @@ from PIL import Image
 
 from .errors import InputError, ProbeMismatchError
 from .rewards import RewardFunction, measure
-from .scoring import Scorer
+from .scoring import HOPELESS, Scorer
 from .tokens import clean_prompt
 from .trajectory import Paused, advance, finish, start
 
 POLICIES = ("racing", "fixed", "full")
 STAGES = ((2, 0.4), (4, 0.2), (6, 0.1))  # racing: at this step of 25, at most this share of the seeds goes on
-HOPELESS = 0.1  # racing: a seed with less than this chance to beat the best is dropped
 
 
 @dataclass

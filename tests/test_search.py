@@ -126,22 +126,38 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(scorer, monkeypatch):
     sizes = []
     original = scorer._probed
 
-    def limited(batch, on_step):
+    def limited(batch, *more):
         sizes.append(len(batch))
         if len(batch) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(batch, on_step)
+        return original(batch, *more)
 
     monkeypatch.setattr(scorer, "_probed", limited)
     assert scorer.score([PROMPT], range(6))[0].predicted == pytest.approx(whole, abs=1e-4)
     assert sizes == [6, 3, 1, 1, 1, 1, 1, 1] and "going on with 1" in scorer.warnings[-1]
 
-    def never(batch, on_step):
+    def never(batch, *more):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(scorer, "_probed", never)
     with pytest.raises(InputError, match="out of memory with one image"):
         scorer.score([PROMPT], [1])
+
+
+def test_wordings_that_can_hardly_win_are_given_up_early(scorer, sd):
+    prompts = ["a red cat", "a blue dog", "a cat and a dog"]
+    early = Scorer(sd, scorer.probe, 25, 4, dict(SIZE), early_step=2)
+    scorer.probe.card.within["brightness"]["2"] = 1e-9  # sure of itself: only the best stays
+    raced = early.score(prompts, [1, 2])
+    alive = [s for s in raced if s.dropped is None]
+    assert len(alive) == 1 and early.denoiser_calls == 6 * 2 + 2 * 2
+    plain = {s.prompt: s.predicted for s in scorer.score(prompts, [1, 2])}
+    assert alive[0].predicted == pytest.approx(plain[alive[0].prompt], abs=1e-4)
+    assert all("a chance of 0.00" in s.dropped and not s.trajectories for s in raced if s.dropped)
+    apart = early.score(prompts, [1], groups=[0, 1, 2])
+    assert all(s.dropped is None for s in apart)
+    with pytest.raises(ProbeMismatchError, match="has these steps before step 4: 2"):
+        Scorer(sd, scorer.probe, 25, 4, dict(SIZE), early_step=3)
 
 
 def test_tau_as_a_probability_is_the_interval_s_bound(scorer):
