@@ -603,15 +603,21 @@ def evaluate(
 ) -> None:
     """Print SRCC, KTC, PCC and AUC of a probe on test data: overall, score-balanced, and within a prompt across seeds."""
     from . import dataset, training
-    from .evaluation import evaluate_probe
+    from .evaluation import coverage, evaluate_probe
     from .models import load_probe
     from .view import print_evaluation
 
     loaded = load_probe(probe)
     items = dataset.load(data)
     training.check_data(loaded, items)
-    step = probe_step or loaded.card.probe_steps[0]
-    result = evaluate_probe(training.predict(loaded, items, step), items.rewards, items.prompts, resamples)
+    step = probe_step or loaded.card.default_step
+    predicted = training.predict(loaded, items, step)
+    result = evaluate_probe(predicted, items.rewards, items.prompts, resamples)
+    for label in predicted:
+        if loaded.card.residuals.get(label, {}).get(str(step)):
+            result[label]["coverage"] = coverage(
+                loaded.card, label, step, predicted[label], items.rewards[label].numpy()
+            )
     if as_json:
         typer.echo(json.dumps(result, indent=1))
     else:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from .errors import InputError
+from .probe import ProbeCard
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,16 @@ def evaluate_probe(
             "balanced items": len(even),
             "within": as_dict({"SRCC": within})["SRCC"] if within else None,
         }
+    return result
+
+
+def coverage(card: ProbeCard, label: str, step: int, predicted: ArrayLike, reward: ArrayLike) -> dict[str, float]:
+    """How often the reward lies in the probe's interval of each level: calibrated when close to the level itself."""
+    p, r = np.asarray(predicted, float), np.asarray(reward, float)
+    result = {}
+    for level in (0.5, 0.8, 0.9):
+        low, high = card.interval(0.0, level, label, step)
+        result[f"{level:.0%}"] = round(float(((r - p >= low) & (r - p <= high)).mean()), 4)
     return result
 
 

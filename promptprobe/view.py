@@ -229,6 +229,8 @@ def print_evaluation(result: dict[str, dict], items: int, prompts: int, step: in
         table = Table("figure", "natural", f"score-balanced ({figures['balanced items']})", title=label)
         for name, value in figures["natural"].items():
             table.add_row(name, _figure(value), _figure(figures["balanced"][name]))
+        for level, share in figures.get("coverage", {}).items():
+            table.add_row(f"reward in the {level} interval", f"{share:.3f}", "")
         if figures["within"]:
             table.add_row("SRCC within a prompt", _figure(figures["within"]), "")
         console.print(table)
