@@ -40,7 +40,9 @@ class Items:
     embeddings: torch.Tensor  # half [items, tokens, size]
     rewards: dict[str, torch.Tensor]  # label -> [items]
     settings: dict[str, Any]
-    latents: dict[int, torch.Tensor] = field(default_factory=dict)  # step -> half [items, 2 channels, h, w]
+    latents: dict[int, torch.Tensor] = field(
+        default_factory=dict
+    )  # step -> half [items, channels, h, w], predicted clean
     image_features: dict[str, torch.Tensor] = field(default_factory=dict)  # label -> half [items, size]
 
     def __len__(self) -> int:
@@ -117,7 +119,7 @@ def collect(
         assert paused.token_embeddings is not None  # something was watched
         labels = {name: measure(reward, images, texts) for name, reward in rewards.items()}
         tensors = {f"maps.{k}": m.half() for k, m in paused.token_maps.items()}
-        tensors |= {f"latents.{k}": x.half() for k, x in paused.latent_pairs.items()}
+        tensors |= {f"latents.{k}": x.half() for k, x in paused.clean_latents.items()}
         tensors |= {f"timesteps.{k}": torch.full((len(batch),), t) for k, t in paused.timesteps.items()}
         tensors |= {f"rewards.{name}": values.float() for name, values in labels.items()}
         for name, reward in rewards.items():

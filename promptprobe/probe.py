@@ -1,7 +1,8 @@
 """The probe: a small CNN that reads token maps and predicts the reward of the finished image.
 
 Comes in: token maps `[batch, tokens, blocks, height, width]`, how many tokens each sample has, the timestep, for the
-variants `words` and `latents` the tokens' text embeddings, and for `latents` the latents before and after the step.
+variants `words` and `latents` the tokens' text embeddings, and for `latents` the clean latents that
+the step predicts.
 Goes out: predicted rewards `[batch, heads]`. Any number of tokens, any map size.
 Source: Diffusion Probe, arXiv:2602.23783, §3.3.
 """
@@ -54,7 +55,7 @@ class ProbeCard:
     variant: str = "latents"
     features: int = 16
     embedding_size: int = 0
-    latent_channels: int = 0  # of the pair before and after a step
+    latent_channels: int = 0
     dropout: float = 0.1
     reward_scale: dict[str, list[float]] = field(default_factory=dict)
     quantiles: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -130,7 +131,7 @@ class DownBlock(nn.Module):
 
 
 class LatentReader(nn.Module):
-    """Latents before and after a step, `[batch, channels, height, width]`, to cells `[batch, cells, size]`."""
+    """Predicted clean latents `[batch, channels, height, width]` to cells `[batch, cells, size]`."""
 
     def __init__(self, channels: int, time_width: int, size: int):
         super().__init__()
@@ -168,8 +169,8 @@ class Probe(nn.Module):
     own shape (its logarithm, relative to its mass), keeps where on a 4x4 grid each token is looked for beside each map's
     mass, entropy and peak, and lets the tokens see each other before they are pooled. `words` is `maps` that also knows
     the token's text embedding, so that "three" can be compared with the number of places where its noun is looked for.
-    `latents` is `words` that also sees the latents before and after the step, on a coarse grid whose cells mix with the
-    tokens: what will be there is largely settled by then, and two seeds of one prompt differ in nothing else.
+    `latents` is `words` that also sees the clean latents which the step predicts, on a coarse grid whose cells mix with the
+    tokens: what will be there is largely settled by then, and the seeds of one prompt differ in little else.
     """
 
     def __init__(self, card: ProbeCard):
@@ -230,7 +231,7 @@ class Probe(nn.Module):
 
         `counts` `[batch]` says how many tokens are real; `timestep` `[batch]` is the scheduler's, in 0..1000;
         `embeddings` `[batch, tokens, size]` are what the denoiser was told of each token (for `words` and `latents`);
-        `latents` `[batch, 2 channels, height, width]` those before and after the step (for `latents`).
+        `latents` `[batch, channels, height, width]` the clean latents that the step predicts (for `latents`).
         """
         return self.rewards(self.summary(maps, counts, timestep, embeddings, latents))
 

@@ -193,7 +193,7 @@ class Scorer:
             self.warnings.append(warning)
         return self.probe.predict(
             paused.token_maps[step], [len(t.columns) for t in paused.tokens], paused.timesteps[step],
-            paused.token_embeddings, paused.latent_pairs.get(step),
+            paused.token_embeddings, paused.clean_latents.get(step),
         )  # fmt: skip
 
     def _scored(self, rows: list[Row], step: int) -> Scored:

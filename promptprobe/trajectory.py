@@ -31,8 +31,8 @@ class Paused:
 
     `token_maps[k]` is `[batch, tokens, blocks, height, width]` of step k, for each watched step; `timesteps[k]` is the
     scheduler's timestep of that step. `token_embeddings` `[batch, tokens, size]` is what the denoiser was told of the
-    tokens, None when nothing was watched. `latent_pairs[k]` `[batch, 2 channels, height, width]` are the latents before
-    and after step k: for a first-order solver the predicted clean latents are a linear combination of the two.
+    tokens, None when nothing was watched. `clean_latents[k]` `[batch, channels, height, width]` are what step k
+    predicted the finished image's latents to be.
     """
 
     prompts: list[str]
@@ -43,7 +43,7 @@ class Paused:
     latents: torch.Tensor
     token_maps: dict[int, torch.Tensor]
     token_embeddings: torch.Tensor | None
-    latent_pairs: dict[int, torch.Tensor]
+    clean_latents: dict[int, torch.Tensor]
     timesteps: dict[int, float]
     settings: dict[str, Any]
     scheduler: Any = field(repr=False)
@@ -93,7 +93,7 @@ def start(
     generators = [torch.Generator("cpu").manual_seed(s) for s in seeds]
     paused = Paused(
         prompts=prompts, seeds=list(seeds), tokens=[tokenize_prompt(pipeline, p, settings) for p in prompts], step=0,
-        steps=steps, latents=torch.empty(0), token_maps={}, token_embeddings=None, latent_pairs={}, timesteps={},
+        steps=steps, latents=torch.empty(0), token_maps={}, token_embeddings=None, clean_latents={}, timesteps={},
         settings=dict(settings), scheduler=pipeline.scheduler, denoiser=denoiser_of(pipeline),
         generator_states=[], encoded=_EncodedPrompts.of(pipeline, prompts),
     )  # fmt: skip
@@ -122,7 +122,7 @@ def advance(
     _check_same(pipeline, paused)
     cut = replace(
         paused, prompts=[paused.prompts[i] for i in chosen], seeds=[paused.seeds[i] for i in chosen],
-        tokens=[paused.tokens[i] for i in chosen], token_maps={}, latent_pairs={}, timesteps={}, token_embeddings=None,
+        tokens=[paused.tokens[i] for i in chosen], token_maps={}, clean_latents={}, timesteps={}, token_embeddings=None,
         encoded=paused.encoded.cut(chosen),
     )  # fmt: skip
     with _resuming(pipeline, paused, chosen) as (generators, latents):
@@ -142,7 +142,7 @@ def _run(
 ) -> Paused:
     """Denoise all of `paused` from its step to `stop`; `before` are its latents as the solver left them."""
     columns = [t.columns for t in paused.tokens]
-    result = replace(paused, token_maps={}, latent_pairs={}, timesteps={})
+    result = replace(paused, token_maps={}, clean_latents={}, timesteps={})
     tap = AttentionTap(pipeline, blocks) if wanted else None
     seen: dict[str, Any] = {"before": before}
 
@@ -161,9 +161,10 @@ def _run(
             maps = result.token_maps[step] = tap.token_maps()
             result.token_embeddings = tap.token_embeddings()
             result.timesteps[step] = float(timestep)
-            first, second = (_on_grid(x, maps.shape[-2:]) for x in (seen["before"], tensors["latents"]))
-            if first is not None and second is not None:
-                result.latent_pairs[step] = torch.cat([first, second], 1).detach().float().cpu()
+            clean = predicted_clean(pipe.scheduler, seen["before"], tensors["latents"], step, paused.steps)
+            clean = _on_grid(clean, maps.shape[-2:])
+            if clean is not None:
+                result.clean_latents[step] = clean.detach().float().cpu()
         seen["before"] = tensors["latents"]
         if tap is not None:
             tap.arm(columns) if armed else tap.disarm()
@@ -227,11 +228,18 @@ def finish(
 def preview(pipeline, paused: Paused, chosen: Sequence[int] | None = None) -> list[Image.Image]:
     """Images of what the chosen trajectories were heading for at their last step: no denoiser call, only decoding.
 
-    Raises `InputError` when the latents of that step were not kept, and as `finish`.
+    Raises `InputError` when that step was not watched, and as `finish`.
     """
     chosen = _check_chosen(paused, chosen)
     _check_same(pipeline, paused)
-    clean = predicted_clean(paused)[chosen].to(paused.latents.dtype)
+    kept = paused.clean_latents.get(paused.step)
+    if kept is None:
+        raise InputError(f"what step {paused.step} predicted was not kept; watch it for a preview")
+    clean = kept[chosen].to(paused.latents)
+    if paused.latents.ndim == 3:
+        clean = clean.flatten(2).transpose(1, 2)
+    elif paused.latents.ndim == 5:
+        clean = clean[:, :, None]
     with (
         _resuming(pipeline, paused, chosen, nothing_left=True) as (generators, _),
         paused.encoded.used_by(pipeline, chosen),
@@ -243,30 +251,29 @@ def preview(pipeline, paused: Paused, chosen: Sequence[int] | None = None) -> li
         )  # fmt: skip
 
 
-def predicted_clean(paused: Paused) -> torch.Tensor:
-    """The clean latents that the last step predicted, in the shape of `paused.latents`.
+def predicted_clean(
+    scheduler, before: torch.Tensor | None, after: torch.Tensor, step: int, steps: int
+) -> torch.Tensor | None:
+    """The clean latents that a step predicted, from the latents before and after it; None for a solver of unknown kind.
 
     With x = a clean + s noise before and after a first-order step, clean and noise are the same in both. For solvers of
-    higher order this is an estimate. Raises `InputError` when the last step was not watched.
+    higher order, and those that add noise, this is an estimate.
     """
-    pair = paused.latent_pairs.get(paused.step)
-    if pair is None:
-        raise InputError(f"the latents around step {paused.step} were not kept; watch it to predict the clean ones")
-    before = pair[:, : pair.shape[1] // 2].to(paused.latents.device)
-    if paused.latents.ndim == 3:
-        before = before.flatten(2).transpose(1, 2)
-    elif paused.latents.ndim == 5:
-        before = before[:, :, None]
-    after = paused.latents.float()
-    twice = len(paused.scheduler.timesteps) > paused.steps
-    places = [max(0, 2 * k - 1) if twice else k for k in (paused.step - 1, paused.step)]
-    (a1, s1), (a2, s2) = (_signal_and_noise(paused.scheduler, k) for k in places)
-    return (s1 * after - s2 * before) / (s1 * a2 - s2 * a1)
+    twice = len(scheduler.timesteps) > steps
+    places = [max(0, 2 * k - 1) if twice else k for k in (step - 1, step)]
+    try:
+        (a1, s1), (a2, s2) = (_signal_and_noise(scheduler, k) for k in places)
+    except (AttributeError, TypeError, IndexError):
+        return None
+    turn = s1 * a2 - s2 * a1
+    if before is None or abs(turn) < 1e-8:
+        return None
+    return (s1 * after.float() - s2 * before.float()) / turn
 
 
 def _signal_and_noise(scheduler, step: int) -> tuple[float, float]:
     """What clean latents and noise are multiplied by at a place in the solver's list of noise levels."""
-    name = type(scheduler).__name__
+    name = type(scheduler).__name__.removeprefix("Resumed")
     sigmas = getattr(scheduler, "sigmas", None)
     if name.startswith("FlowMatch") or getattr(scheduler.config, "prediction_type", "") == "flow_prediction":
         sigma = float(sigmas[step])  # type: ignore[index]

@@ -259,7 +259,7 @@ def test_advancing_and_previews_work_in_every_family(family):
         pipeline, start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, watch=(2,), **settings(family)), stop=4
     )
     assert torch.equal(staged.latents, straight.latents) and torch.equal(staged.token_maps[4], straight.token_maps[4])
-    assert torch.equal(staged.latent_pairs[4], straight.latent_pairs[4])
+    assert torch.equal(staged.clean_latents[4], straight.clean_latents[4])
     image = preview(pipeline, staged, [1])[0]
     assert image.size == (settings(family)["width"], settings(family)["height"])
 

@@ -15,7 +15,7 @@ from diffusers import (
 
 from promptprobe import AttentionTap, CaptureError, InputError, ModelError, advance, finish, start
 from promptprobe.tokens import tokenize_prompt
-from promptprobe.trajectory import predicted_clean, preview
+from promptprobe.trajectory import preview
 
 SEEDS = [1, 2, 3]
 SIZE = {"height": 32, "width": 24}
@@ -162,7 +162,7 @@ def test_advancing_in_stages_equals_one_run(sd, solver):
         staged = start(sd, PROMPTS, SEEDS, steps=8, stop=2, **SIZE)
         staged = advance(sd, staged, stop=4)
         assert torch.equal(staged.token_maps[4], straight.token_maps[4]) and staged.step == 4
-        assert torch.equal(staged.latent_pairs[4], straight.latent_pairs[4])
+        assert torch.equal(staged.clean_latents[4], straight.clean_latents[4])
         last = advance(sd, staged, stop=6)
         assert torch.equal(last.latents, straight.latents) and type(last.scheduler) is solver
         assert torch.equal(finish(sd, last, output="latent"), finish(sd, straight, output="latent"))
@@ -173,16 +173,6 @@ def test_advancing_in_stages_equals_one_run(sd, solver):
             advance(sd, staged, stop=4)
     finally:
         sd.scheduler = before
-
-
-def test_latent_pairs_hold_the_latents_before_and_after_a_step(sd):
-    paused = start(sd, PROMPTS, SEEDS, steps=8, stop=3, watch=(1, 2, 3), **SIZE)
-    channels = paused.latents.shape[1]
-    assert torch.equal(paused.latent_pairs[3][:, channels:], paused.latents.float())
-    for k in (1, 2):
-        assert torch.equal(paused.latent_pairs[k][:, channels:], paused.latent_pairs[k + 1][:, :channels])
-    noise = torch.randn(paused.latents[:1].shape, generator=torch.Generator().manual_seed(SEEDS[0]))
-    assert torch.equal(paused.latent_pairs[1][:1, :channels], noise * sd.scheduler.init_noise_sigma)
 
 
 @pytest.mark.parametrize("solver", [DDIMScheduler, EulerDiscreteScheduler])
@@ -204,7 +194,7 @@ def test_predicted_clean_latents_are_what_the_solver_thought(sd, solver, monkeyp
         paused = start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
         monkeypatch.undo()
         assert torch.equal(paused.latents, plain.latents)
-        clean = predicted_clean(paused)
+        clean = paused.clean_latents[3]
         assert (clean - thought[2]).abs().max() / thought[2].abs().max() < 1e-4
         images = preview(sd, paused, [1])
         assert len(images) == 1 and images[0].size == (24, 32)
