@@ -259,7 +259,10 @@ def _changed(plan: Plan, *, seed: int | None, rounds: int | None, candidates: in
                 raise InputError(f"{name} is {value}; it must be between {least} and {most}")
             changes[name] = value
     if tau is not None:
-        changes |= {"tau": str(tau), "threshold": read_tau(tau, plan.scorer.probe, plan.scorer.probe_step)}
+        changes |= {
+            "tau": str(tau),
+            "threshold": read_tau(tau, plan.scorer.probe, plan.scorer.probe_step, plan.scorer.objective),
+        }
     return dataclasses.replace(plan, **changes)
 
 

@@ -263,7 +263,7 @@ def _seed(state: SessionState, desk: Desk, rest: str) -> SessionState:
 
 
 def _tau(state: SessionState, desk: Desk, rest: str) -> SessionState:
-    tau = round(read_tau(rest, desk.plan.scorer.probe, desk.plan.scorer.probe_step), 5)
+    tau = round(read_tau(rest, desk.plan.scorer.probe, desk.plan.scorer.probe_step, desk.plan.scorer.objective), 5)
     return {"tau": tau, "history": _before(state), "said": f"τ {tau:.3f}", "show": bool(state.get("candidates"))}
 
 

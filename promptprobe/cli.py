@@ -31,6 +31,9 @@ ProbeStep = Annotated[int, typer.Option(help="Step after which attention is read
 EarlyStep = Annotated[
     int | None, typer.Option(help="Look at all wordings at this step first and give up those that can hardly win.")
 ]
+Objective = Annotated[
+    str | None, typer.Option(help="Head of the probe to optimise (default: its first), or several: a,b=0.5.")
+]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: the pipeline's own.")]
 Device = Annotated[str, typer.Option(help="Torch device, such as cpu, cuda, mps.")]
 Dtype = Annotated[str | None, typer.Option(help="Weight type: float32, float16, bfloat16.")]
@@ -73,6 +76,7 @@ def optimize(
     steps: Steps = 25,
     probe_step: ProbeStep = 5,
     early_step: EarlyStep = None,
+    objective: Objective = None,
     guidance: Guidance = None,
     rewriter: Annotated[str, typer.Option(help="auto (LLM when there is a key or URL), llm, or offline.")] = "auto",
     llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
@@ -105,7 +109,8 @@ def optimize(
     with LiveView(quiet=as_json) as view:
         record = run(
             prompt, model=model, probe=probe, seed=seed, seeds_per_prompt=seeds_per_prompt, rounds=rounds,
-            candidates=candidates, tau=tau, steps=steps, probe_step=probe_step, early_step=early_step, rewriter=rewriter,
+            candidates=candidates, tau=tau, steps=steps, probe_step=probe_step, early_step=early_step, objective=objective,
+            rewriter=rewriter,
             llm_model=llm_model, llm_base_url=llm_base_url, llm_price=llm_price, max_llm_calls=max_llm_calls,
             max_seconds=max_seconds, batch_size=batch_size, out=out, on_event=view.show,
             **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
@@ -204,6 +209,7 @@ def batch(
     steps: Steps = 25,
     probe_step: ProbeStep = 5,
     early_step: EarlyStep = None,
+    objective: Objective = None,
     guidance: Guidance = None,
     rewriter: Annotated[str, typer.Option(help="auto (LLM when there is a key or URL), llm, or offline.")] = "auto",
     llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
@@ -253,7 +259,7 @@ def batch(
     options: dict[str, Any] = {
         "model": model, "probe": probe, "seed": seed, "seeds_per_prompt": seeds_per_prompt, "rounds": rounds,
         "candidates": candidates, "tau": tau, "steps": steps, "probe_step": probe_step, "early_step": early_step,
-        "rewriter": rewriter,
+        "objective": objective, "rewriter": rewriter,
         "llm_model": llm_model, "llm_base_url": llm_base_url, "llm_price": llm_price, "batch_size": batch_size,
         "reward": reward,
         **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
@@ -438,6 +444,7 @@ def seeds(
     reward: Annotated[str | None, typer.Option(help="What measures the images; default: the icon world's own.")] = None,
     steps: Steps = 25,
     probe_step: ProbeStep = 5,
+    objective: Objective = None,
     batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
     guidance: Guidance = None,
     height: Height = None,
@@ -459,7 +466,7 @@ def seeds(
 
     found = search_seeds(
         prompt, count, seed=seed, policy=policy, top=top, diverse=diverse, model=model, probe=probe, reward=reward,
-        steps=steps, probe_step=probe_step, batch_size=batch_size, out=out,
+        steps=steps, probe_step=probe_step, objective=objective, batch_size=batch_size, out=out,
         **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
     )  # fmt: skip
     if as_json:

@@ -43,7 +43,8 @@ class Items:
     latents: dict[int, torch.Tensor] = field(
         default_factory=dict
     )  # step -> half [items, channels, h, w], predicted clean
-    image_features: dict[str, torch.Tensor] = field(default_factory=dict)  # label -> half [items, size]
+    image_features: dict[str, torch.Tensor] = field(default_factory=dict)  # label -> half [items, size], unit length
+    text_features: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -123,8 +124,10 @@ def collect(
         tensors |= {f"timesteps.{k}": torch.full((len(batch),), t) for k, t in paused.timesteps.items()}
         tensors |= {f"rewards.{name}": values.float() for name, values in labels.items()}
         for name, reward in rewards.items():
-            if hasattr(reward, "image_embeddings") and getattr(reward, "reads_prompt", False):
-                tensors[f"images.{name}"] = reward.image_embeddings(images).half()
+            embeds: Any = reward
+            if hasattr(embeds, "image_embeddings") and getattr(embeds, "reads_prompt", False):
+                tensors[f"images.{name}"] = embeds.image_embeddings(images).half()
+                tensors[f"texts.{name}"] = embeds.text_embeddings(texts).half()
         tensors["embeddings"] = paused.token_embeddings.half()
         tensors["counts"] = torch.tensor([len(t.columns) for t in paused.tokens])
         _write_shard(out / f"shard-{number:06d}.safetensors", tensors, texts, seeds)
@@ -191,7 +194,7 @@ def load(folders: Sequence[Path]) -> Items:
         prompts=[p for p, _ in keys], seeds=[s for _, s in keys], counts=joined["counts"], embeddings=joined["embeddings"], rewards=rewards,
         maps={int(k): t for k, t in split("maps.").items()},
         timesteps={int(k): t for k, t in split("timesteps.").items()}, settings=settings,
-        image_features=split("images."), latents={int(k): t for k, t in split("latents.").items()},
+        image_features=split("images."), text_features=split("texts."), latents={int(k): t for k, t in split("latents.").items()},
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class ProbeCard:
     features: int = 16
     embedding_size: int = 0
     latent_channels: int = 0
+    towers: dict[str, int] = field(default_factory=dict)  # size of the embeddings that a head's reward compares
     dropout: float = 0.1
     reward_scale: dict[str, list[float]] = field(default_factory=dict)
     quantiles: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -171,6 +173,9 @@ class Probe(nn.Module):
     the token's text embedding, so that "three" can be compared with the number of places where its noun is looked for.
     `latents` is `words` that also sees the clean latents which the step predicts, on a coarse grid whose cells mix with the
     tokens: what will be there is largely settled by then, and the seeds of one prompt differ in little else.
+
+    A reward that is the cosine of an image's and a text's embedding (CLIP and its kin) is predicted as such: a head with
+    `towers` predicts both embeddings, and adds their scaled cosine to what it says otherwise.
     """
 
     def __init__(self, card: ProbeCard):
@@ -215,6 +220,10 @@ class Probe(nn.Module):
             pooled = 2 * MIXED
         self.pooled = pooled
         self.head = nn.Sequential(nn.LayerNorm(pooled), nn.Linear(pooled, len(card.labels)))
+        self.image_towers = nn.ModuleList(nn.Linear(pooled, size) for size in card.towers.values())
+        self.text_towers = nn.ModuleList(nn.Linear(pooled, size) for size in card.towers.values())
+        # A standard deviation of the reward is about a third of a cosine.
+        self.products = nn.Parameter(torch.tensor([[3.0, -2.0]]).repeat(len(card.towers), 1))
         self.scale: torch.Tensor
         scale = torch.tensor([card.reward_scale.get(name, [0.0, 1.0]) for name in card.labels])
         self.register_buffer("scale", scale, persistent=False)
@@ -287,7 +296,24 @@ class Probe(nn.Module):
 
     def rewards(self, summary: torch.Tensor) -> torch.Tensor:
         """Rewards `[batch, heads]` of summaries `[batch, pooled]`."""
-        return self.head(summary) * self.scale[:, 1] + self.scale[:, 0]
+        return self.rewards_from(summary, self.embeddings(summary))
+
+    def embeddings(self, summary: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Predicted unit embeddings of the finished image and of the prompt, `[batch, size]` each, per head with towers."""
+        return {
+            label: (F.normalize(image(summary), dim=-1), F.normalize(text(summary), dim=-1))
+            for label, image, text in zip(self.card.towers, self.image_towers, self.text_towers, strict=True)
+        }
+
+    def rewards_from(
+        self, summary: torch.Tensor, embeddings: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    ) -> torch.Tensor:
+        """Rewards `[batch, heads]` of summaries and what `embeddings` made of them."""
+        values = self.head(summary)
+        for (label, (image, text)), product in zip(embeddings.items(), self.products, strict=True):
+            column = F.one_hot(torch.tensor(self.card.labels.index(label)), len(self.card.labels)).to(values)
+            values = values + (product[0] * (image * text).sum(-1, keepdim=True) + product[1]) * column
+        return values * self.scale[:, 1] + self.scale[:, 0]
 
     def _planes(self, maps: torch.Tensor) -> torch.Tensor:
         # Attention to one of many tokens is small; as a multiple of a uniform map it is of order one.
@@ -304,13 +330,15 @@ class Probe(nn.Module):
         timestep: float,
         embeddings: torch.Tensor | None = None,
         latents: torch.Tensor | None = None,
-        label: str | None = None,
+        objective: Mapping[str, float] | None = None,
     ) -> list[float]:
-        """Predicted rewards of one batch under one head (default: the first)."""
+        """Predicted rewards of one batch under the first head, or a weighted sum of heads."""
         self.eval()
-        head = self.card.labels.index(label) if label else 0
+        weights = torch.zeros(len(self.card.labels))
+        for label, weight in (objective or {self.card.labels[0]: 1.0}).items():
+            weights[self.card.labels.index(label)] = weight
         steps = torch.full((len(maps),), float(timestep))
-        return self(maps, torch.tensor(counts), steps, embeddings, latents)[:, head].tolist()
+        return (self(maps, torch.tensor(counts), steps, embeddings, latents) @ weights).tolist()
 
     def save(self, folder: Path) -> None:
         """Write weights and card into `folder`, both or neither."""
@@ -343,6 +371,25 @@ class Probe(nn.Module):
             reason = str(error).splitlines()[0]
             raise ModelError(f"{folder / WEIGHTS_FILE} is corrupt or not this probe's weights: {reason}") from error
         return probe.eval()
+
+
+def read_objective(text: str, card: ProbeCard) -> dict[str, float]:
+    """What to optimise: a head's name, or several with weights such as `icons,icons-aesthetic=0.1`.
+
+    Raises `InputError` for a head that the probe has not, or a weight that is no number.
+    """
+    result: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, weight = (p.strip() for p in part.partition("="))
+        if name not in card.labels:
+            raise InputError(f"objective {name!r} is no head of this probe; it has {', '.join(card.labels)}")
+        try:
+            result[name] = float(weight or 1)
+        except ValueError as error:
+            raise InputError(f"objective {part!r}: the weight is no number") from error
+        if not math.isfinite(result[name]):
+            raise InputError(f"objective {part!r}: the weight is no number")
+    return result
 
 
 def probe_digest(probe: Probe) -> str:

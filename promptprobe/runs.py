@@ -19,7 +19,7 @@ from .errors import InputError, PromptProbeError
 from .files import check_writable, write_together
 from .models import LOADING, load_probe, open_pipeline
 from .pnginfo import png_bytes, read_record
-from .probe import Probe
+from .probe import Probe, read_objective
 from .records import CandidateRecord, RunRecord
 from .scoring import Scored, Scorer
 from .search import SeedSelection, select_seed
@@ -35,12 +35,13 @@ def make_scorer(
     probe_step: int = 5,
     batch_size: int = 32,
     early_step: int | None = None,
+    objective: str | None = None,
     pipeline: Any = None,
     **options: Any,
 ) -> Scorer:
     """Load a pipeline and its probe and check them against each other.
 
-    With `early_step` wordings that can hardly win are given up there.
+    With `early_step` wordings that can hardly win are given up there; `objective` as for `read_objective`.
 
     `options` as for `open_pipeline`: device, dtype, offload, lora, revision, variant, guidance, height, width,
     negative, pipe_args. Raises `ModelError`, `ProbeMismatchError` or `InputError`.
@@ -50,7 +51,8 @@ def make_scorer(
         raise InputError(f"batch size is {batch_size}; it must be at least 1")
     loaded = probe if isinstance(probe, Probe) else load_probe(probe, model)
     pipeline, settings = open_pipeline(model, pipeline, **options)
-    return Scorer(pipeline, loaded, steps, probe_step, settings, batch_size, early_step)
+    weights = read_objective(objective, loaded.card) if objective else {}
+    return Scorer(pipeline, loaded, steps, probe_step, settings, batch_size, early_step, weights)
 
 
 def seeds_from(seed: int, count: int) -> list[int]:
@@ -68,18 +70,25 @@ def seeds_from(seed: int, count: int) -> list[int]:
 _CHANCE = r"(0(?:\.\d+)?|1(?:\.0+)?|\.\d+)"
 
 
-def read_tau(tau: str | float, probe: Probe, step: int | None = None) -> float:
+def read_tau(
+    tau: str | float, probe: Probe, step: int | None = None, objective: Mapping[str, float] | None = None
+) -> float:
     """τ as a number: given as one, as `q0.6`, the quantile of predicted rewards on the probe's validation set, or as
     `0.9@0.8`: the predicted reward from which on the reward exceeds 0.9 with probability 0.8.
 
-    Raises `InputError` when it is none of these.
+    Of a weighted sum of heads nothing is known on the validation set: τ then must be a number. Raises `InputError` when
+    it is none of these.
     """
+    label = next(iter(objective)) if objective else None
+    known = not objective or (len(objective) == 1 and objective[str(label)] == 1)
+    if not known and not re.fullmatch(r"\s*-?[\d.]+(e-?\d+)?\s*", str(tau), re.I):
+        raise InputError(f"tau is {tau!r}; for a weighted objective give a number")
     match = re.fullmatch("q" + _CHANCE, str(tau).strip())
     if match:
-        return probe.card.tau(float(match[1]), step=step)
+        return probe.card.tau(float(match[1]), label, step)
     match = re.fullmatch(r"(-?\d+(?:\.\d+)?|-?\.\d+)@" + _CHANCE, str(tau).strip())
     if match:
-        return probe.card.tau_for(float(match[1]), float(match[2]), step=step)
+        return probe.card.tau_for(float(match[1]), float(match[2]), label, step)
     try:
         value = float(tau)
     except ValueError:
@@ -220,7 +229,8 @@ class Plan:
         return {
             "model": self.model, "steps": scorer.steps, "probe_step": scorer.probe_step, "seed": self.seed,
             "seeds_per_prompt": len(self.seeds), "rounds": self.rounds, "candidates": self.candidates, "tau": self.tau,
-            "scheduler": type(scorer.pipeline.scheduler).__name__, "early_step": scorer.early_step, **scorer.settings,
+            "scheduler": type(scorer.pipeline.scheduler).__name__, "early_step": scorer.early_step, "objective": scorer.objective,
+            **scorer.settings,
         }  # fmt: skip
 
 
@@ -265,7 +275,7 @@ def make_plan(
         notes += [note] if note else []
     if scorer is None:
         scorer = make_scorer(model, probe, steps=steps, probe_step=probe_step, batch_size=batch_size, **options)
-    threshold = read_tau(tau, scorer.probe, scorer.probe_step)
+    threshold = read_tau(tau, scorer.probe, scorer.probe_step, scorer.objective)
     label, measure = _reward(reward, model)
     return Plan(
         scorer=scorer, rewriter=rewriter, model=str(model),

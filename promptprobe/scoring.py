@@ -61,7 +61,7 @@ class Scorer:
 
     `warnings` has one line for everything in which the run differs from what the probe was trained for. With
     `early_step`, prompts that are scored together are looked at there first, and those that can hardly be the best are
-    not denoised any further.
+    not denoised any further. `objective` weighs the probe's heads (default: the first alone).
     """
 
     pipeline: Any
@@ -71,6 +71,7 @@ class Scorer:
     settings: dict[str, Any]
     batch_size: int = 32
     early_step: int | None = None
+    objective: dict[str, float] = field(default_factory=dict)
     denoiser_calls: int = 0
     denoising_seconds: float = 0.0
     probe_seconds: float = 0.0
@@ -80,6 +81,7 @@ class Scorer:
         self.warnings += check_probe(
             self.probe, self.pipeline, steps=self.steps, probe_step=self.probe_step, settings=self.settings
         )
+        self.objective = self.objective or {self.probe.card.labels[0]: 1.0}
         steps = self.probe.card.probe_steps
         if self.early_step is not None and not (self.early_step in steps and self.early_step < self.probe_step):
             earlier = ", ".join(str(k) for k in steps if k < self.probe_step) or "none"
@@ -112,7 +114,7 @@ class Scorer:
         for part in self.fitting(pairs, lambda batch: self._probed(batch, early, on_step)):
             rows += part
         looked = [self._scored(rows[i * count : (i + 1) * count], early) for i in range(len(prompts))]
-        spread = self.probe.card.uncertainty(step=early) * math.sqrt(2 / count)
+        spread = self.probe.card.uncertainty(self.label, early) * math.sqrt(2 / count)
         best = {g: max(s.score for s, own in zip(looked, groups, strict=True) if own == g) for g in set(groups)}
         alive: list[tuple[Paused, int, int]] = []
         for i, (s, group) in enumerate(zip(looked, groups, strict=True)):
@@ -186,6 +188,11 @@ class Scorer:
             i += len(batch)
             yield result
 
+    @property
+    def label(self) -> str:
+        """The head that τ and uncertainty are taken from: the one of the largest weight."""
+        return max(self.objective, key=lambda name: abs(self.objective[name]))
+
     def predict(self, paused: Paused, step: int) -> list[float]:
         """Predicted rewards of a paused batch after a watched step."""
         warning = check_timestep(self.probe, step, paused.timesteps[step])
@@ -193,7 +200,7 @@ class Scorer:
             self.warnings.append(warning)
         return self.probe.predict(
             paused.token_maps[step], [len(t.columns) for t in paused.tokens], paused.timesteps[step],
-            paused.token_embeddings, paused.clean_latents.get(step),
+            paused.token_embeddings, paused.clean_latents.get(step), self.objective or None,
         )  # fmt: skip
 
     def _scored(self, rows: list[Row], step: int) -> Scored:

@@ -227,7 +227,7 @@ class _Race:
         ranked = sorted(self.alive, key=lambda a: (-self.records[a[2]].last, a[2]))
         bar = self.records[ranked[min(top, len(ranked)) - 1][2]].last
         card = self.scorer.probe.card
-        spread = card.uncertainty(step=self.step) * math.sqrt(2) if most > top else math.inf
+        spread = card.uncertainty(self.scorer.label, self.step) * math.sqrt(2) if most > top else math.inf
         self.alive = []
         for i, runner in enumerate(ranked):
             record = self.records[runner[2]]

@@ -1,8 +1,8 @@
 """Train a probe on collected data: squared error, low rewards oversampled, the best epoch by validation kept.
 
-Two things are added to the paper's loss where the data has them: the difference between two seeds of a prompt is
-learned for itself, and, with a reward model that embeds images, the probe's summary must tell that embedding of the
-finished image (a guide that is thrown away after training: one number for an image says little about what went wrong).
+Two things are added to the paper's loss where the data has them (but not for the paper's own network): the difference
+between two seeds of a prompt is learned for itself, and, with a reward model that compares embeddings, those of the
+finished image and of the prompt are learned as well: one number for an image says little about what went wrong in it.
 
 Source: Diffusion Probe, arXiv:2602.23783, §3.3 (loss) and §4.1 (oversampling of low scores).
 """
@@ -23,7 +23,8 @@ from .errors import InputError, ProbeMismatchError
 from .probe import Probe, ProbeCard
 
 WITHIN_WEIGHT = 0.5  # of the squared error in the difference between two seeds of a prompt
-GUIDE_WEIGHT = 0.5  # of the cosine between what the summary tells of the finished image and its embedding
+IMAGE_WEIGHT = 6.0  # of 1 minus the cosine between the predicted and the true embedding of the finished image
+TEXT_WEIGHT = 2.0  # of the same for the prompt's
 AVERAGE = 0.998  # of the weights that are kept, over steps
 
 
@@ -62,16 +63,15 @@ def train(
         variant = "latents" if data.latents else "words"
     torch.manual_seed(seed)
     rewards = torch.stack([data.rewards[name] for name in labels], 1)  # [items, heads]
-    probe = Probe(_card(data, labels, rewards, variant=variant, features=features, dropout=dropout))
+    ours = variant != "plain"  # the paper's network is trained with the paper's loss
+    towers = {n: data.image_features[n].shape[1] for n in labels if ours and n in data.text_features}
+    probe = Probe(_card(data, labels, rewards, variant=variant, features=features, dropout=dropout, towers=towers))
     chances = _oversampling(rewards, oversample)
     mates = _mates(data.prompts)
-    paired = bool((mates != torch.arange(len(data))).any())
-    targets = {name: data.image_features[name].float() for name in labels if name in data.image_features}
-    guides = torch.nn.ModuleList(torch.nn.Linear(probe.pooled, t.shape[1]) for t in targets.values())
+    paired = ours and bool((mates != torch.arange(len(data))).any())
     steps = sorted(data.maps)
     per_epoch = math.ceil(len(data) / batch_size)
-    trained = [*probe.parameters(), *guides.parameters()]
-    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=epochs * per_epoch, pct_start=0.1
     )
@@ -89,17 +89,19 @@ def train(
                 rows = torch.cat([rows, mates[rows]])
             step = steps[int(torch.randint(len(steps), (1,), generator=generator))]
             summary = probe.summary(*_inputs(data, rows, step))
-            predicted = probe.rewards(summary)
+            told = probe.embeddings(summary)
+            predicted = probe.rewards_from(summary, told)
             errors = (predicted - rewards[rows]) / probe.scale[:, 1]
             loss = errors.square().mean()
             if paired:  # what tells two seeds of one prompt apart is small beside what tells prompts apart
                 loss = loss + WITHIN_WEIGHT * (errors[:count] - errors[count:]).square().mean()
-            for guide, target in zip(guides, targets.values(), strict=True):
-                seen = torch.nn.functional.cosine_similarity(guide(summary), target[rows], dim=-1)
-                loss = loss + GUIDE_WEIGHT * (1 - seen).mean()
+            for name, (image, text) in told.items():
+                seen = (image * data.image_features[name][rows].float()).sum(-1)
+                read = (text * data.text_features[name][rows].float()).sum(-1)
+                loss = loss + IMAGE_WEIGHT * (1 - seen).mean() + TEXT_WEIGHT * (1 - read).mean()
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            torch.nn.utils.clip_grad_norm_(probe.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             done = (epoch - 1) * per_epoch + i

@@ -9,7 +9,7 @@ from conftest import PROMPTS
 from scipy import stats
 
 from promptprobe import InputError, ModelError, Probe, ProbeCard, ProbeMismatchError, dataset, training
-from promptprobe.evaluation import agreement, auc, balanced, within_prompts
+from promptprobe.evaluation import agreement, auc, balanced, coverage, within_prompts
 from promptprobe.models import check_probe
 
 SIZE = {"height": 32, "width": 32}
@@ -193,3 +193,45 @@ def test_figures_agree_with_their_definitions():
     assert len(even) < 300
     with pytest.raises(InputError, match="not a finite number"):
         agreement([1, 2, math.nan], [1, 2, 3])
+
+
+def test_what_only_the_latents_tell_is_learned_with_pairs_of_seeds_and_a_guide():
+    generator = torch.Generator().manual_seed(1)
+
+    def items(n, name):
+        reward = torch.rand(n, generator=generator)
+        latents = torch.randn(n, 4, 8, 8, generator=generator)
+        latents[:, 0, :4] += 3 * reward[:, None, None]
+        settings = {
+            "denoiser": "U",
+            "blocks": ["a"],
+            "steps": 25,
+            "probe_steps": [3, 5],
+            "scheduler": "S",
+            "settings": {},
+        }
+        maps = torch.rand(n, 3, 1, 8, 8, generator=generator).half()
+        image = torch.stack([reward, 1 - reward], 1).half()
+        return dataset.Items(
+            [f"{name} {i // 2}" for i in range(n)], [i % 2 for i in range(n)], {3: maps, 5: maps},
+            {k: torch.full((n,), float(t)) for k, t in ((3, 900), (5, 839))}, torch.full((n,), 3),
+            torch.zeros(n, 3, 6).half(), {"r": reward}, settings, {3: latents.half(), 5: latents.half()},
+            {"r": image / image.norm(dim=1, keepdim=True)}, {"r": torch.tensor([[1.0, 0]]).repeat(n, 1).half()},
+        )  # fmt: skip
+
+    train, validation = items(600, "train"), items(100, "validation")
+    probe = training.train(train, validation, epochs=8, features=16)
+    assert probe.card.variant == "latents" and probe.card.default_step == 5
+    for step in (3, 5):
+        predicted = training.predict(probe, validation, step)["r"]
+        assert stats.spearmanr(predicted, validation.rewards["r"]).statistic > 0.8
+        assert coverage(probe.card, "r", step, predicted, validation.rewards["r"].numpy())["80%"] == pytest.approx(
+            0.8, abs=0.02
+        )
+        assert 0 < probe.card.within["r"][str(step)] < 0.3
+    blind = training.train(train, validation, epochs=4, features=16, variant="words")
+    assert abs(stats.spearmanr(training.predict(blind, validation, 5)["r"], validation.rewards["r"]).statistic) < 0.35
+
+
+def test_mates_are_the_other_seeds_of_a_prompt():
+    assert training._mates(["a", "b", "a", "c", "a", "b"]).tolist() == [2, 5, 4, 3, 0, 1]
