@@ -261,7 +261,9 @@ def _changed(plan: Plan, *, seed: int | None, rounds: int | None, candidates: in
     if tau is not None:
         changes |= {
             "tau": str(tau),
-            "threshold": read_tau(tau, plan.scorer.probe, plan.scorer.probe_step, plan.scorer.objective),
+            "threshold": read_tau(
+                tau, plan.scorer.probe, plan.scorer.known_step(plan.scorer.probe_step), plan.scorer.objective
+            ),
         }
     return dataclasses.replace(plan, **changes)
 

@@ -263,8 +263,13 @@ def _seed(state: SessionState, desk: Desk, rest: str) -> SessionState:
 
 
 def _tau(state: SessionState, desk: Desk, rest: str) -> SessionState:
-    tau = round(read_tau(rest, desk.plan.scorer.probe, desk.plan.scorer.probe_step, desk.plan.scorer.objective), 5)
+    tau = round(_threshold(desk, rest), 5)
     return {"tau": tau, "history": _before(state), "said": f"τ {tau:.3f}", "show": bool(state.get("candidates"))}
+
+
+def _threshold(desk: Desk, text: str) -> float:
+    scorer = desk.plan.scorer
+    return read_tau(text, scorer.probe, scorer.known_step(scorer.probe_step), scorer.objective)
 
 
 def _undo(state: SessionState, desk: Desk, rest: str) -> SessionState:

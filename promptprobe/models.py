@@ -215,13 +215,23 @@ def check_probe(probe: Probe, pipeline, *, steps: int, probe_step: int, settings
             f"this probe was trained on blocks {card.blocks[0]} ... {card.blocks[-1]}, "
             f"of which the pipeline lacks {missing[0]}"
         )
-    if steps != card.steps or probe_step not in card.probe_steps:
-        trained = "/".join(str(k) for k in card.probe_steps)
+    trained = "/".join(str(k) for k in card.probe_steps)
+    remedy = f"use --probe-step {card.default_step} --steps {card.steps} or a probe trained for your steps"
+    if steps == card.steps and probe_step not in card.probe_steps:
         raise ProbeMismatchError(
-            f"this probe was trained for step {trained} of {card.steps}, not step {probe_step} of {steps}; "
-            f"use --probe-step {card.probe_steps[0]} --steps {card.steps} or a probe trained for your steps"
+            f"this probe was trained for step {trained} of {card.steps}, not step {probe_step} of {steps}; {remedy}"
+        )
+    # A probe of several steps knows the noise level: another number of steps passes through the levels that it knows.
+    alike = probe_step * card.steps / steps
+    if steps != card.steps and (
+        len(card.probe_steps) < 2 or not min(card.probe_steps) - 0.5 <= alike <= max(card.probe_steps) + 0.5
+    ):
+        raise ProbeMismatchError(
+            f"this probe was trained for step {trained} of {card.steps}, not step {probe_step} of {steps}; {remedy}"
         )
     warnings = []
+    if steps != card.steps:
+        warnings.append(f"the probe was trained with {card.steps} steps, this run takes {steps}")
     scheduler = type(pipeline.scheduler).__name__
     if scheduler != card.scheduler:
         warnings.append(f"the probe was trained with {card.scheduler}, this run uses {scheduler}")
@@ -232,11 +242,21 @@ def check_probe(probe: Probe, pipeline, *, steps: int, probe_step: int, settings
     return warnings
 
 
-def check_timestep(probe: Probe, probe_step: int, timestep: float) -> str | None:
-    """A warning when the step's timestep is not the one that the probe was trained at."""
-    trained = probe.card.timesteps.get(str(probe_step))
-    if trained is not None and abs(trained - timestep) > 1:
-        return f"step {probe_step} is at timestep {timestep:.0f} here, the probe was trained at {trained:.0f}"
+def check_timestep(probe: Probe, steps: int, probe_step: int, timestep: float) -> str | None:
+    """A warning when a step's timestep is not the one that the probe was trained at, or, with another number of steps
+    than in training, is beyond those that it was trained at."""
+    known = probe.card.timesteps
+    if steps == probe.card.steps:
+        trained = known.get(str(probe_step))
+        if trained is not None and abs(trained - timestep) > 1:
+            return f"step {probe_step} is at timestep {timestep:.0f} here, the probe was trained at {trained:.0f}"
+        return None
+    gap = (max(known.values()) - min(known.values())) / max(len(known) - 1, 1) if known else 0.0
+    if known and not min(known.values()) - gap <= timestep <= max(known.values()) + gap:
+        return (
+            f"step {probe_step} is at timestep {timestep:.0f}, beyond those that the probe was trained at "
+            f"({min(known.values()):.0f} to {max(known.values()):.0f})"
+        )
     return None
 
 

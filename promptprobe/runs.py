@@ -275,7 +275,7 @@ def make_plan(
         notes += [note] if note else []
     if scorer is None:
         scorer = make_scorer(model, probe, steps=steps, probe_step=probe_step, batch_size=batch_size, **options)
-    threshold = read_tau(tau, scorer.probe, scorer.probe_step, scorer.objective)
+    threshold = read_tau(tau, scorer.probe, scorer.known_step(scorer.probe_step), scorer.objective)
     label, measure = _reward(reward, model)
     return Plan(
         scorer=scorer, rewriter=rewriter, model=str(model),

@@ -83,7 +83,9 @@ class Scorer:
         )
         self.objective = self.objective or {self.probe.card.labels[0]: 1.0}
         steps = self.probe.card.probe_steps
-        if self.early_step is not None and not (self.early_step in steps and self.early_step < self.probe_step):
+        if self.early_step is not None and not (
+            self.early_step < self.probe_step and (self.early_step in steps or self.steps != self.probe.card.steps)
+        ):
             earlier = ", ".join(str(k) for k in steps if k < self.probe_step) or "none"
             raise ProbeMismatchError(
                 f"early step is {self.early_step}; this probe has these steps before step {self.probe_step}: {earlier}"
@@ -114,7 +116,7 @@ class Scorer:
         for part in self.fitting(pairs, lambda batch: self._probed(batch, early, on_step)):
             rows += part
         looked = [self._scored(rows[i * count : (i + 1) * count], early) for i in range(len(prompts))]
-        spread = self.probe.card.uncertainty(self.label, early) * math.sqrt(2 / count)
+        spread = self.probe.card.uncertainty(self.label, self.known_step(early)) * math.sqrt(2 / count)
         best = {g: max(s.score for s, own in zip(looked, groups, strict=True) if own == g) for g in set(groups)}
         alive: list[tuple[Paused, int, int]] = []
         for i, (s, group) in enumerate(zip(looked, groups, strict=True)):
@@ -188,6 +190,11 @@ class Scorer:
             i += len(batch)
             yield result
 
+    def known_step(self, step: int) -> int:
+        """The step that the probe's card knows which lies as far in the run as `step` does in ours."""
+        card = self.probe.card
+        return min(card.probe_steps, key=lambda k: (abs(k / card.steps - step / self.steps), k))
+
     @property
     def label(self) -> str:
         """The head that τ and uncertainty are taken from: the one of the largest weight."""
@@ -195,7 +202,7 @@ class Scorer:
 
     def predict(self, paused: Paused, step: int) -> list[float]:
         """Predicted rewards of a paused batch after a watched step."""
-        warning = check_timestep(self.probe, step, paused.timesteps[step])
+        warning = check_timestep(self.probe, self.steps, step, paused.timesteps[step])
         if warning and warning not in self.warnings:
             self.warnings.append(warning)
         return self.probe.predict(

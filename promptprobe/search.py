@@ -164,7 +164,8 @@ def _stages(scorer: Scorer, policy: str, count: int, top: int) -> list[tuple[int
         return [(scorer.probe_step, top)]
     stages: list[tuple[int, int]] = []
     for k, share in STAGES:
-        step = min(card.probe_steps, key=lambda have: abs(have - k * scorer.steps / 25))
+        known = min(card.probe_steps, key=lambda have: abs(have / card.steps - k / 25))
+        step = max(1, round(known * scorer.steps / card.steps))
         if not stages or step > stages[-1][0]:
             stages.append((step, max(top, round(share * count))))
     if len(stages) < 2:
@@ -227,7 +228,11 @@ class _Race:
         ranked = sorted(self.alive, key=lambda a: (-self.records[a[2]].last, a[2]))
         bar = self.records[ranked[min(top, len(ranked)) - 1][2]].last
         card = self.scorer.probe.card
-        spread = card.uncertainty(self.scorer.label, self.step) * math.sqrt(2) if most > top else math.inf
+        spread = (
+            card.uncertainty(self.scorer.label, self.scorer.known_step(self.step)) * math.sqrt(2)
+            if most > top
+            else math.inf
+        )
         self.alive = []
         for i, runner in enumerate(ranked):
             record = self.records[runner[2]]

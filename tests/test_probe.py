@@ -76,6 +76,13 @@ def test_a_probe_for_something_else_is_refused_and_a_difference_is_told(sd):
     assert len(warned) == 2 and "guidance_scale 1.0, this run uses 7.0" in warned[1]
     with pytest.raises(ProbeMismatchError, match="trained for FluxTransformer2DModel"):
         check_probe(Probe(card(denoiser="FluxTransformer2DModel")), sd, **run)
+    several = card(blocks=blocks, probe_steps=[2, 5, 8])
+    warned = check_probe(Probe(several), sd, **run | {"steps": 50, "probe_step": 10})
+    assert warned == ["the probe was trained with 25 steps, this run takes 50"]
+    with pytest.raises(ProbeMismatchError, match="step 2/5/8 of 25, not step 25 of 50"):
+        check_probe(Probe(several), sd, **run | {"steps": 50, "probe_step": 25})
+    with pytest.raises(ProbeMismatchError, match="step 5 of 25, not step 10 of 50"):
+        check_probe(Probe(card(blocks=blocks)), sd, **run | {"steps": 50, "probe_step": 10})
     with pytest.raises(ProbeMismatchError, match="step 5 of 25, not step 3 of 25"):
         check_probe(Probe(card(blocks=blocks)), sd, **run | {"probe_step": 3})
     with pytest.raises(ProbeMismatchError, match="of which the pipeline lacks"):

@@ -205,3 +205,22 @@ def test_the_icon_probe_races():
         pytest.skip("the shipped probe is for one step")
     found = select_seed(make_scorer(), "two red cars above a blue fish", range(10))
     assert found.denoiser_calls <= 55
+
+
+def test_objectives_weigh_the_heads(scorer, sd):
+    from promptprobe.probe import read_objective
+
+    torch.manual_seed(1)
+    card = ProbeCard(**{**vars(scorer.probe.card), "labels": ["brightness", "size"]})
+    probe = Probe(card).eval()
+    first, both, second = (
+        Scorer(sd, probe, 25, 4, dict(SIZE), objective=read_objective(text, card)).score([PROMPT], [1])[0].score
+        for text in ("brightness", "brightness=2,size=-1", "size")
+    )
+    assert both == pytest.approx(2 * first - second, abs=1e-5) and first != second
+    for wrong, message in (("speed", "is no head of this probe; it has brightness, size"), ("size=much", "no number")):
+        with pytest.raises(InputError, match=message):
+            read_objective(wrong, card)
+    with pytest.raises(InputError, match="for a weighted objective give a number"):
+        read_tau("q0.6", probe, 4, {"brightness": 1.0, "size": 1.0})
+    assert read_tau("0.7", probe, 4, {"brightness": 1.0, "size": 1.0}) == 0.7
