@@ -40,7 +40,7 @@ def run(capsys, *arguments):
         (["score", "a cat", "--lora", "/nowhere.safetensors"], "--lora '/nowhere.safetensors' "),
         (["optimize", "a cat", "--probe-step", "0"], "probe step is 0; it must be between 1 and 25"),
         (["optimize", "a cat", "--probe-step", "26"], "probe step is 26; it must be between 1 and 25"),
-        (["optimize", "a cat", "--probe-step", "4"], "trained for step 5 of 25, not step 4 of 25"),
+        (["optimize", "a cat", "--probe-step", "12"], "not step 12 of 25; use --probe-step 5 --steps 25"),
         (["optimize", "a cat", "--tau", "high"], "tau is 'high'; give a number, a quantile"),
         (["optimize", "a cat", "--tau", "nan"], "tau is 'nan'"),
         (["optimize", "a cat", "--candidates", "0"], "candidates is 0; it must be at least 1"),
