@@ -223,7 +223,7 @@ class Probe(nn.Module):
         self.image_towers = nn.ModuleList(nn.Linear(pooled, size) for size in card.towers.values())
         self.text_towers = nn.ModuleList(nn.Linear(pooled, size) for size in card.towers.values())
         # A standard deviation of the reward is about a third of a cosine.
-        self.products = nn.Parameter(torch.tensor([[3.0, -2.0]]).repeat(len(card.towers), 1))
+        self.products = nn.ParameterList(torch.tensor([3.0, -2.0]) for _ in card.towers)
         self.scale: torch.Tensor
         scale = torch.tensor([card.reward_scale.get(name, [0.0, 1.0]) for name in card.labels])
         self.register_buffer("scale", scale, persistent=False)

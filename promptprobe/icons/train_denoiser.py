@@ -201,7 +201,7 @@ def main() -> None:
     autoencoder = AutoencoderTiny.from_pretrained(args.out / "autoencoder")
     rng = np.random.default_rng([args.seed, 0, rank])
     scenes = [random_scene(rng) for _ in range(BANK_SCENES)]
-    bank = latent_bank(autoencoder, args.out / f"latents-{rank}.safetensors", scenes, args.seed + rank)
+    bank = latent_bank(autoencoder, args.out / f"latents-{args.seed}-{rank}.safetensors", scenes, args.seed + rank)
     log.info("latent standard deviation %.3f", float(bank["latents"][:2000].float().std()))
     start = UNet2DConditionModel.from_pretrained(args.warm_start, subfolder="unet") if args.warm_start else build()
     modules = nn.ModuleDict({"unet": start.to(memory_format=torch.channels_last)})
