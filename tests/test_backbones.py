@@ -370,14 +370,58 @@ def test_a_compiled_denoiser_and_a_step_cache_are_refused():
         own._compiled_call_impl = None
 
 
+def test_adapters_parallel_attention_and_reference_images_are_refused():
+    pipeline = made("flux")
+    block = pipeline.transformer.transformer_blocks[0].attn
+    block.processor._parallel_config = object()
+    try:
+        with pytest.raises(CaptureError, match="runs in parallel over devices"):
+            AttentionTap(pipeline).__enter__()
+    finally:
+        block.processor._parallel_config = None
+
+    class FluxIPAdapterAttnProcessor(type(block.processor)):
+        pass
+
+    own, block.processor = block.processor, FluxIPAdapterAttnProcessor()
+    try:
+        with pytest.raises(CaptureError, match="an IP-Adapter is loaded; unload it"):
+            AttentionTap(pipeline).__enter__()
+    finally:
+        block.processor = own
+    places = torch.zeros(20, 3)
+    places[10:, 0] = 1  # tokens of a second picture
+    row = BACKBONES["FluxTransformer2DModel"]
+    with pytest.raises(CaptureError, match="include a reference image's"):
+        row.layout(pipeline.transformer, {"img_ids": places, "encoder_hidden_states": torch.zeros(1, 4, 8)})
+    with pytest.raises(CaptureError, match="include a reference image's"):
+        BACKBONES["QwenImageTransformer2DModel"].layout(
+            made("qwen-image").transformer,
+            {"img_shapes": [[(1, 4, 3), (1, 4, 3)]], "encoder_hidden_states": torch.zeros(1, 4, 8)},
+        )
+
+
+def test_a_quantised_layer_is_watched_since_only_attention_is_read():
+    pipeline = build("flux")
+    plain = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("flux")).token_maps[2]
+    torch.ao.quantization.quantize_dynamic(pipeline.transformer, {torch.nn.Linear}, torch.qint8, inplace=True)
+    quantised = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("flux")).token_maps[2]
+    assert torch.isfinite(quantised).all() and not torch.equal(plain, quantised)
+    assert (plain - quantised).abs().max() < 0.05
+
+
+def test_prompts_and_seeds_must_be_as_many():
+    with pytest.raises(InputError, match="2 prompts and 1 seeds"):
+        start(made("flux"), PROMPTS, [1], steps=STEPS, **settings("flux"))
+
+
 def test_what_is_no_text_to_image_pipeline_is_refused():
-    from diffusers import StableDiffusion3InpaintPipeline, StableDiffusionImg2ImgPipeline
+    from diffusers import StableDiffusion3Img2ImgPipeline, StableDiffusion3InpaintPipeline
 
     sd3 = made("sd3")
-    inpaint = StableDiffusion3InpaintPipeline(**sd3.components)
-    with pytest.raises(ModelError, match="StableDiffusion3InpaintPipeline starts from an image"):
-        backbone_of(inpaint)
-    assert issubclass(StableDiffusionImg2ImgPipeline, object)
+    for kind in (StableDiffusion3InpaintPipeline, StableDiffusion3Img2ImgPipeline):
+        with pytest.raises(ModelError, match=f"{kind.__name__} starts from an image"):
+            backbone_of(kind(**sd3.components))
 
     class Video:
         transformer = torch.nn.Linear(1, 1)
