@@ -617,14 +617,17 @@ def evaluate(
     loaded = load_probe(probe)
     items = dataset.load(data)
     training.check_data(loaded, items)
-    step = probe_step or loaded.card.default_step
+    card, made = loaded.card, items.settings["steps"]
+    step = probe_step or min(items.maps, key=lambda k: abs(k / made - card.default_step / card.steps))
+    known = min(card.probe_steps, key=lambda k: abs(k / card.steps - step / made))
+    if made != card.steps:
+        typer.echo(f"note: the probe was trained with {card.steps} steps, the data was made with {made}", err=True)
     predicted = training.predict(loaded, items, step)
     result = evaluate_probe(predicted, items.rewards, items.prompts, resamples)
     for label in predicted:
-        if loaded.card.residuals.get(label, {}).get(str(step)):
-            result[label]["coverage"] = coverage(
-                loaded.card, label, step, predicted[label], items.rewards[label].numpy()
-            )
+        if card.residuals.get(label, {}).get(str(known)):
+            measured = items.rewards[label].numpy()
+            result[label]["coverage"] = coverage(card, label, known, predicted[label], measured)
     if as_json:
         typer.echo(json.dumps(result, indent=1))
     else:

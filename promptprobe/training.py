@@ -179,7 +179,8 @@ def _mates(prompts: Sequence[str]) -> torch.Tensor:
 
 def check_data(probe: Probe, data: Items) -> None:
     """Raise `ProbeMismatchError` or `InputError` unless `data` was collected as the probe's training data was."""
-    for key in ("denoiser", "blocks", "steps"):
+    several = len(probe.card.probe_steps) > 1  # knows the noise level, so another number of steps will do
+    for key in ("denoiser", "blocks") if several else ("denoiser", "blocks", "steps"):
         if data.settings[key] != getattr(probe.card, key):
             raise ProbeMismatchError(
                 f"this probe was trained with {key} {getattr(probe.card, key)!r}, the data has {data.settings[key]!r}"
