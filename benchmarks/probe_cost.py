@@ -33,7 +33,9 @@ def main() -> None:
             )  # fmt: skip
             if way == "with tap and probe":
                 counts = [len(t.columns) for t in paused.tokens]
-                probe.predict(paused.token_maps[5], counts, paused.timesteps[5], paused.token_embeddings)
+                probe.predict(
+                    paused.token_maps[5], counts, paused.timesteps[5], paused.token_embeddings, paused.clean_latents[5]
+                )
             if repeat:  # the first is a warm-up
                 values.append(time.perf_counter() - began)
     table = Table("way", "median ms", "on top")
