@@ -55,7 +55,7 @@ def main() -> None:
         table = Table("policy", "calls", "GFLOPs", "seconds", "faster", "SDXL s", "SDXL TFLOPs", "faster", title=name)
         full_calls, _, full_times = measured["full"]
         whole = statistics.median(full_times)
-        for policy in ("full", "fixed", "racing"):
+        for policy in ("full", "fixed", "racing", "decoded"):
             calls, flops, times = measured[policy]
             seconds = statistics.median(times)
             share = calls / scorer.steps

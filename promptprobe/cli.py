@@ -434,7 +434,9 @@ def seeds(
     ] = "10",
     policy: Annotated[
         str,
-        typer.Option(help="racing (drop the hopeless at every stage), fixed (all to --probe-step), full (reference)."),
+        typer.Option(
+            help="racing (drop the hopeless at every stage), fixed (all to --probe-step), decoded (as fixed, but measure what step predicts with the reward model), full."
+        ),
     ] = "racing",
     top: Annotated[int, typer.Option(help="Images to finish.")] = 1,
     diverse: Annotated[float, typer.Option(help="0 to 1: how much the --top images should differ.")] = 0.0,
@@ -622,7 +624,7 @@ def evaluate(
     known = min(card.probe_steps, key=lambda k: abs(k / card.steps - step / made))
     if made != card.steps:
         typer.echo(f"note: the probe was trained with {card.steps} steps, the data was made with {made}", err=True)
-    predicted = training.predict(loaded, items, step)
+    predicted = {n: p for n, p in training.predict(loaded, items, step).items() if n in items.rewards}
     result = evaluate_probe(predicted, items.rewards, items.prompts, resamples)
     for label in predicted:
         if card.residuals.get(label, {}).get(str(known)):

@@ -2,7 +2,8 @@
 
 Comes in: a scorer, a prompt, seeds. Goes out: a `SeedSelection`: what each seed was thought worth, when it was dropped,
 and the finished images of the best. Policies: `fixed` (all to the probe step, the best goes on; the paper's), `racing`
-(the hopeless are dropped at every stage, by the probe's own uncertainty), `full` (everything is generated and measured).
+(the hopeless are dropped at every stage, by the probe's own uncertainty), `decoded` (as `fixed`, but what the step predicts
+is decoded and measured with the reward model, in place of the probe), `full` (everything is generated and measured).
 Source: Diffusion Probe, arXiv:2602.23783, §3.4; successive elimination: Even-Dar et al., JMLR 2006.
 """
 
@@ -21,9 +22,9 @@ from .errors import InputError, ProbeMismatchError
 from .rewards import RewardFunction, measure
 from .scoring import HOPELESS, Scorer
 from .tokens import clean_prompt
-from .trajectory import Paused, advance, finish, start
+from .trajectory import Paused, advance, finish, preview, start
 
-POLICIES = ("racing", "fixed", "full")
+POLICIES = ("racing", "fixed", "decoded", "full")
 STAGES = ((2, 0.4), (4, 0.2), (6, 0.1))  # racing: at this step of 25, at most this share of the seeds goes on
 
 
@@ -112,8 +113,8 @@ def select_pair(
     `judge` is the prompt that finished images are measured against (default: each one's own).
     """
     _check([s for _, s in pairs], top, policy, diverse)
-    if policy == "full" and reward is None:
-        raise InputError("policy full measures finished images: give a reward")
+    if policy in ("full", "decoded") and reward is None:
+        raise InputError(f"policy {policy} measures images: give a reward")
     began = time.perf_counter()
     records = [SeedRecord(clean_prompt(p), s) for p, s in pairs]
     run = _Race(scorer, records, judge, on_event)
@@ -125,6 +126,8 @@ def select_pair(
         try:
             for step, most in _stages(scorer, policy, len(pairs), top):
                 run.to(step)
+                if policy == "decoded":
+                    run.measure_previews(reward)  # type: ignore[arg-type]
                 run.drop(most, top)
         except KeyboardInterrupt:
             if not run.alive:
@@ -160,7 +163,7 @@ def _check(seeds: Sequence[int], top: int, policy: str, diverse: float) -> None:
 def _stages(scorer: Scorer, policy: str, count: int, top: int) -> list[tuple[int, int]]:
     """(step, how many may go on) of a policy; racing takes the probe's nearest steps."""
     card = scorer.probe.card
-    if policy == "fixed" or count <= top:
+    if policy in ("fixed", "decoded") or count <= top:
         return [(scorer.probe_step, top)]
     stages: list[tuple[int, int]] = []
     for k, share in STAGES:
@@ -222,6 +225,15 @@ class _Race:
             )  # fmt: skip
         self.calls += len(batch) * (step - self.step)
         return paused, places
+
+    def measure_previews(self, reward: RewardFunction) -> None:
+        """Put the reward of what each trajectory is heading for in place of the probe's prediction."""
+        for batch in self.scorer.fitting(self.alive, list, lambda a: a[0]):
+            images = preview(self.scorer.pipeline, batch[0][0], [row for _, row, _ in batch])
+            records = [self.records[place] for _, _, place in batch]
+            values = measure(reward, images, [self.judge or r.prompt for r in records]).tolist()
+            for record, value in zip(records, values, strict=True):
+                record.predicted[self.step] = round(value, 5)
 
     def drop(self, most: int, top: int) -> None:
         """Drop what can hardly be among the `top` any more, and all but the `most` best."""

@@ -185,9 +185,10 @@ def check_data(probe: Probe, data: Items) -> None:
             raise ProbeMismatchError(
                 f"this probe was trained with {key} {getattr(probe.card, key)!r}, the data has {data.settings[key]!r}"
             )
-    missing = [name for name in probe.card.labels if name not in data.rewards]
-    if missing:
-        raise InputError(f"the probe predicts {missing[0]!r}, which the data has no rewards for")
+    if not set(probe.card.labels) & set(data.rewards):
+        raise InputError(
+            f"the probe predicts {', '.join(probe.card.labels)}, the data has rewards for {', '.join(data.rewards)} only"
+        )
 
 
 def _inputs(data: Items, rows: torch.Tensor, step: int) -> tuple[Any, ...]:

@@ -54,7 +54,9 @@ def test_policies_cost_what_they_say_and_give_the_seed_s_own_image(scorer, sd):
     assert racing.denoiser_calls <= 10 * 2 + 4 * 2 + 2 * 2 + 19 <= 55
     rewards = {s.seed: s.reward for s in full.seeds}
     assert full.best == [max(rewards, key=rewards.get)]
-    for found in (fixed, racing):
+    decoded = select_seed(scorer, PROMPT, seeds, policy="decoded", reward=brightness)
+    assert decoded.denoiser_calls == fixed.denoiser_calls
+    for found in (fixed, racing, decoded):
         assert found.seeds[found.best[0]].reward == pytest.approx(rewards[found.best[0]], abs=0.01)
         difference = np.asarray(found.images[0], int) - np.asarray(generated(sd, found.best[0]), int)
         assert abs(difference).max() <= 2
@@ -84,6 +86,7 @@ def test_top_and_diverse_keep_several(scorer):
         ([], {}, "no seeds"), ([1, 2, 1], {}, "seed 1 is given twice"), ([1], {"top": 2}, "top is 2"),
         ([1], {"top": 0}, "top is 0"), ([-1], {}, "seed is -1"), ([1], {"policy": "luck"}, "policy is 'luck'"),
         ([1], {"diverse": 2}, "diverse is 2"), ([1], {"policy": "full"}, "give a reward"),
+        ([1], {"policy": "decoded"}, "policy decoded measures images"),
     ],
 )  # fmt: skip
 def test_bad_searches_are_refused(scorer, seeds, options, message):
