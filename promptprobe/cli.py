@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +53,34 @@ Variant = Annotated[str | None, typer.Option(help="Weight files' variant, such a
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 
 
+_MODEL_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "guidance": (Guidance, None), "height": (Height, None), "width": (Width, None), "negative": (Negative, None),
+    "pipe_arg": (PipeArg, None), "device": (Device, "cpu"), "dtype": (Dtype, None), "offload": (Offload, "none"),
+    "lora": (Lora, None), "revision": (Revision, None), "variant": (Variant, None),
+}  # fmt: skip
+
+
+def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that every command with a model has; it gets them as `open_pipeline` takes them."""
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> None:
+        from .models import read_pipe_args
+
+        chosen = {name: given.pop(name) for name in _MODEL_OPTIONS}
+        chosen |= {"pipe_args": read_pipe_args(chosen.pop("pipe_arg") or []), "lora": chosen["lora"] or []}
+        command(**given, **chosen)
+
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in _MODEL_OPTIONS.items()
+    ]
+    wrapped.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in (*own, *more)}
+    return wrapped
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -62,6 +93,7 @@ def _options(
 
 
 @app.command()
+@with_model_options
 def optimize(
     prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
     model: Model = "icons",
@@ -77,7 +109,6 @@ def optimize(
     probe_step: ProbeStep = 5,
     early_step: EarlyStep = None,
     objective: Objective = None,
-    guidance: Guidance = None,
     rewriter: Annotated[str, typer.Option(help="auto (LLM when there is a key or URL), llm, or offline.")] = "auto",
     llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
     llm_base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
@@ -89,18 +120,9 @@ def optimize(
         float | None, typer.Option(help="Budget of time; then the best so far is generated.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
-    height: Height = None,
-    width: Width = None,
-    negative: Negative = None,
-    pipe_arg: PipeArg = None,
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    offload: Offload = "none",
-    lora: Lora = None,
-    revision: Revision = None,
-    variant: Variant = None,
     out: Annotated[Path, typer.Option(help="Folder for image, record and heat maps.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON and nothing else.")] = False,
+    **options: Any,
 ) -> None:
     """Probe a prompt, rewrite it while it scores below tau, and generate the best one."""
     from .runs import optimize as run
@@ -113,7 +135,7 @@ def optimize(
             rewriter=rewriter,
             llm_model=llm_model, llm_base_url=llm_base_url, llm_price=llm_price, max_llm_calls=max_llm_calls,
             max_seconds=max_seconds, batch_size=batch_size, out=out, on_event=view.show,
-            **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+            **options,
         )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(record.as_dict(), indent=1, ensure_ascii=False))
@@ -122,6 +144,7 @@ def optimize(
 
 
 @app.command()
+@with_model_options
 def score(
     prompts: Annotated[list[str], typer.Argument(help="One or more prompts.")],
     model: Model = "icons",
@@ -130,18 +153,8 @@ def score(
     seeds_per_prompt: Annotated[int, typer.Option(help="Seeds to average over.")] = 1,
     steps: Steps = 25,
     probe_step: ProbeStep = 5,
-    guidance: Guidance = None,
-    height: Height = None,
-    width: Width = None,
-    negative: Negative = None,
-    pipe_arg: PipeArg = None,
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    offload: Offload = "none",
-    lora: Lora = None,
-    revision: Revision = None,
-    variant: Variant = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    **options: Any,
 ) -> None:
     """Predict rewards and diagnose each word's attention; makes no image."""
     from .runs import make_scorer, score_as_dict, seeds_from
@@ -152,7 +165,7 @@ def score(
         probe,
         steps=steps,
         probe_step=probe_step,
-        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+        **options,
     )
     scored = scorer.score(prompts, seeds_from(seed, seeds_per_prompt))
     if as_json:
@@ -162,30 +175,21 @@ def score(
 
 
 @app.command()
+@with_model_options
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
     model: Model = "icons",
     seed: Seed = 0,
     steps: Steps = 25,
-    guidance: Guidance = None,
-    height: Height = None,
-    width: Width = None,
-    negative: Negative = None,
-    pipe_arg: PipeArg = None,
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    offload: Offload = "none",
-    lora: Lora = None,
-    revision: Revision = None,
-    variant: Variant = None,
     out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("image.png"),
+    **options: Any,
 ) -> None:
     """Generate one image of a prompt as it is."""
     from .runs import generate as run
 
     cut = run(
         prompt, model=model, seed=seed, steps=steps, out=out,
-        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+        **options,
     )  # fmt: skip
     if cut:
         typer.echo(f"note: {cut} tokens at the end of the prompt did not fit and were cut", err=True)
@@ -193,6 +197,7 @@ def generate(
 
 
 @app.command()
+@with_model_options
 def batch(
     prompts: Annotated[Path, typer.Argument(help="Prompts: .txt (one a line), .csv, .jsonl or COCO captions .json.")],
     out: Annotated[Path, typer.Option(help="Folder of results; continued when it is there.")],
@@ -210,7 +215,6 @@ def batch(
     probe_step: ProbeStep = 5,
     early_step: EarlyStep = None,
     objective: Objective = None,
-    guidance: Guidance = None,
     rewriter: Annotated[str, typer.Option(help="auto (LLM when there is a key or URL), llm, or offline.")] = "auto",
     llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
     llm_base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
@@ -225,17 +229,8 @@ def batch(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate calls, time and cost; make nothing.")] = False,
     batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
-    height: Height = None,
-    width: Width = None,
-    negative: Negative = None,
-    pipe_arg: PipeArg = None,
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    offload: Offload = "none",
-    lora: Lora = None,
-    revision: Revision = None,
-    variant: Variant = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    **options: Any,
 ) -> None:
     """Optimise a file of prompts into a folder. Run the same command again to go on where it stopped."""
     from .agents import batch as work
@@ -256,26 +251,26 @@ def batch(
     texts = expand_prompts(found.prompts, wildcards) if expand or wildcards else found.prompts
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
-    options: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "model": model, "probe": probe, "seed": seed, "seeds_per_prompt": seeds_per_prompt, "rounds": rounds,
         "candidates": candidates, "tau": tau, "steps": steps, "probe_step": probe_step, "early_step": early_step,
         "objective": objective, "rewriter": rewriter,
         "llm_model": llm_model, "llm_base_url": llm_base_url, "llm_price": llm_price, "batch_size": batch_size,
         "reward": reward,
-        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+        **options,
     }  # fmt: skip
-    plan = make_plan(**options)
+    more: dict[str, Any] = {}
+    if engine == "ray":
+        from .agents.ray_batch import ray_engine
+
+        more["engine"] = ray_engine(asked, workers)
+    plan = make_plan(**asked)
     for note in [*plan.notes, *plan.scorer.warnings]:
         typer.echo(f"note: {note}", err=True)
     if dry_run:
         expected = work.estimate(plan, len(texts))
         typer.echo(json.dumps(expected, indent=1) if as_json else "\n".join(f"{k:16}{v}" for k, v in expected.items()))
         return
-    more: dict[str, Any] = {}
-    if engine == "ray":
-        from .agents.ray_batch import ray_engine
-
-        more["engine"] = ray_engine(options, workers)
     with counter("optimising") as on_progress:
         summary = work.run_batch(
             plan, texts, out, budget=work.Budget(max_llm_tokens, max_minutes), llm_calls=llm_calls,
@@ -290,6 +285,7 @@ def batch(
 
 
 @app.command()
+@with_model_options
 def session(
     name: Annotated[str, typer.Option(help="The session's name; an existing one is taken up.")] = "default",
     store: Annotated[
@@ -306,18 +302,8 @@ def session(
     llm_base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
     steps: Steps = 25,
     probe_step: ProbeStep = 5,
-    guidance: Guidance = None,
-    height: Height = None,
-    width: Width = None,
-    negative: Negative = None,
-    pipe_arg: PipeArg = None,
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    offload: Offload = "none",
-    lora: Lora = None,
-    revision: Revision = None,
-    variant: Variant = None,
     out: Annotated[Path, typer.Option(help="Folder for images and heat maps.")] = Path("runs"),
+    **options: Any,
 ) -> None:
     """Refine a prompt with the machine, command by command. Reads standard input when it is no terminal."""
     from .agents import session as work
@@ -333,7 +319,7 @@ def session(
     plan = make_plan(
         model=model, probe=probe, seed=seed, candidates=candidates, tau=tau, rewriter=rewriter, llm_model=llm_model,
         llm_base_url=llm_base_url, steps=steps, probe_step=probe_step,
-        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+        **options,
     )  # fmt: skip
     opened = work.Session(plan, path, name, out)
     try:
@@ -345,6 +331,7 @@ def session(
 
 
 @app.command()
+@with_model_options
 def serve(
     host: Annotated[str, typer.Option(help="Loopback address.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.")] = 8721,
@@ -359,17 +346,7 @@ def serve(
     waiting: Annotated[int, typer.Option(help="Calls that may wait behind the running one.")] = 8,
     steps: Steps = 25,
     probe_step: ProbeStep = 5,
-    guidance: Guidance = None,
-    height: Height = None,
-    width: Width = None,
-    negative: Negative = None,
-    pipe_arg: PipeArg = None,
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    offload: Offload = "none",
-    lora: Lora = None,
-    revision: Revision = None,
-    variant: Variant = None,
+    **options: Any,
 ) -> None:
     """Serve OpenAI's images API on loopback: each request is optimised; revised_prompt is the best prompt."""
     from .agents.server import check_address
@@ -379,7 +356,7 @@ def serve(
     service = _service(
         waiting, model=model, probe=probe, rounds=rounds, candidates=candidates, tau=tau, rewriter=rewriter,
         llm_model=llm_model, llm_base_url=llm_base_url, steps=steps, probe_step=probe_step,
-        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+        **options,
     )  # fmt: skip
     for note in [*service.plan.notes, *service.plan.scorer.warnings]:
         typer.echo(f"note: {note}", err=True)
@@ -388,6 +365,7 @@ def serve(
 
 
 @app.command()
+@with_model_options
 def mcp(
     transport: Annotated[str, typer.Option(help="stdio, or http (streamable HTTP at /mcp).")] = "stdio",
     host: Annotated[str, typer.Option(help="Loopback address for http.")] = "127.0.0.1",
@@ -401,17 +379,7 @@ def mcp(
     waiting: Annotated[int, typer.Option(help="Calls that may wait behind the running one.")] = 8,
     steps: Steps = 25,
     probe_step: ProbeStep = 5,
-    guidance: Guidance = None,
-    height: Height = None,
-    width: Width = None,
-    negative: Negative = None,
-    pipe_arg: PipeArg = None,
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    offload: Offload = "none",
-    lora: Lora = None,
-    revision: Revision = None,
-    variant: Variant = None,
+    **options: Any,
 ) -> None:
     """Serve the tools optimize_prompt, score_prompts, select_seed and generate_image to MCP clients."""
     from .agents.mcp_server import serve as run
@@ -419,7 +387,7 @@ def mcp(
     service = _service(
         waiting, model=model, probe=probe, tau=tau, rewriter=rewriter, llm_model=llm_model, llm_base_url=llm_base_url,
         steps=steps, probe_step=probe_step,
-        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+        **options,
     )  # fmt: skip
     if transport == "http":
         typer.echo(f"serving http://{host}:{port}/mcp  (Ctrl-C stops)", err=True)
@@ -427,6 +395,7 @@ def mcp(
 
 
 @app.command()
+@with_model_options
 def seeds(
     prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
     count: Annotated[
@@ -448,19 +417,9 @@ def seeds(
     probe_step: ProbeStep = 5,
     objective: Objective = None,
     batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
-    guidance: Guidance = None,
-    height: Height = None,
-    width: Width = None,
-    negative: Negative = None,
-    pipe_arg: PipeArg = None,
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    offload: Offload = "none",
-    lora: Lora = None,
-    revision: Revision = None,
-    variant: Variant = None,
     out: Annotated[Path, typer.Option(help="Folder for the images and the record.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON and nothing else.")] = False,
+    **options: Any,
 ) -> None:
     """Find the best seeds of a prompt without generating all of them."""
     from .runs import search_seeds
@@ -469,7 +428,7 @@ def seeds(
     found = search_seeds(
         prompt, count, seed=seed, policy=policy, top=top, diverse=diverse, model=model, probe=probe, reward=reward,
         steps=steps, probe_step=probe_step, objective=objective, batch_size=batch_size, out=out,
-        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+        **options,
     )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
@@ -509,6 +468,7 @@ def replay(
 
 
 @app.command()
+@with_model_options
 def collect(
     prompts: Annotated[Path, typer.Argument(help="Prompts: .txt (one a line), .csv, .jsonl or COCO captions .json.")],
     out: Annotated[Path, typer.Option(help="Folder of the data set; continued when it is there.")],
@@ -526,19 +486,9 @@ def collect(
     blocks: Annotated[
         str, typer.Option(help="Attention blocks to read: default (the paper's), all, or names, comma-separated.")
     ] = "default",
-    guidance: Guidance = None,
     seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
-    height: Height = None,
-    width: Width = None,
-    negative: Negative = None,
-    pipe_arg: PipeArg = None,
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    offload: Offload = "none",
-    lora: Lora = None,
-    revision: Revision = None,
-    variant: Variant = None,
+    **options: Any,
 ) -> None:
     """Generate images of many prompts and keep token maps and rewards, to train a probe on. Resumable."""
     from . import dataset
@@ -553,10 +503,10 @@ def collect(
     watched = _integers(probe_step, "--probe-step")
     for k in watched:
         check_steps(steps, k)
-    rewards = {reward_name(name): load_reward(name, device) for name in reward.split(",")}
+    rewards = {reward_name(name): load_reward(name, options["device"]) for name in reward.split(",")}
     pipeline, settings = open_pipeline(
         model,
-        **_model_options(guidance, height, width, negative, pipe_arg, device, dtype, offload, lora, revision, variant),
+        **options,
     )
     with counter("collecting") as on_progress:
         n = dataset.collect(
@@ -675,20 +625,6 @@ def backbones() -> None:
     from .view import print_backbones
 
     print_backbones(list(BACKBONES.values()))
-
-
-def _model_options(
-    guidance: float | None, height: int | None, width: int | None, negative: str | None, pipe_arg: list[str] | None,
-    device: str, dtype: str | None, offload: str, lora: list[str] | None, revision: str | None, variant: str | None,
-) -> dict[str, Any]:  # fmt: skip
-    """The options that every command with a model has, as `open_pipeline` takes them."""
-    from .models import read_pipe_args
-
-    return {
-        "guidance": guidance, "height": height, "width": width, "negative": negative,
-        "pipe_args": read_pipe_args(pipe_arg or []), "device": device, "dtype": dtype, "offload": offload,
-        "lora": lora or [], "revision": revision, "variant": variant,
-    }  # fmt: skip
 
 
 def _service(waiting: int, **options: Any) -> Any:
