@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, PromptProbeError
-from ..files import check_writable, write_together
+from ..files import check_writable, lock_file, write_together
 from ..pnginfo import png_bytes
 from ..runs import Plan, carried, record_of
 from ..scoring import Scored
@@ -49,7 +49,6 @@ class Job:
     state: loop.State
     context: loop.Context
     began: float
-    answer: Future | None = None
 
     @property
     def prompt(self) -> str:
@@ -229,7 +228,7 @@ class BatchFolder:
         check_writable(out)
         self._lock = (out / LOCK).open("w")
         try:
-            _lock_file(self._lock)
+            lock_file(self._lock)
         except OSError as error:
             self._lock.close()
             raise InputError(
@@ -427,15 +426,6 @@ def estimate(plan: Plan, count: int) -> dict[str, Any]:
         "LLM requests": [0, asked], "LLM tokens": [0, sum(tokens)],
         "cost": None if plan.prices is None else [0.0, round((plan.prices[0] * tokens[0] + plan.prices[1] * tokens[1]) / 1e6, 4)],
     }  # fmt: skip
-
-
-def _lock_file(file) -> None:
-    """An exclusive lock that ends with the process; raises `OSError` when another has it."""
-    try:
-        import fcntl
-    except ImportError:  # no such lock on this system
-        return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _short(error: Exception) -> str:

@@ -6,7 +6,6 @@ can be cancelled between two denoising steps; a full queue answers `BusyError` a
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import os
@@ -19,8 +18,20 @@ from typing import Any
 
 from ..backbones import denoiser_of
 from ..errors import InputError, PromptProbeError
+from ..files import lock_file
 from ..pnginfo import png_bytes
-from ..runs import Plan, carried, make_plan, optimize_with_image, score_as_dict, seeds_from
+from ..records import what_goes_on
+from ..runs import (
+    Plan,
+    carried,
+    image_record,
+    in_thread,
+    make_plan,
+    optimize_with_image,
+    score_as_dict,
+    seeds_from,
+    threshold,
+)
 from ..search import POLICIES, select_seed
 from ..tokens import clean_prompt
 from ..trajectory import finish, start
@@ -157,8 +168,14 @@ class Service:
                 plan.scorer, prompt, seeds_from(first_seed, seeds), policy=policy, top=top, reward=plan.measure,
                 on_event=event,
             )  # fmt: skip
-            record = {"prompt": prompt, "best_prompt": prompt, "settings": plan.settings, "call": plan.scorer.settings,
-                      "loading": plan.loading, "seeds": found.as_dict()["seeds"]}  # fmt: skip
+            record = image_record(
+                prompt,
+                first_seed,
+                f"best of {seeds} seeds, {policy}",
+                plan.settings,
+                plan.scorer.settings,
+                plan.loading,
+            ) | {"seeds": found.as_dict()["seeds"]}
             return found.as_dict(), [
                 png_bytes(image, record | {"seed": s}) for s, image in zip(found.best, found.images, strict=True)
             ]
@@ -182,25 +199,13 @@ class Service:
                 **plan.scorer.settings,
             )  # fmt: skip
             images: Any = finish(plan.scorer.pipeline, paused)
-            record = {
-                "prompt": prompt, "best_prompt": prompt, "seed": seed, "unchanged": True,
-                "stop_reason": "generated as it is", "settings": plan.settings, "call": dict(plan.scorer.settings),
-                "loading": plan.loading,
-            }  # fmt: skip
+            record = image_record(prompt, seed, "generated as it is", plan.settings, plan.scorer.settings, plan.loading)
             return record, png_bytes(images[0], record)
 
     async def run(self, method: str, *args: Any, **options: Any) -> Any:
         """A method in a thread of its own; cancelling the task stops the call before its next denoising step."""
         cancel = threading.Event()
-        call = asyncio.to_thread(getattr(self, method), *args, cancel=cancel, **options)
-        task = asyncio.ensure_future(call)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancel.set()
-            with contextlib.suppress(PromptProbeError):
-                await task
-            raise
+        return await in_thread(lambda: getattr(self, method)(*args, cancel=cancel, **options), cancel)
 
 
 def check_prompt(prompt: Any) -> str:
@@ -221,17 +226,12 @@ def device_turn(device: str, patience: float, cancel: threading.Event | None = N
     if device.split(":")[0] == "cpu":
         yield
         return
-    try:
-        import fcntl
-    except ImportError:  # no such lock on this system
-        yield
-        return
     name = f"promptprobe-{os.getuid()}-{device.replace(':', '-')}.lock"
     with (Path(tempfile.gettempdir()) / name).open("a") as file:
         until = time.monotonic() + patience
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock_file(file)
                 break
             except OSError as error:
                 _check(cancel)
@@ -248,8 +248,6 @@ def _check(cancel: threading.Event | None) -> None:
 
 def _changed(plan: Plan, *, seed: int | None, rounds: int | None, candidates: int | None, tau: Any) -> Plan:
     """The plan with one call's own values, checked as `make_plan` does."""
-    from ..runs import read_tau
-
     changes: dict[str, Any] = {}
     if seed is not None:
         changes |= {"seed": seed, "seeds": seeds_from(seed, len(plan.seeds))}
@@ -259,12 +257,7 @@ def _changed(plan: Plan, *, seed: int | None, rounds: int | None, candidates: in
                 raise InputError(f"{name} is {value}; it must be between {least} and {most}")
             changes[name] = value
     if tau is not None:
-        changes |= {
-            "tau": str(tau),
-            "threshold": read_tau(
-                tau, plan.scorer.probe, plan.scorer.known_step(plan.scorer.probe_step), plan.scorer.objective
-            ),
-        }
+        changes |= {"tau": str(tau), "threshold": threshold(tau, plan.scorer)}
     return dataclasses.replace(plan, **changes)
 
 
@@ -282,11 +275,6 @@ class _Events:
         _check(self.cancel)
         if event == "step":
             self.done += 1
-        elif event == "probing":
-            self.doing = f"round {values['round']}: probing {len(values['prompts'])} prompts"
-        elif event == "rewriting":
-            self.doing = f"round {values['round']}: rewriting"
-        elif event == "generating":
-            self.doing = "generating the best"
+        self.doing = what_goes_on(event, values) or self.doing
         if self.progress:
             self.progress(min(1.0, self.done / self.whole), self.doing)

@@ -7,7 +7,6 @@ kept beside it and made anew when a session is taken up.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import sqlite3
 import sys
@@ -21,10 +20,10 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
 from ..errors import InputError, PromptProbeError
-from ..files import check_writable, write_together
+from ..files import check_writable, free_path, write_together
 from ..heatmaps import heat_map_image
 from ..pnginfo import png_bytes
-from ..runs import Plan, read_tau, seeds_from
+from ..runs import Plan, image_record, seeds_from, threshold
 from ..scoring import Scored
 from ..tokens import clean_prompt
 from ..trajectory import finish, preview
@@ -263,13 +262,8 @@ def _seed(state: SessionState, desk: Desk, rest: str) -> SessionState:
 
 
 def _tau(state: SessionState, desk: Desk, rest: str) -> SessionState:
-    tau = round(_threshold(desk, rest), 5)
+    tau = round(threshold(rest, desk.plan.scorer), 5)
     return {"tau": tau, "history": _before(state), "said": f"τ {tau:.3f}", "show": bool(state.get("candidates"))}
-
-
-def _threshold(desk: Desk, text: str) -> float:
-    scorer = desk.plan.scorer
-    return read_tau(text, scorer.probe, scorer.known_step(scorer.probe_step), scorer.objective)
 
 
 def _undo(state: SessionState, desk: Desk, rest: str) -> SessionState:
@@ -327,14 +321,15 @@ def _finished(state: SessionState, desk: Desk, number: int) -> str:
     paused, row = desk.score([candidate["prompt"]], state["seed"])[0].trajectories[0]
     images: Any = finish(plan.scorer.pipeline, paused, [row])
     reward = float(measure(plan.measure, images, [state["prompt"]])[0]) if plan.measure else None
-    record = {
-        "prompt": state["prompt"], "best_prompt": candidate["prompt"], "seed": state["seed"], "tau": state["tau"],
-        "stop_reason": "chosen in a session", "unchanged": candidate["prompt"] == state["prompt"],
+    record = image_record(
+        candidate["prompt"], state["seed"], "chosen in a session", plan.settings | {"seed": state["seed"]},
+        plan.scorer.settings, plan.loading,
+    ) | {
+        "prompt": state["prompt"], "unchanged": candidate["prompt"] == state["prompt"], "tau": state["tau"],
         "predicted_reward": candidate["score"], "reward": None if reward is None else round(reward, 5),
         "candidates": [{**c, "rejected": None} for c in state["candidates"]],
-        "settings": plan.settings | {"seed": state["seed"]}, "call": dict(plan.scorer.settings), "loading": plan.loading,
     }  # fmt: skip
-    path = _free(desk.out, f"image-{number}")
+    path = free_path(desk.out, f"image-{number}", ".png")
     write_together({path: png_bytes(images[0], record)})
     measured = "" if reward is None else f", reward {reward:.3f} against your first wording"
     return f"{path}  (predicted {candidate['score']:.3f}{measured})"
@@ -344,7 +339,7 @@ def _heat(state: SessionState, desk: Desk, rest: str) -> SessionState:
     number = _numbers(state, rest)[0] if rest else state["current"]
     s = desk.score([state["candidates"][number]["prompt"]], state["seed"])[0]
     image = heat_map_image(s.maps, s.tokens, s.words, _previews(state, desk, [number])[0])
-    path = _free(desk.out, f"heat-{number}")
+    path = free_path(desk.out, f"heat-{number}", ".png")
     write_together({path: png_bytes(image)})
     return {"said": str(path), "show": False, "files": [*state.get("files", []), str(path)]}
 
@@ -359,15 +354,8 @@ def _save_sheet(desk: Desk, images: list[Any], stem: str) -> Path:
         scale = side / max(image.size)
         size = (round(image.width * scale), round(image.height * scale))
         sheet.paste(image.convert("RGB").resize(size, Image.Resampling.NEAREST), (n * (side + 8), 0))
-    path = _free(desk.out, stem)
+    path = free_path(desk.out, stem, ".png")
     write_together({path: png_bytes(sheet)})
-    return path
-
-
-def _free(out: Path, stem: str) -> Path:
-    number = 1
-    while (path := out / f"{stem}-{number}.png").exists():
-        number += 1
     return path
 
 
@@ -478,11 +466,6 @@ def run(session: Session, lines: Iterable[str], show: Callable[[SessionState], N
         if line.strip() in ("/quit", "/exit", "/q"):
             return
         show(session.say(line))
-
-
-def with_seed(plan: Plan, seed: int) -> Plan:
-    """A plan on one seed: a session compares everything on the same one."""
-    return dataclasses.replace(plan, seed=seed, seeds=seeds_from(seed, 1))
 
 
 __all__ = ["HELP", "Desk", "Session", "SessionState", "build", "names", "run"]

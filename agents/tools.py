@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import InputError, PromptProbeError
-from ..files import check_writable, write_together
+from ..files import check_writable, free_path, write_together
 from .service import MAX_PROMPT, MAX_PROMPTS, MAX_SEEDS, Service
 
 SEED = Field(0, ge=0, lt=2**53, description="The same seed gives the same result.")
@@ -169,13 +169,10 @@ def _as_text(result: ToolResult, name: str, out: Path | str | None) -> dict[str,
 def save_images(images: list[bytes], out: Path, stem: str) -> list[Path]:
     """Write PNG files under new names in `out`."""
     check_writable(out)
-    number = 1
     paths = []
     for image in images:
-        while (path := out / f"{stem}-{number}.png").exists():
-            number += 1
-        write_together({path: image})
-        paths.append(path)
+        paths.append(free_path(out, stem, ".png"))
+        write_together({paths[-1]: image})
     return paths
 
 

@@ -382,8 +382,10 @@ def mcp(
     **options: Any,
 ) -> None:
     """Serve the tools optimize_prompt, score_prompts, select_seed and generate_image to MCP clients."""
+    from .agents.mcp_server import check_transport
     from .agents.mcp_server import serve as run
 
+    check_transport(transport, host, port)
     service = _service(
         waiting, model=model, probe=probe, tau=tau, rewriter=rewriter, llm_model=llm_model, llm_base_url=llm_base_url,
         steps=steps, probe_step=probe_step,

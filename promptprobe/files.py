@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, Any
 
 from .errors import InputError
 
@@ -34,6 +35,26 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         for part, _ in parts:
             if os.path.exists(part):
                 os.unlink(part)
+
+
+def free_path(folder: Path, stem: str, ending: str) -> Path:
+    """The first of `stem-1ending`, `stem-2ending`, ... in `folder` that is not there."""
+    number = 1
+    while (path := folder / f"{stem}-{number}{ending}").exists():
+        number += 1
+    return path
+
+
+def lock_file(file: IO[Any]) -> None:
+    """Lock an open file for this process alone, until it is closed; raises `OSError` when another process has it.
+
+    Where the system has no such locks, nothing is locked.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def check_writable(folder: Path) -> None:

@@ -7,6 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def what_goes_on(event: str, values: dict[str, Any]) -> str | None:
+    """An event of the loop in words for people; None for one that is no new piece of work."""
+    if event == "probing":
+        return f"round {values['round']}: probing {len(values['prompts'])} prompts"
+    if event == "rewriting":
+        return f"round {values['round']}: rewriting"
+    return "generating the best" if event == "generating" else None
+
+
 @dataclass
 class CandidateRecord:
     """A prompt under consideration. Candidate 0 is the user's own. `lost` is why the intent guard threw it out."""

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from . import __version__, icons
 from .errors import InputError, PromptProbeError
-from .files import check_writable, write_together
+from .files import check_writable, free_path, write_together
 from .models import LOADING, load_probe, open_pipeline
 from .pnginfo import png_bytes, read_record
 from .probe import Probe, read_objective
@@ -25,6 +25,8 @@ from .scoring import Scored, Scorer
 from .search import SeedSelection, select_seed
 from .tokens import clean_prompt, tokenize_prompt
 from .trajectory import check_steps, finish, start
+
+Result = TypeVar("Result")
 
 
 def make_scorer(
@@ -101,6 +103,11 @@ def read_tau(
     return value
 
 
+def threshold(tau: str | float, scorer: Scorer) -> float:
+    """τ for a scorer, as `read_tau` reads it at the step and for the objective that it scores with."""
+    return read_tau(tau, scorer.probe, scorer.known_step(scorer.probe_step), scorer.objective)
+
+
 def score(prompts: Sequence[str], *, seed: int = 0, seeds_per_prompt: int = 1, **options: Any) -> list[Scored]:
     """Predict rewards and diagnose words of prompts without making images; `options` as for `make_scorer`."""
     return make_scorer(**options).score([clean_prompt(p) for p in prompts], seeds_from(seed, seeds_per_prompt))
@@ -143,13 +150,12 @@ def search_seeds(
     found = select_seed(scorer, prompt, chosen, policy=policy, top=top, diverse=diverse, reward=measure)
     if out is not None:
         base = _free_name(Path(out), prompt, chosen[0])
-        loading = {k: v for k, v in options.items() if k in LOADING and v not in (None, [], "none")}
-        record = {
-            "prompt": prompt, "best_prompt": prompt, "stop_reason": f"best of {len(chosen)} seeds, {policy}",
-            "settings": {"model": str(model), "steps": scorer.steps, "probe_step": scorer.probe_step,
-                         "scheduler": type(scorer.pipeline.scheduler).__name__, **scorer.settings},
-            "call": dict(scorer.settings), "loading": loading, "version": __version__,
+        settings = {
+            "model": str(model), "steps": scorer.steps, "probe_step": scorer.probe_step,
+            "scheduler": type(scorer.pipeline.scheduler).__name__, **scorer.settings,
         }  # fmt: skip
+        why = f"best of {len(chosen)} seeds, {policy}"
+        record = image_record(prompt, chosen[0], why, settings, scorer.settings, loading_given(options))
         files: dict[Path, bytes] = {}
         by_seed = {r.seed: r for r in found.seeds}
         for number, image in zip(found.best, found.images, strict=True):
@@ -190,12 +196,8 @@ def generate(
     check_writable(out.parent)
     pipeline, settings = open_pipeline(model, **options)
     paused = start(pipeline, [prompt], [seed], steps=steps, stop=steps, watch=(), **settings)
-    record = {
-        "prompt": prompt, "best_prompt": prompt, "seed": seed, "unchanged": True, "stop_reason": "generated as it is",
-        "settings": {"model": str(model), "steps": steps, "scheduler": type(pipeline.scheduler).__name__, **settings},
-        "call": settings, "loading": {k: v for k, v in options.items() if k in LOADING and v not in (None, [], "none")},
-        "version": __version__,
-    }  # fmt: skip
+    shown = {"model": str(model), "steps": steps, "scheduler": type(pipeline.scheduler).__name__, **settings}
+    record = image_record(prompt, seed, "generated as it is", shown, settings, loading_given(options))
     made: Any = finish(pipeline, paused)
     write_together({out: png_bytes(made[0], record)})
     return tokenize_prompt(pipeline, prompt, settings).cut
@@ -275,12 +277,11 @@ def make_plan(
         notes += [note] if note else []
     if scorer is None:
         scorer = make_scorer(model, probe, steps=steps, probe_step=probe_step, batch_size=batch_size, **options)
-    threshold = read_tau(tau, scorer.probe, scorer.known_step(scorer.probe_step), scorer.objective)
     label, measure = _reward(reward, model)
     return Plan(
         scorer=scorer, rewriter=rewriter, model=str(model),
-        loading={k: v for k, v in options.items() if k in LOADING and v not in (None, [], "none")}, seed=seed,
-        seeds=seeds, rounds=rounds, candidates=candidates, tau=str(tau), threshold=threshold, label=label,
+        loading=loading_given(options), seed=seed,
+        seeds=seeds, rounds=rounds, candidates=candidates, tau=str(tau), threshold=threshold(tau, scorer), label=label,
         measure=measure, prices=prices, max_llm_calls=max_llm_calls, max_seconds=max_seconds, notes=notes,
     )  # fmt: skip
 
@@ -316,11 +317,16 @@ async def optimize_async(prompt: str, **options: Any) -> RunRecord:
         if told:
             told(event, values)
 
-    work = asyncio.ensure_future(asyncio.to_thread(optimize, prompt, on_event=on_event, **options))
+    return await in_thread(lambda: optimize(prompt, on_event=on_event, **options), stopped)
+
+
+async def in_thread(call: Callable[[], Result], cancel: threading.Event) -> Result:
+    """The result of a call in a thread of its own; cancelling the task sets `cancel` and waits until the call has stopped."""
+    work = asyncio.ensure_future(asyncio.to_thread(call))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        stopped.set()
+        cancel.set()
         with contextlib.suppress(PromptProbeError):
             await work
         raise
@@ -456,10 +462,22 @@ def _write(record: RunRecord, out: Path, images: Mapping[str, Any] | None = None
 def _free_name(out: Path, prompt: str, seed: int) -> Path:
     """A path in `out` without ending, made of the prompt's first letters and the seed, under which no record lies."""
     stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40].strip("-") or "prompt"
-    number = 1
-    while (out / f"{stem}-{seed}-{number}.json").exists():
-        number += 1
-    return out / f"{stem}-{seed}-{number}"
+    return free_path(out, f"{stem}-{seed}", ".json").with_suffix("")
+
+
+def loading_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `options` that a pipeline is loaded with and that were given: what a replay has to repeat."""
+    return {k: v for k, v in options.items() if k in LOADING and v not in (None, [], "none")}
+
+
+def image_record(
+    prompt: str, seed: int, why: str, settings: Mapping[str, Any], call: Mapping[str, Any], loading: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What an image of a prompt as it is carries, enough for `show` and `replay`."""
+    return {
+        "prompt": prompt, "best_prompt": prompt, "seed": seed, "unchanged": True, "stop_reason": why,
+        "settings": dict(settings), "call": dict(call), "loading": dict(loading), "version": __version__,
+    }  # fmt: skip
 
 
 def carried(record: RunRecord) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .records import RunRecord
+from .records import RunRecord, what_goes_on
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
@@ -42,16 +42,11 @@ class LiveView:
 
     def show(self, event: str, values: dict[str, Any]) -> None:
         """Take one event of the loop."""
+        self.doing = what_goes_on(event, values) or self.doing
         if event == "start":
             self.tau = values["tau"]
             self.head = f"τ {self.tau:.3f}   rewriter: {values['rewriter']}"
             self._plain(f"prompt: {values['prompt']}\nτ {self.tau:.3f}, rewriter: {values['rewriter']}")
-        elif event == "probing":
-            self.doing = f"round {values['round']}: probing {len(values['prompts'])} prompts"
-        elif event == "rewriting":
-            self.doing = f"round {values['round']}: rewriting"
-        elif event == "generating":
-            self.doing = "generating the best"
         elif event == "step":
             self.doing = self.doing.split(" · ")[0] + f" · step {values['step']}"
         elif event == "probed":
