@@ -6,7 +6,9 @@ of another LangGraph graph; `Service` is what servers call.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import attributes_of
 
 if TYPE_CHECKING:
     from .loop import subgraph
@@ -30,10 +32,4 @@ __all__ = [
     "subgraph",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = attributes_of(__name__, _LAZY)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, PromptProbeError
+from ..errors import InputError, PromptProbeError, reason_of
 from ..files import check_writable, lock_file, write_together
 from ..pnginfo import png_bytes
 from ..runs import Plan, carried, record_of
@@ -122,7 +122,7 @@ def run_jobs(
                 try:
                     answer = future.result()
                 except Exception as error:  # a rewriter of the user's own may raise anything
-                    answer = RewriteAnswer([], notes=[f"the rewriter failed: {_short(error)}"])
+                    answer = RewriteAnswer([], notes=[f"the rewriter failed: {reason_of(error)}"])
                 budget.tokens += answer.input_tokens + answer.output_tokens
                 _update(job, loop.take_answer(job.state, job.context, answer))
                 ready.append(job)
@@ -426,7 +426,3 @@ def estimate(plan: Plan, count: int) -> dict[str, Any]:
         "LLM requests": [0, asked], "LLM tokens": [0, sum(tokens)],
         "cost": None if plan.prices is None else [0.0, round((plan.prices[0] * tokens[0] + plan.prices[1] * tokens[1]) / 1e6, 4)],
     }  # fmt: skip
-
-
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import CaptureError, InputError, ModelError, ProbeMismatchError, PromptProbeError
+from .lazy import attributes_of
 
 if TYPE_CHECKING:
     from .attention import AttentionTap
@@ -49,10 +50,4 @@ __all__ = [
     "start",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = attributes_of(__name__, _LAZY)

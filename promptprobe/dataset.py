@@ -118,16 +118,13 @@ def collect(
         )
         images: Any = finish(pipeline, paused)
         assert paused.token_embeddings is not None  # something was watched
-        labels = {name: measure(reward, images, texts) for name, reward in rewards.items()}
+        measured: dict[str, torch.Tensor] = {}
+        for name, reward in rewards.items():
+            measured |= _measured(name, reward, images, texts)
         tensors = {f"maps.{k}": m.half() for k, m in paused.token_maps.items()}
         tensors |= {f"latents.{k}": x.half() for k, x in paused.clean_latents.items()}
         tensors |= {f"timesteps.{k}": torch.full((len(batch),), t) for k, t in paused.timesteps.items()}
-        tensors |= {f"rewards.{name}": values.float() for name, values in labels.items()}
-        for name, reward in rewards.items():
-            embeds: Any = reward
-            if hasattr(embeds, "image_embeddings") and getattr(embeds, "reads_prompt", False):
-                tensors[f"images.{name}"] = embeds.image_embeddings(images).half()
-                tensors[f"texts.{name}"] = embeds.text_embeddings(texts).half()
+        tensors |= measured
         tensors["embeddings"] = paused.token_embeddings.half()
         tensors["counts"] = torch.tensor([len(t.columns) for t in paused.tokens])
         _write_shard(out / f"shard-{number:06d}.safetensors", tensors, texts, seeds)
@@ -136,6 +133,16 @@ def collect(
         if on_progress:
             on_progress(finished, total)
     return finished
+
+
+def _measured(name: str, reward: RewardFunction, images: list, texts: list[str]) -> dict[str, torch.Tensor]:
+    """Rewards and, of a reward that compares embeddings, those as well: each image and text is embedded once."""
+    compares: Any = reward
+    if not (hasattr(compares, "formula") and getattr(compares, "reads_prompt", False)):
+        return {f"rewards.{name}": measure(reward, images, texts)}
+    seen, read = compares.image_embeddings(images), compares.text_embeddings(texts)
+    values = measure(lambda *_: compares.formula(seen, read), images, texts)
+    return {f"rewards.{name}": values, f"images.{name}": seen.half(), f"texts.{name}": read.half()}
 
 
 def load(folders: Sequence[Path]) -> Items:

@@ -19,3 +19,9 @@ class ProbeMismatchError(PromptProbeError):
 
 class CaptureError(PromptProbeError):
     """Attention could not be read faithfully."""
+
+
+def reason_of(error: BaseException) -> str:
+    """An error of some library in one line: its class and the first line of what it says, at most 200 characters."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__

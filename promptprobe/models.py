@@ -12,7 +12,7 @@ from typing import Any
 
 from . import icons
 from .backbones import backbone_of, denoiser_of
-from .errors import InputError, ModelError, ProbeMismatchError
+from .errors import InputError, ModelError, ProbeMismatchError, reason_of
 from .probe import Probe
 
 log = logging.getLogger("promptprobe")
@@ -50,7 +50,7 @@ def load_pipeline(
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {device!r} can't be used here: {_reason(error)}") from error
+        raise InputError(f"--device {device!r} can't be used here: {reason_of(error)}") from error
     if offload not in OFFLOADS:
         raise InputError(f"--offload is {offload!r}; it must be one of {', '.join(OFFLOADS)}")
     if offload != "none" and torch.device(device).type == "cpu":
@@ -65,10 +65,10 @@ def load_pipeline(
     except Exception as error:  # every library on the way has its own classes
         if not local.exists():
             raise ModelError(
-                f"--model {source!r} is no local folder, and the hub did not deliver it ({_reason(error)}); "
+                f"--model {source!r} is no local folder, and the hub did not deliver it ({reason_of(error)}); "
                 "download it first and give the folder, or check the name and HF_TOKEN"
             ) from error
-        raise ModelError(f"{source!r} can't be loaded as a diffusers pipeline: {_reason(error)}") from error
+        raise ModelError(f"{source!r} can't be loaded as a diffusers pipeline: {reason_of(error)}") from error
     backbone_of(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     _load_lora(pipeline, lora)
@@ -101,7 +101,7 @@ def _load_lora(pipeline: Any, adapters: Sequence[str]) -> None:
                 str(path.parent if path.is_file() else source), adapter_name=names[-1], use_safetensors=True, **where
             )
         except Exception as error:  # peft, diffusers and the hub have classes of their own
-            raise ModelError(f"--lora {source!r} can't be loaded: {_reason(error)}") from error
+            raise ModelError(f"--lora {source!r} can't be loaded: {reason_of(error)}") from error
     if names:
         pipeline.set_adapters(names, strengths)
 
@@ -292,9 +292,4 @@ def check_weight_files(folder: Path) -> None:
             with safe_open(file, "pt") as opened:
                 opened.keys()
         except Exception as error:  # safetensors' own class
-            raise ModelError(f"{file} is corrupt or truncated ({_reason(error)}); get it again") from error
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
+            raise ModelError(f"{file} is corrupt or truncated ({reason_of(error)}); get it again") from error

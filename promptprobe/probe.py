@@ -228,21 +228,9 @@ class Probe(nn.Module):
         scale = torch.tensor([card.reward_scale.get(name, [0.0, 1.0]) for name in card.labels])
         self.register_buffer("scale", scale, persistent=False)
 
-    def forward(
-        self,
-        maps: torch.Tensor,
-        counts: torch.Tensor,
-        timestep: torch.Tensor,
-        embeddings: torch.Tensor | None = None,
-        latents: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Predicted rewards `[batch, heads]` of maps `[batch, tokens, blocks, height, width]`.
-
-        `counts` `[batch]` says how many tokens are real; `timestep` `[batch]` is the scheduler's, in 0..1000;
-        `embeddings` `[batch, tokens, size]` are what the denoiser was told of each token (for `words` and `latents`);
-        `latents` `[batch, channels, height, width]` the clean latents that the step predicts (for `latents`).
-        """
-        return self.rewards(self.summary(maps, counts, timestep, embeddings, latents))
+    def forward(self, *inputs: torch.Tensor | None) -> torch.Tensor:
+        """Predicted rewards `[batch, heads]`; inputs as for `summary`."""
+        return self.rewards(self.summary(*inputs))  # type: ignore[arg-type]
 
     def summary(
         self,
@@ -252,7 +240,12 @@ class Probe(nn.Module):
         embeddings: torch.Tensor | None = None,
         latents: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """What the heads read, `[batch, pooled]`; arguments as for `forward`."""
+        """What the heads read, `[batch, pooled]`, of maps `[batch, tokens, blocks, height, width]`.
+
+        `counts` `[batch]` says how many tokens are real; `timestep` `[batch]` is the scheduler's, in 0..1000;
+        `embeddings` `[batch, tokens, size]` are what the denoiser was told of each token (for `words` and `latents`);
+        `latents` `[batch, channels, height, width]` the clean latents that the step predicts (for `latents`).
+        """
         batch, tokens = maps.shape[:2]
         if maps.shape[2] != len(self.card.blocks):
             raise InputError(f"the probe reads {len(self.card.blocks)} blocks, the maps have {maps.shape[2]}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, reason_of
 from .tokens import clean_prompt
 
 MAX_CHARACTERS = 10_000  # of a prompt
@@ -85,8 +85,7 @@ def expand(prompts: list[str], wildcards: Path | None = None) -> list[str]:
         try:
             made = generator.generate(template, max_prompts=MAX_EXPANDED - len(result) + 1)
         except Exception as error:  # the library's parser has its own classes
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"prompt {template[:80]!r} can't be expanded: {reason}") from error
+            raise InputError(f"prompt {template[:80]!r} can't be expanded: {reason_of(error)}") from error
         result |= dict.fromkeys(clean_prompt(m) for m in made if m.strip())
         if len(result) > MAX_EXPANDED:
             raise InputError(f"the templates make more than {MAX_EXPANDED} prompts; give fewer choices")

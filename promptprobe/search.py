@@ -120,7 +120,7 @@ def select_pair(
     run = _Race(scorer, records, judge, on_event)
     if policy == "full":
         images = run.everything(reward)  # type: ignore[arg-type]
-        chosen = _diverse([r.reward or 0.0 for r in run.records], top, diverse, None)
+        chosen = _diverse([r.reward or 0.0 for r in run.records[: len(images)]], top, diverse, None)
         kept = [(run.records[i], images[i]) for i in chosen]
     else:
         try:
@@ -294,8 +294,13 @@ class _Race:
             self.on_event("finished", {"seeds": batch})
             return made
 
-        for made in scorer.fitting(self.records, work):
-            images += made
+        try:
+            for made in scorer.fitting(self.records, work):
+                images += made
+        except KeyboardInterrupt:
+            if not images:
+                raise
+            self.notes.append(f"interrupted: the best of the {len(images)} finished ones was kept")
         return images
 
 

@@ -148,26 +148,22 @@ def _run(
 
     def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
         # Second-order solvers evaluate the denoiser twice a step; what lies between belongs to no step.
-        evaluation = (_evaluations(pipe.scheduler, paused) if paused.step else 0) + index + 1
-        ends = {_evaluations(pipe.scheduler, paused, k): k for k in range(1, paused.steps + 1)}
+        evaluation = _evaluations(pipe.scheduler, paused) + index + 1
+        ends = _ends(pipe.scheduler, paused)
+        step = ends.get(evaluation)
         if tap is not None:
-            armed = ends.get(evaluation + 1) in wanted
-        if evaluation not in ends:
-            if tap is not None:
-                tap.arm(columns) if armed else tap.disarm()
+            if step in wanted:
+                maps = result.token_maps[step] = tap.token_maps()
+                result.token_embeddings = tap.token_embeddings()
+                result.timesteps[step] = float(timestep)
+                clean = predicted_clean(pipe.scheduler, seen["before"], tensors["latents"], step, paused.steps)
+                clean = _on_grid(clean, maps.shape[-2:])
+                if clean is not None:
+                    result.clean_latents[step] = clean.detach().float().cpu()
+            tap.arm(columns) if ends.get(evaluation + 1) in wanted else tap.disarm()
+        if step is None:
             return tensors
-        step = ends[evaluation]
-        if tap is not None and step in wanted:
-            maps = result.token_maps[step] = tap.token_maps()
-            result.token_embeddings = tap.token_embeddings()
-            result.timesteps[step] = float(timestep)
-            clean = predicted_clean(pipe.scheduler, seen["before"], tensors["latents"], step, paused.steps)
-            clean = _on_grid(clean, maps.shape[-2:])
-            if clean is not None:
-                result.clean_latents[step] = clean.detach().float().cpu()
         seen["before"] = tensors["latents"]
-        if tap is not None:
-            tap.arm(columns) if armed else tap.disarm()
         if on_step:
             on_step(step)
         if step == stop:
@@ -211,7 +207,7 @@ def finish(
     _check_same(pipeline, paused)
 
     before = _evaluations(paused.scheduler, paused)
-    ends = {_evaluations(paused.scheduler, paused, k): k for k in range(1, paused.steps + 1)}
+    ends = _ends(paused.scheduler, paused)
 
     def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
         if on_step and before + index + 1 in ends:
@@ -472,6 +468,11 @@ def _evaluations(scheduler, paused: Paused, step: int | None = None) -> int:
         f"{type(scheduler).__name__} evaluates the denoiser {full} times for {paused.steps} steps; "
         "pausing is supported for one or two evaluations a step: choose another scheduler"
     )
+
+
+def _ends(scheduler, paused: Paused) -> dict[int, int]:
+    """The step that each evaluation ends; second-order solvers have some that end none."""
+    return {_evaluations(scheduler, paused, k): k for k in range(1, paused.steps + 1)}
 
 
 @dataclass

@@ -116,7 +116,7 @@ def test_importing_and_help_do_not_load_torch():
 
 def test_imports_follow_one_order():
     order = [
-        "errors", "words", "files", "icons", "phrases", "backbones", "attention", "tokens", "trajectory", "probe", "models",
+        "errors", "lazy", "words", "files", "icons", "phrases", "backbones", "attention", "tokens", "trajectory", "probe", "models",
         "rewards", "prompt_files", "dataset", "evaluation", "training", "diagnosis", "scoring", "search", "records", "pnginfo",
         "heatmaps", "agents", "runs",
         "view", "cli",

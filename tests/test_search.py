@@ -123,6 +123,23 @@ def test_ctrl_c_keeps_the_best_so_far(scorer):
     found = select_seed(scorer, PROMPT, range(6), on_event=stop)
     assert len(found.images) == 1 and "interrupted" in found.notes[-1]
 
+    def stops(images, prompts):
+        raise KeyboardInterrupt
+
+    scorer.batch_size = 2
+    with pytest.raises(KeyboardInterrupt):  # nothing was finished yet
+        select_seed(scorer, PROMPT, range(6), policy="full", reward=stops)
+    batches = []
+
+    def third_stops(images, prompts):
+        batches.append(len(images))
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return brightness(images, prompts)
+
+    kept = select_seed(scorer, PROMPT, range(6), policy="full", reward=third_stops)
+    assert kept.best[0] in range(4) and "best of the 4 finished ones" in kept.notes[-1]
+
 
 def test_out_of_memory_halves_the_batch_and_loses_nothing(scorer, monkeypatch):
     whole = scorer.score([PROMPT], range(6))[0].predicted
@@ -203,9 +220,7 @@ def main_exit(arguments):
 
 
 def test_the_icon_probe_races():
-    probe = Probe.load(icons.PROBE)
-    if len(probe.card.probe_steps) == 1:
-        pytest.skip("the shipped probe is for one step")
+    assert len(Probe.load(icons.PROBE).card.probe_steps) > 1
     found = select_seed(make_scorer(), "two red cars above a blue fish", range(10))
     assert found.denoiser_calls <= 55
 

@@ -57,7 +57,7 @@ def test_undo_brings_back_what_was(session):
     before = session.say("/rewrite")
     session.say("/pick 1")
     session.say("/seed 4")
-    session.say("/tau 0.9@0.5" if session.desk.plan.scorer.probe.card.residuals else "/tau 0.9")
+    session.say("/tau 0.9@0.5")
     for _ in range(3):
         after = session.say("/undo")
     kept = ("candidates", "current", "seed", "tau")
@@ -109,7 +109,7 @@ def test_pinned_words_and_the_wish_reach_the_rewriter(plan, tmp_path):
     said = session.say("/rewrite more painterly")
     assert asked[0].direction == "more painterly" and asked[0].keep == ["crimson"]
     assert "pinned word crimson" in said["said"]
-    assert [c["prompt"] for c in said["candidates"]][1:] == ["3 crimson cars and a fish"] or "lost" in said["said"]
+    assert [c["prompt"] for c in said["candidates"]][1:] == ["3 crimson cars and a fish"]
     session.close()
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from .. import icons
-from ..errors import ModelError
+from ..errors import ModelError, reason_of
 from ..models import check_weight_files
 from . import weights
 from .images import check_pairs, clip_pixels, padded_pixels
@@ -195,8 +195,7 @@ def read_clip(folder: Path, reward: str) -> Any:
     try:
         return CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     except Exception as error:  # transformers, safetensors and json have their own classes
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ModelError(f"{str(folder)!r} holds no CLIP for reward {reward!r}: {reason}") from error
+        raise ModelError(f"{str(folder)!r} holds no CLIP for reward {reward!r}: {reason_of(error)}") from error
 
 
 def read_tokenizer(folder: Path, reward: str) -> Any:
@@ -208,8 +207,7 @@ def read_tokenizer(folder: Path, reward: str) -> Any:
             return AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers and tokenizers have their own classes
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ModelError(f"{str(folder)!r} holds no tokenizer for reward {reward!r}: {reason}") from error
+        raise ModelError(f"{str(folder)!r} holds no tokenizer for reward {reward!r}: {reason_of(error)}") from error
 
 
 def read_head(state: dict[str, torch.Tensor], path: Path, reward: str, strip: str = "") -> nn.Sequential:

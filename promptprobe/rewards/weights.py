@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..errors import ModelError
+from ..errors import ModelError, reason_of
 from ..models import check_weight_files
 
 
@@ -61,11 +61,10 @@ def find(name: str, repository: Repository, folder: Path | None, reward: str) ->
 
         path = Path(hf_hub_download(repository.name, name, revision=repository.revision))
     except Exception as error:  # network, hub and file system have their own classes
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
         cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
         raise ModelError(
             f"reward {reward!r} needs {name} of {repository.name}: not in {cache}, and the hub did not deliver it "
-            f"({reason}); {_how(repository, name)} and name it: {reward}=FOLDER"
+            f"({reason_of(error)}); {_how(repository, name)} and name it: {reward}=FOLDER"
         ) from error
     blob = path.resolve().name  # the hub's cache names a large file by its SHA-256
     check_digest(path, known or (blob if re.fullmatch(r"[0-9a-f]{64}", blob) else None), reward)
@@ -92,8 +91,9 @@ def read_state(path: Path, reward: str) -> dict[str, torch.Tensor]:
             return load_file(path)
         state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # pickle, zip and torch have their own classes
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ModelError(f"{path} (reward {reward!r}) is truncated or no checkpoint: {reason}; get it again") from error
+        raise ModelError(
+            f"{path} (reward {reward!r}) is truncated or no checkpoint: {reason_of(error)}; get it again"
+        ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ModelError(f"{path} (reward {reward!r}) is no state dict of tensors")
