@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--tau", default="q0.6")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder), sizes={name: size for name, size in SIZES.items()})
+        write(Path(folder), sizes={name: size for name, size in SIZES.items() if name != "texts"})
         rows = read_scenes(Path(folder) / "user_test.jsonl")[: args.prompts]
     scorer, reward = make_scorer(), load_reward("icons")
     results: dict[str, list[tuple[float, bool, int, int]]] = {}

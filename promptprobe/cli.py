@@ -490,6 +490,9 @@ def collect(
     ] = "default",
     seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(help="Images denoised at once.")] = 32,
+    only_texts: Annotated[
+        bool, typer.Option("--texts", help="Only what the rewards make of the prompts, no images: for train --texts.")
+    ] = False,
     **options: Any,
 ) -> None:
     """Generate images of many prompts and keep token maps and rewards, to train a probe on. Resumable."""
@@ -511,11 +514,17 @@ def collect(
         **options,
     )
     with counter("collecting") as on_progress:
-        n = dataset.collect(
-            pipeline, rewards, texts, out, seeds_per_prompt=seeds_per_prompt, steps=steps, probe_steps=watched,
-            settings=settings, blocks=probed_blocks(pipeline, blocks), seed=seed, batch_size=batch_size, model=str(model),
-            on_progress=on_progress,
-        )  # fmt: skip
+        if only_texts:
+            n = dataset.collect_texts(
+                pipeline, rewards, texts, out, steps=steps, settings=settings, batch_size=batch_size, model=str(model),
+                on_progress=on_progress,
+            )  # fmt: skip
+        else:
+            n = dataset.collect(
+                pipeline, rewards, texts, out, seeds_per_prompt=seeds_per_prompt, steps=steps, probe_steps=watched,
+                settings=settings, blocks=probed_blocks(pipeline, blocks), seed=seed, batch_size=batch_size,
+                model=str(model), on_progress=on_progress,
+            )  # fmt: skip
     typer.echo(f"{n} items in {out}")
 
 
@@ -524,6 +533,9 @@ def train(
     data: Annotated[list[Path], typer.Argument(help="Data sets made by `collect`.")],
     validation: Annotated[list[Path], typer.Option(help="Data sets of other prompts, to choose the best epoch.")],
     out: Annotated[Path, typer.Option(help="Folder of the probe.")],
+    texts: Annotated[
+        list[Path] | None, typer.Option(help="Data sets made by `collect --texts`: they teach what prompts ask for.")
+    ] = None,
     labels: Annotated[str | None, typer.Option(help="Rewards to predict, comma-separated; default: all.")] = None,
     variant: Annotated[
         str | None,
@@ -545,8 +557,8 @@ def train(
 
     check_writable(out)
     probe = training.train(
-        dataset.load(data), dataset.load(validation), labels=labels.split(",") if labels else None, variant=variant,
-        features=features, dropout=dropout, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, oversample=oversample,
+        dataset.load(data), dataset.load(validation), texts=dataset.load(texts) if texts else None,
+        labels=labels.split(",") if labels else None, variant=variant, features=features, dropout=dropout, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, oversample=oversample,
         seed=seed,
         on_epoch=lambda e, loss, figure: typer.echo(f"epoch {e}/{epochs}  loss {loss:.4f}  validation SRCC {figure:.4f}"),
     )  # fmt: skip

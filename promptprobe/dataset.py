@@ -22,7 +22,7 @@ from .errors import InputError, ModelError
 from .files import check_writable, write_together
 from .rewards import RewardFunction, measure
 from .tokens import clean_prompt
-from .trajectory import finish, start
+from .trajectory import Paused, finish, start
 
 SETTINGS_FILE = "dataset.json"
 _BUCKET = 512  # items that are sorted by length together, so that batches have little padding
@@ -92,13 +92,75 @@ def collect(
     """
     if seeds_per_prompt < 1 or batch_size < 1:
         raise InputError("seeds per prompt and batch size must be at least 1")
-    check_writable(out)
     tap = AttentionTap(pipeline, blocks)
     made_with = {
         "model": model, "denoiser": type(denoiser_of(pipeline)).__name__, "blocks": tap.blocks, "steps": steps,
         "probe_steps": sorted(probe_steps), "scheduler": type(pipeline.scheduler).__name__, "settings": settings,
         "labels": sorted(rewards), "seed": seed,
     }  # fmt: skip
+
+    def make(texts: list[str], seeds: list[int]) -> dict[str, torch.Tensor]:
+        paused = start(
+            pipeline, texts, seeds, steps=steps, stop=max(probe_steps), watch=probe_steps, blocks=tap.blocks, **settings
+        )
+        images: Any = finish(pipeline, paused)
+        tensors = {f"maps.{k}": m.half() for k, m in paused.token_maps.items()}
+        tensors |= {f"latents.{k}": x.half() for k, x in paused.clean_latents.items()}
+        tensors |= {f"timesteps.{k}": torch.full((len(texts),), t) for k, t in paused.timesteps.items()}
+        for name, reward in rewards.items():
+            tensors |= _measured(name, reward, images, texts)
+        return tensors | _tokens_of(paused)
+
+    return _collect(out, made_with, prompts, seeds_per_prompt, seed, batch_size, make, on_progress)
+
+
+def collect_texts(
+    pipeline,
+    rewards: dict[str, RewardFunction],
+    prompts: Sequence[str],
+    out: Path,
+    *,
+    steps: int,
+    settings: dict[str, Any],
+    batch_size: int = 128,
+    model: str = "",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Keep of each prompt what the denoiser is told of it (one step is run for that) and the rewards' text embeddings.
+
+    Returns how many are there. Raises `InputError` when no reward compares embeddings, and as `collect`.
+    """
+    compares: dict[str, Any] = {n: r for n, r in rewards.items() if _compares(r)}
+    if not compares:
+        raise InputError(f"none of the rewards {', '.join(rewards)} has a text embedding; prompts alone teach nothing")
+    if batch_size < 1:
+        raise InputError("batch size must be at least 1")
+    made_with = {
+        "model": model, "denoiser": type(denoiser_of(pipeline)).__name__, "steps": steps, "settings": settings,
+        "labels": sorted(compares), "texts": True,
+    }  # fmt: skip
+    block = AttentionTap(pipeline).blocks[:1]
+
+    def make(texts: list[str], seeds: list[int]) -> dict[str, torch.Tensor]:
+        paused = start(pipeline, texts, seeds, steps=steps, stop=1, blocks=block, **settings)
+        read = {f"texts.{n}": reward.text_embeddings(texts).half() for n, reward in compares.items()}
+        return read | _tokens_of(paused)
+
+    return _collect(out, made_with, prompts, 1, 0, batch_size, make, on_progress)
+
+
+def _collect(
+    out: Path,
+    made_with: dict[str, Any],
+    prompts: Sequence[str],
+    seeds_per_prompt: int,
+    seed: int,
+    batch_size: int,
+    make: Callable[[list[str], list[int]], dict[str, torch.Tensor]],
+    on_progress: Callable[[int, int], None] | None,
+) -> int:
+    """Fill `out` with shards of what `make` gives for prompts and seeds that are not there yet."""
+    check_writable(out)
     _check_settings(out / SETTINGS_FILE, made_with)
     todo = [
         (p, item_seed(p, i, seed)) for p in dict.fromkeys(map(clean_prompt, prompts)) for i in range(seeds_per_prompt)
@@ -113,21 +175,7 @@ def collect(
     for i in range(0, len(ordered), batch_size):
         batch = ordered[i : i + batch_size]
         texts, seeds = [p for p, _ in batch], [s for _, s in batch]
-        paused = start(
-            pipeline, texts, seeds, steps=steps, stop=max(probe_steps), watch=probe_steps, blocks=tap.blocks, **settings
-        )
-        images: Any = finish(pipeline, paused)
-        assert paused.token_embeddings is not None  # something was watched
-        measured: dict[str, torch.Tensor] = {}
-        for name, reward in rewards.items():
-            measured |= _measured(name, reward, images, texts)
-        tensors = {f"maps.{k}": m.half() for k, m in paused.token_maps.items()}
-        tensors |= {f"latents.{k}": x.half() for k, x in paused.clean_latents.items()}
-        tensors |= {f"timesteps.{k}": torch.full((len(batch),), t) for k, t in paused.timesteps.items()}
-        tensors |= measured
-        tensors["embeddings"] = paused.token_embeddings.half()
-        tensors["counts"] = torch.tensor([len(t.columns) for t in paused.tokens])
-        _write_shard(out / f"shard-{number:06d}.safetensors", tensors, texts, seeds)
+        _write_shard(out / f"shard-{number:06d}.safetensors", make(texts, seeds), texts, seeds)
         number += 1
         finished += len(batch)
         if on_progress:
@@ -135,10 +183,22 @@ def collect(
     return finished
 
 
+def _tokens_of(paused: Paused) -> dict[str, torch.Tensor]:
+    assert paused.token_embeddings is not None  # something was watched
+    return {
+        "embeddings": paused.token_embeddings.half(),
+        "counts": torch.tensor([len(t.columns) for t in paused.tokens]),
+    }
+
+
+def _compares(reward: Any) -> bool:
+    return hasattr(reward, "formula") and getattr(reward, "reads_prompt", False)
+
+
 def _measured(name: str, reward: RewardFunction, images: list, texts: list[str]) -> dict[str, torch.Tensor]:
     """Rewards and, of a reward that compares embeddings, those as well: each image and text is embedded once."""
     compares: Any = reward
-    if not (hasattr(compares, "formula") and getattr(compares, "reads_prompt", False)):
+    if not _compares(reward):
         return {f"rewards.{name}": measure(reward, images, texts)}
     seen, read = compares.image_embeddings(images), compares.text_embeddings(texts)
     values = measure(lambda *_: compares.formula(seen, read), images, texts)

@@ -28,7 +28,7 @@ VARIANTS = ("latents", "words", "maps", "plain")
 SQUEEZED = 2  # planes that say where
 GRID = 4  # on which the place of a token's attention is kept
 MIXED = 128  # width in which tokens see each other
-CELLS = 8  # latents are read on a grid of at most this many cells a side
+CELLS = 4  # latents become at most this many cells a side
 WEIGHTS_FILE = "probe.safetensors"
 CARD_FILE = "card.json"
 
@@ -65,7 +65,7 @@ class ProbeCard:
     within: dict[str, dict[str, float | None]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
-    version: int = 2
+    version: int = 3
 
     @property
     def default_step(self) -> int:
@@ -132,36 +132,61 @@ class DownBlock(nn.Module):
         return self.conv2(F.silu(self.norm2(h))) + x
 
 
-class LatentReader(nn.Module):
-    """Predicted clean latents `[batch, channels, height, width]` to cells `[batch, cells, size]`."""
+class TextTower(nn.Module):
+    """Text embeddings of a prompt's tokens to a summary `[batch, MIXED]`. It sees nothing of the image.
 
-    def __init__(self, channels: int, time_width: int, size: int):
+    So prompts alone, without images, can teach it.
+    """
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.enter = nn.Linear(size, MIXED)
+        self.mix = _transformer(2, 0.0)
+        self.norm = nn.LayerNorm(MIXED)
+
+    def forward(self, embeddings: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Of `embeddings` `[batch, tokens, size]`, of which `real` `[batch, tokens]` count."""
+        # Seeds of one prompt follow each other: each prompt is read once.
+        new = torch.ones(len(real), dtype=torch.bool, device=real.device)
+        new[1:] = (embeddings[1:] != embeddings[:-1]).flatten(1).any(1) | (real[1:] != real[:-1]).any(1)
+        order = _sinusoid(torch.arange(real.shape[1], device=real.device).float(), MIXED)
+        x = self.enter(embeddings[new].float()) + 0.5 * order
+        x = self.mix(x, src_key_padding_mask=~real[new])
+        x = self.norm(_mean_of(x, real[new]))
+        return x[new.cumsum(0) - 1]
+
+
+class ImageTower(nn.Module):
+    """Predicted clean latents `[batch, channels, height, width]` to cells `[batch, cells, MIXED]` that saw each other."""
+
+    def __init__(self, channels: int, dropout: float):
         super().__init__()
         width = 64
         self.enter = nn.Conv2d(channels, width, 3, padding=1)
-        self.time = nn.Linear(time_width, width)
+        self.time = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
         self.norms = nn.ModuleList(nn.GroupNorm(8, width) for _ in range(4))
         self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(4))
-        self.out = nn.Linear(width, size)
+        self.down = nn.Conv2d(width, MIXED, 2, 2)
+        self.mix = _transformer(2, dropout)
+        self.norm = nn.LayerNorm(MIXED)
 
-    def forward(self, latents: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """Cells in row-major order, each with its place added."""
+    def forward(self, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         x = latents.float()
         x = x / x.std((1, 2, 3), keepdim=True).clamp_min(1e-6)  # solvers differ in scale
-        x = _at_most(x, 4 * CELLS)
-        x = self.enter(x) + self.time(time)[..., None, None]
+        x = self.enter(_at_most(x, 4 * CELLS)) + self.time(_sinusoid(timestep, 32))[..., None, None]
         for i in (0, 2):
             h = self.convolutions[i](F.silu(self.norms[i](x)))
             x = x + self.convolutions[i + 1](F.silu(self.norms[i + 1](h)))
             if i == 0:
-                x = F.avg_pool2d(x, 2, ceil_mode=True)
-        x = _at_most(x, CELLS)
+                x = _at_most(x, 2 * CELLS)
         height, width = x.shape[-2:]
-        cells = self.out(F.silu(x).flatten(2).transpose(1, 2))
-        half = cells.shape[-1] // 2
-        rows, columns = (_sinusoid(torch.arange(n, device=x.device).float() * 8 / n, half) for n in (height, width))
+        x = self.down(F.pad(F.silu(x), (0, width % 2, 0, height % 2), mode="replicate"))
+        height, width = x.shape[-2:]
+        rows, columns = (
+            _sinusoid(torch.arange(n, device=x.device).float() * 8 / n, MIXED // 2) for n in (height, width)
+        )
         place = torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], 1)
-        return cells + 0.5 * place
+        return self.norm(self.mix(x.flatten(2).transpose(1, 2) + 0.5 * place))
 
 
 class Probe(nn.Module):
@@ -171,11 +196,12 @@ class Probe(nn.Module):
     own shape (its logarithm, relative to its mass), keeps where on a 4x4 grid each token is looked for beside each map's
     mass, entropy and peak, and lets the tokens see each other before they are pooled. `words` is `maps` that also knows
     the token's text embedding, so that "three" can be compared with the number of places where its noun is looked for.
-    `latents` is `words` that also sees the clean latents which the step predicts, on a coarse grid whose cells mix with the
-    tokens: what will be there is largely settled by then, and the seeds of one prompt differ in little else.
+    `latents` is `words` that also sees the clean latents which the step predicts, as a coarse grid of cells that mix with
+    the tokens: what will be there is largely settled by then, and the seeds of one prompt differ in little else.
 
-    A reward that is the cosine of an image's and a text's embedding (CLIP and its kin) is predicted as such: a head with
-    `towers` predicts both embeddings, and adds their scaled cosine to what it says otherwise.
+    A reward that is the cosine of an image's and a text's embedding (CLIP and its kin) is predicted as such: for a head
+    with `towers` one network predicts the image's embedding from the clean latents, another the prompt's from its tokens,
+    and their scaled cosine is added to what the head says otherwise.
     """
 
     def __init__(self, card: ProbeCard):
@@ -209,19 +235,17 @@ class Probe(nn.Module):
             if told:
                 self.meaning = nn.Linear(card.embedding_size, MIXED)
             self.drop = nn.Dropout(card.dropout)
-            self.mix = nn.TransformerEncoder(
-                nn.TransformerEncoderLayer(
-                    MIXED, 4, 2 * MIXED, dropout=card.dropout, activation="gelu", batch_first=True, norm_first=True
-                ),
-                2, enable_nested_tensor=False,
-            )  # fmt: skip
+            self.mix = _transformer(1 if card.variant == "latents" else 2, card.dropout)
         if card.variant == "latents":
-            self.look = LatentReader(card.latent_channels, width, MIXED)
+            self.image = ImageTower(card.latent_channels, min(card.dropout, 0.1))
             pooled = 2 * MIXED
-        self.pooled = pooled
         self.head = nn.Sequential(nn.LayerNorm(pooled), nn.Linear(pooled, len(card.labels)))
-        self.image_towers = nn.ModuleList(nn.Linear(pooled, size) for size in card.towers.values())
-        self.text_towers = nn.ModuleList(nn.Linear(pooled, size) for size in card.towers.values())
+        if card.towers:
+            if card.variant != "latents":
+                raise InputError(f"variant {card.variant} has no towers")
+            self.text = TextTower(card.embedding_size)
+        self.image_outs = nn.ModuleList(nn.Linear(MIXED, size) for size in card.towers.values())
+        self.text_outs = nn.ModuleList(nn.Linear(MIXED, size) for size in card.towers.values())
         # A standard deviation of the reward is about a third of a cosine.
         self.products = nn.ParameterList(torch.tensor([3.0, -2.0]) for _ in card.towers)
         self.scale: torch.Tensor
@@ -229,83 +253,93 @@ class Probe(nn.Module):
         self.register_buffer("scale", scale, persistent=False)
 
     def forward(self, *inputs: torch.Tensor | None) -> torch.Tensor:
-        """Predicted rewards `[batch, heads]`; inputs as for `summary`."""
-        return self.rewards(self.summary(*inputs))  # type: ignore[arg-type]
+        """Predicted rewards `[batch, heads]`; inputs as for `outputs`."""
+        return self.outputs(*inputs)[0]  # type: ignore[arg-type]
 
-    def summary(
+    def outputs(
         self,
         maps: torch.Tensor,
         counts: torch.Tensor,
         timestep: torch.Tensor,
         embeddings: torch.Tensor | None = None,
         latents: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """What the heads read, `[batch, pooled]`, of maps `[batch, tokens, blocks, height, width]`.
+    ) -> tuple[torch.Tensor, dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+        """Predicted rewards `[batch, heads]`, and of each head with towers the embeddings of the finished image and of
+        the prompt, `[batch, size]` each and of unit length.
 
-        `counts` `[batch]` says how many tokens are real; `timestep` `[batch]` is the scheduler's, in 0..1000;
-        `embeddings` `[batch, tokens, size]` are what the denoiser was told of each token (for `words` and `latents`);
-        `latents` `[batch, channels, height, width]` the clean latents that the step predicts (for `latents`).
+        Maps are `[batch, tokens, blocks, height, width]`; `counts` `[batch]` says how many tokens are real; `timestep`
+        `[batch]` is the scheduler's, in 0..1000; `embeddings` `[batch, tokens, size]` are what the denoiser was told of
+        each token (for `words` and `latents`); `latents` `[batch, channels, height, width]` the clean latents that the
+        step predicts (for `latents`).
         """
-        batch, tokens = maps.shape[:2]
-        if maps.shape[2] != len(self.card.blocks):
-            raise InputError(f"the probe reads {len(self.card.blocks)} blocks, the maps have {maps.shape[2]}")
-        real = torch.arange(tokens, device=maps.device) < counts[:, None]  # [batch, tokens]
-        time = self.time(_sinusoid(timestep, 32))
-        own = maps[real].float()  # only real tokens go through the CNN
-        x = self.enter(self._planes(own))
-        token_time = time[:, None].expand(-1, tokens, -1)[real]
-        for block in self.down:
-            x = block(x, token_time)
-        x = F.silu(self.out_norm(x))
-        if self.card.variant == "plain":
-            x = self.out_conv(x).mean((-2, -1))
-            features = x.new_zeros(batch, tokens, x.shape[1])
-            features[real] = x
-            return features.sum(1) / counts[:, None]
-        x = F.adaptive_avg_pool2d(self.out_conv(x), GRID).flatten(1)
-        x = self.place(torch.cat([x, _summary(own)], 1))
-        if self.card.variant in ("words", "latents"):
-            if embeddings is None or embeddings.shape[-1] != self.card.embedding_size:
-                raise InputError(
-                    f"the probe reads text embeddings of size {self.card.embedding_size}, given was "
-                    f"{'none' if embeddings is None else embeddings.shape[-1]}"
-                )
-            x = x + self.meaning(embeddings[real].float())
-        features = x.new_zeros(batch, tokens, MIXED)
-        features[real] = self.drop(x)
-        order = _sinusoid(torch.arange(tokens, device=maps.device).float(), MIXED)
-        features = features + 0.5 * order
-        if self.card.variant != "latents":
-            features = self.mix(features, src_key_padding_mask=~real)
-            return (features * real[..., None]).sum(1) / counts[:, None]
-        if latents is None or latents.shape[1] != self.card.latent_channels:
+        card = self.card
+        if maps.shape[2] != len(card.blocks):
+            raise InputError(f"the probe reads {len(card.blocks)} blocks, the maps have {maps.shape[2]}")
+        if card.variant in ("words", "latents") and (embeddings is None or embeddings.shape[-1] != card.embedding_size):
+            given = "none" if embeddings is None else embeddings.shape[-1]
+            raise InputError(f"the probe reads text embeddings of size {card.embedding_size}, given was {given}")
+        if card.variant == "latents" and (latents is None or latents.shape[1] != card.latent_channels):
             given = "none" if latents is None else f"{latents.shape[1]} channels"
-            raise InputError(f"the probe reads latents of {self.card.latent_channels} channels, given was {given}")
-        cells = self.drop(self.look(latents, time))
+            raise InputError(f"the probe reads latents of {card.latent_channels} channels, given was {given}")
+        features, real = self._tokens(maps, counts, timestep, embeddings)
+        if card.variant == "plain":
+            return self._scaled(self.head(_mean_of(features, real))), {}
+        if card.variant != "latents":
+            features = self.mix(features, src_key_padding_mask=~real)
+            return self._scaled(self.head(_mean_of(features, real))), {}
+        assert latents is not None and embeddings is not None
+        cells = self.image(latents, timestep)
         padding = torch.cat([~real, real.new_zeros(cells.shape[:2])], 1)
-        mixed = self.mix(torch.cat([features, cells], 1), src_key_padding_mask=padding)
-        said = (mixed[:, :tokens] * real[..., None]).sum(1) / counts[:, None]
-        return torch.cat([said, mixed[:, tokens:].mean(1)], 1)
+        mixed = self.mix(torch.cat([features, self.drop(cells)], 1), src_key_padding_mask=padding)
+        tokens = real.shape[1]
+        values = self.head(torch.cat([_mean_of(mixed[:, :tokens], real), mixed[:, tokens:].mean(1)], 1))
+        told = {}
+        if card.towers:
+            seen, read = cells.mean(1), self.read(embeddings, counts)
+            for (label, text), out, product in zip(read.items(), self.image_outs, self.products, strict=True):
+                told[label] = F.normalize(out(seen), dim=-1), text
+                column = F.one_hot(torch.tensor(card.labels.index(label)), len(card.labels)).to(values)
+                cosine = (told[label][0] * text).sum(-1, keepdim=True)
+                values = values + (product[0] * cosine + product[1]) * column
+        return self._scaled(values), told
 
-    def rewards(self, summary: torch.Tensor) -> torch.Tensor:
-        """Rewards `[batch, heads]` of summaries `[batch, pooled]`."""
-        return self.rewards_from(summary, self.embeddings(summary))
-
-    def embeddings(self, summary: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Predicted unit embeddings of the finished image and of the prompt, `[batch, size]` each, per head with towers."""
+    def read(self, embeddings: torch.Tensor, counts: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Per head with towers, the predicted embedding of each prompt: unit length, `[batch, size]`."""
+        real = torch.arange(embeddings.shape[1], device=counts.device) < counts[:, None]
+        summary = self.text(embeddings, real)
         return {
-            label: (F.normalize(image(summary), dim=-1), F.normalize(text(summary), dim=-1))
-            for label, image, text in zip(self.card.towers, self.image_towers, self.text_towers, strict=True)
+            label: F.normalize(out(summary), dim=-1)
+            for label, out in zip(self.card.towers, self.text_outs, strict=True)
         }
 
-    def rewards_from(
-        self, summary: torch.Tensor, embeddings: dict[str, tuple[torch.Tensor, torch.Tensor]]
-    ) -> torch.Tensor:
-        """Rewards `[batch, heads]` of summaries and what `embeddings` made of them."""
-        values = self.head(summary)
-        for (label, (image, text)), product in zip(embeddings.items(), self.products, strict=True):
-            column = F.one_hot(torch.tensor(self.card.labels.index(label)), len(self.card.labels)).to(values)
-            values = values + (product[0] * (image * text).sum(-1, keepdim=True) + product[1]) * column
+    def _tokens(
+        self, maps: torch.Tensor, counts: torch.Tensor, timestep: torch.Tensor, embeddings: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of each token `[batch, tokens, size]`, and which are real `[batch, tokens]`."""
+        batch, tokens = maps.shape[:2]
+        real = torch.arange(tokens, device=maps.device) < counts[:, None]
+        own = maps[real].float()  # only real tokens go through the CNN
+        x = self.enter(self._planes(own))
+        time = self.time(_sinusoid(timestep, 32))[:, None].expand(-1, tokens, -1)[real]
+        for block in self.down:
+            x = block(x, time)
+        x = self.out_conv(F.silu(self.out_norm(x)))
+        if self.card.variant == "plain":
+            x = x.mean((-2, -1))
+        else:
+            x = self.place(torch.cat([F.adaptive_avg_pool2d(x, GRID).flatten(1), _summary(own)], 1))
+            if self.card.variant != "maps":
+                assert embeddings is not None
+                x = x + self.meaning(embeddings[real].float())
+            x = self.drop(x)
+        features = x.new_zeros(batch, tokens, x.shape[1])
+        features[real] = x
+        if self.card.variant == "plain":
+            return features, real
+        order = _sinusoid(torch.arange(tokens, device=maps.device).float(), MIXED)
+        return features + 0.5 * order, real
+
+    def _scaled(self, values: torch.Tensor) -> torch.Tensor:
         return values * self.scale[:, 1] + self.scale[:, 0]
 
     def _planes(self, maps: torch.Tensor) -> torch.Tensor:
@@ -357,6 +391,10 @@ class Probe(nn.Module):
             card = ProbeCard(**json.loads((folder / CARD_FILE).read_text("utf-8")))
         except (ValueError, TypeError) as error:
             raise ModelError(f"{folder / CARD_FILE} is not a probe card: {error}") from error
+        if card.version != ProbeCard.version:
+            raise ModelError(
+                f"{folder / CARD_FILE} is of version {card.version}, this promptprobe reads {ProbeCard.version}; train again"
+            )
         probe = cls(card)
         try:
             probe.load_state_dict(load_file(folder / WEIGHTS_FILE))
@@ -391,6 +429,18 @@ def probe_digest(probe: Probe) -> str:
     for name, value in sorted(probe.state_dict().items()):
         digest.update(name.encode() + value.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _transformer(layers: int, dropout: float) -> nn.TransformerEncoder:
+    layer = nn.TransformerEncoderLayer(
+        MIXED, 4, 2 * MIXED, dropout=dropout, activation="gelu", batch_first=True, norm_first=True
+    )
+    return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+
+def _mean_of(features: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Mean over real tokens, `[batch, size]` of `[batch, tokens, size]`."""
+    return (features * real[..., None]).sum(1) / real.sum(1, keepdim=True)
 
 
 def _at_most(planes: torch.Tensor, side: int) -> torch.Tensor:

@@ -3,6 +3,8 @@
 Two things are added to the paper's loss where the data has them (but not for the paper's own network): the difference
 between two seeds of a prompt is learned for itself, and, with a reward model that compares embeddings, those of the
 finished image and of the prompt are learned as well: one number for an image says little about what went wrong in it.
+Prompts without images (`collect --texts`) teach the second of these; they cost next to nothing, and prompts differ more
+than images of one prompt do.
 
 Source: Diffusion Probe, arXiv:2602.23783, §3.3 (loss) and §4.1 (oversampling of low scores).
 """
@@ -24,7 +26,8 @@ from .probe import Probe, ProbeCard
 
 WITHIN_WEIGHT = 0.5  # of the squared error in the difference between two seeds of a prompt
 IMAGE_WEIGHT = 6.0  # of 1 minus the cosine between the predicted and the true embedding of the finished image
-TEXT_WEIGHT = 2.0  # of the same for the prompt's
+TEXT_WEIGHT = 6.0  # of the same for the prompt's
+TEXTS = 2  # prompts without images that are read for each image
 AVERAGE = 0.998  # of the weights that are kept, over steps
 
 
@@ -32,6 +35,7 @@ def train(
     data: Items,
     validation: Items,
     *,
+    texts: Items | None = None,
     labels: Sequence[str] | None = None,
     variant: str | None = None,
     features: int = 16,
@@ -45,10 +49,13 @@ def train(
 ) -> Probe:
     """Train a probe on `data` and keep the epoch with the best mean validation SRCC.
 
-    `variant` defaults to the one that reads all there is. The lowest reward is drawn `oversample` times as often as the highest. `on_epoch` gets (epoch, training loss,
-    validation SRCC). Raises `InputError` when training and validation share a prompt or differ in settings.
+    `texts` are prompts without images. `variant` defaults to the one that reads all there is. The lowest reward is drawn
+    `oversample` times as often as the highest. `on_epoch` gets (epoch, training loss, validation SRCC). Raises
+    `InputError` when training and validation share a prompt or differ in settings.
     """
-    shared = set(data.prompts) & set(validation.prompts)
+    _check_images(data)
+    _check_images(validation)
+    shared = set(data.prompts + (texts.prompts if texts else [])) & set(validation.prompts)
     if shared:
         raise InputError(f"training and validation share {len(shared)} prompts, such as {sorted(shared)[0]!r}")
     if data.settings != validation.settings:
@@ -64,11 +71,15 @@ def train(
     torch.manual_seed(seed)
     rewards = torch.stack([data.rewards[name] for name in labels], 1)  # [items, heads]
     ours = variant != "plain"  # the paper's network is trained with the paper's loss
-    towers = {n: data.image_features[n].shape[1] for n in labels if ours and n in data.text_features}
+    towers = {n: data.image_features[n].shape[1] for n in labels if variant == "latents" and n in data.text_features}
+    if texts is not None:
+        _check_texts(texts, data, towers)
     probe = Probe(_card(data, labels, rewards, variant=variant, features=features, dropout=dropout, towers=towers))
     chances = _oversampling(rewards, oversample)
     mates = _mates(data.prompts)
-    paired = ours and bool((mates != torch.arange(len(data))).any())
+    has_mate = mates != torch.arange(len(data))
+    paired = ours and bool(has_mate.any())
+    drawn = round(batch_size / (1 + float(has_mate.float().mean()))) if paired else batch_size
     steps = sorted(data.maps)
     per_epoch = math.ceil(len(data) / batch_size)
     optimizer = torch.optim.AdamW(probe.parameters(), lr=learning_rate, weight_decay=0.05)
@@ -82,23 +93,22 @@ def train(
         probe.train()
         total = 0.0
         for i in range(per_epoch):
-            drawn = max(1, batch_size // 2) if paired else batch_size
             rows = torch.multinomial(chances, min(drawn, len(data)), replacement=False, generator=generator)
-            count = len(rows)
+            count, several = len(rows), has_mate[rows]
             if paired:
-                rows = torch.cat([rows, mates[rows]])
+                rows = torch.cat([rows, mates[rows[several]]])
             step = steps[int(torch.randint(len(steps), (1,), generator=generator))]
-            summary = probe.summary(*_inputs(data, rows, step))
-            told = probe.embeddings(summary)
-            predicted = probe.rewards_from(summary, told)
+            predicted, told = probe.outputs(*_inputs(data, rows, step))
             errors = (predicted - rewards[rows]) / probe.scale[:, 1]
             loss = errors.square().mean()
-            if paired:  # what tells two seeds of one prompt apart is small beside what tells prompts apart
-                loss = loss + WITHIN_WEIGHT * (errors[:count] - errors[count:]).square().mean()
+            if paired and bool(several.any()):  # what tells two seeds apart is small beside what tells prompts apart
+                loss = loss + WITHIN_WEIGHT * (errors[:count][several] - errors[count:]).square().mean()
             for name, (image, text) in told.items():
                 seen = (image * data.image_features[name][rows].float()).sum(-1)
                 read = (text * data.text_features[name][rows].float()).sum(-1)
-                loss = loss + IMAGE_WEIGHT * (1 - seen).mean() + TEXT_WEIGHT * (1 - read).mean()
+                loss = loss + IMAGE_WEIGHT * (1 - seen).mean() + (0 if texts else TEXT_WEIGHT) * (1 - read).mean()
+            if texts is not None:
+                loss = loss + TEXT_WEIGHT * _text_loss(probe, texts, TEXTS * batch_size, generator)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(probe.parameters(), 1.0)
@@ -131,7 +141,7 @@ def train(
                 )
     probe.card.data = {
         "training items": len(data), "training prompts": len(set(data.prompts)), "validation items": len(validation),
-        "validation prompts": len(set(validation.prompts)), "epochs": epochs, "seed": seed, "oversample": oversample,
+        "validation prompts": len(set(validation.prompts)), "texts": len(texts) if texts else 0, "epochs": epochs, "seed": seed, "oversample": oversample,
         "collected with": data.settings,
     }  # fmt: skip
     return probe
@@ -166,6 +176,32 @@ def _note(
     card.within.setdefault(label, {})[str(step)] = None if spread is None else round(spread, 5)
 
 
+def _text_loss(probe: Probe, texts: Items, size: int, generator: torch.Generator) -> torch.Tensor:
+    """1 minus the cosine between predicted and true embeddings of `size` prompts drawn at random."""
+    rows = torch.randint(len(texts), (size,), generator=generator)
+    counts = texts.counts[rows]
+    read = probe.read(texts.embeddings[rows, : int(counts.max())], counts)
+    cosines = [(text * texts.text_features[name][rows].float()).sum(-1).mean() for name, text in read.items()]
+    return len(cosines) - torch.stack(cosines).sum()
+
+
+def _check_images(data: Items) -> None:
+    if not data.maps:
+        raise InputError("the data set was collected with --texts and holds no images; it is for train --texts")
+
+
+def _check_texts(texts: Items, data: Items, towers: dict[str, int]) -> None:
+    if not towers:
+        raise InputError("no reward in the data compares embeddings of image and text, so prompts alone teach nothing")
+    for name in towers:
+        if name not in texts.text_features:
+            raise InputError(f"the texts were collected without reward {name!r}, which the data has")
+    if texts.settings["denoiser"] != data.settings["denoiser"]:
+        raise InputError(
+            f"the texts were collected with a {texts.settings['denoiser']}, the data with a {data.settings['denoiser']}"
+        )
+
+
 def _mates(prompts: Sequence[str]) -> torch.Tensor:
     """For each item the next one of the same prompt, round and round; itself where there is no other. `[items]`."""
     places: dict[str, list[int]] = {}
@@ -179,6 +215,7 @@ def _mates(prompts: Sequence[str]) -> torch.Tensor:
 
 def check_data(probe: Probe, data: Items) -> None:
     """Raise `ProbeMismatchError` or `InputError` unless `data` was collected as the probe's training data was."""
+    _check_images(data)
     several = len(probe.card.probe_steps) > 1  # knows the noise level, so another number of steps will do
     for key in ("denoiser", "blocks") if several else ("denoiser", "blocks", "steps"):
         if data.settings[key] != getattr(probe.card, key):

@@ -242,3 +242,76 @@ def test_what_only_the_latents_tell_is_learned_with_pairs_of_seeds_and_a_guide()
 
 def test_mates_are_the_other_seeds_of_a_prompt():
     assert training._mates(["a", "b", "a", "c", "a", "b"]).tolist() == [2, 5, 4, 3, 0, 1]
+
+
+class Comparing:
+    """A reward that compares embeddings: as many dimensions as the prompt's length tells."""
+
+    reads_prompt = True
+
+    def __init__(self):
+        self.read: list[str] = []
+
+    def formula(self, image, text):
+        return (image * text).sum(-1)
+
+    def text_embeddings(self, prompts):
+        self.read += prompts
+        angle = torch.tensor([len(p) / 40 for p in prompts])
+        return torch.stack([angle.cos(), angle.sin()], 1)
+
+
+def test_prompts_are_collected_without_images_once_each(sd, tmp_path):
+    reward = Comparing()
+
+    def texts(rewards, prompts):
+        return dataset.collect_texts(sd, rewards, prompts, tmp_path / "t", steps=4, settings=SIZE, batch_size=2)
+
+    assert texts({"x": reward, "brightness": brightness}, PROMPTS[:2]) == 2
+    assert texts({"x": reward}, [*PROMPTS, PROMPTS[0]]) == len(PROMPTS) and sorted(reward.read) == sorted(PROMPTS)
+    read = dataset.load([tmp_path / "t"])
+    collect(sd, tmp_path / "d")
+    whole = dataset.load([tmp_path / "d"])
+    order = [read.prompts.index(p) for p in whole.prompts]
+    assert torch.equal(read.counts[order], whole.counts) and torch.equal(read.embeddings[order], whole.embeddings)
+    wanted = Comparing().text_embeddings(read.prompts)
+    assert torch.allclose(read.text_features["x"].float(), wanted, atol=1e-3) and not read.maps
+    with pytest.raises(InputError, match="collected with --texts and holds no images"):
+        training.train(read, whole)
+    with pytest.raises(InputError, match="so prompts alone teach nothing"):
+        training._check_texts(read, whole, {})
+    with pytest.raises(InputError, match="none of the rewards brightness has a text embedding"):
+        texts({"brightness": brightness}, PROMPTS)
+
+
+def test_prompts_without_images_teach_what_prompts_ask_for():
+    generator = torch.Generator().manual_seed(2)
+    words, meanings = torch.randn(100, 32, generator=generator), torch.randn(100, 4, generator=generator)
+
+    def items(n, name, images):
+        said = torch.randint(100, (n, 2), generator=generator)
+        told, text = words[said], torch.nn.functional.normalize(meanings[said].sum(1), dim=1)
+        settings = {"denoiser": "U", "blocks": ["a"], "steps": 25, "probe_steps": [5], "scheduler": "S", "settings": {}}
+        prompts, counts = [f"{name} {i}" for i in range(n)], torch.full((n,), 2)
+        if not images:
+            return dataset.Items(prompts, [0] * n, {}, {}, counts, told, {}, settings, text_features={"r": text})
+        seen = torch.nn.functional.normalize(torch.randn(n, 4, generator=generator), dim=1)
+        latents = seen[:, :, None, None].expand(-1, -1, 8, 8) + 0.1 * torch.randn(n, 4, 8, 8, generator=generator)
+        maps = torch.rand(n, 2, 1, 8, 8, generator=generator)
+        return dataset.Items(
+            prompts, [0] * n, {5: maps}, {5: torch.full((n,), 839.0)}, counts, told, {"r": (seen * text).sum(1)},
+            settings, {5: latents}, {"r": seen}, {"r": text},
+        )  # fmt: skip
+
+    few, validation, texts = items(100, "train", True), items(200, "validation", True), items(2000, "text", False)
+
+    @torch.no_grad()
+    def read(probe):
+        told = probe.read(validation.embeddings, validation.counts)["r"]
+        return float((told * validation.text_features["r"]).sum(1).mean())
+
+    alone, taught = training.train(few, validation, epochs=50), training.train(few, validation, texts=texts, epochs=50)
+    assert read(taught) > read(alone) + 0.15
+    assert taught.card.data["texts"] == 2000
+    with pytest.raises(InputError, match="share 200 prompts"):
+        training.train(few, validation, texts=validation)

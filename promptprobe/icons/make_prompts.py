@@ -2,7 +2,7 @@
 
     python -m promptprobe.icons.make_prompts --out data/prompts
 
-Half of the prompts are plain, half are as users type them; no scene description is in two files. `*.jsonl` has the
+`texts` are read without images, to teach a probe what prompts ask for. Half of the prompts are plain, half are as users type them; no scene description is in two files. `*.jsonl` has the
 scene of each line of `*.txt`, for the exact checker.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from .captions import caption, user_prompt
 from .scenes import Group, Scene, random_scene
 
-SIZES = {"train": 20_000, "validation": 700, "test": 1000, "test_seeds": 100, "user_test": 200}
+SIZES = {"train": 20_000, "validation": 700, "test": 1000, "test_seeds": 100, "user_test": 200, "texts": 60_000}
 
 
 def write(out: Path, seed: int = 0, sizes: dict[str, int] | None = None) -> None:

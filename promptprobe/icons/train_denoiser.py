@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("checkpoints/icons"))
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--warm-start", type=Path, help="pipeline folder whose denoiser to start from")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -208,7 +209,7 @@ def main() -> None:
     log.info("%.2f M parameters", sum(p.numel() for p in modules.parameters()) / 1e6)
     unet: Any = modules["unet"]
     fit(
-        modules, make_loss(unet, encoder, tokenizer, scenes, bank), steps=args.steps, lr=1e-3,
+        modules, make_loss(unet, encoder, tokenizer, scenes, bank), steps=args.steps, lr=args.lr,
         checkpoint=args.out / "denoiser.ckpt.safetensors", seed=args.seed, muon=True,
     )  # fmt: skip
     if rank == 0:
