@@ -375,13 +375,16 @@ class Session:
         check_name(name)
         check_writable(store.parent)
         check_writable(out)
-        self._connection = sqlite3.connect(store, check_same_thread=False)
+        connection = None
         try:
-            saver = SqliteSaver(self._connection)
+            connection = sqlite3.connect(store, check_same_thread=False)
+            saver = SqliteSaver(connection)
             saver.setup()
         except sqlite3.DatabaseError as error:
-            self._connection.close()
+            if connection is not None:
+                connection.close()
             raise InputError(f"{str(store)!r} is no session store ({error}); choose another --store") from error
+        self._connection = connection
         self.graph = build(saver)
         self.desk = Desk(plan, out)
         self.config: Any = {"configurable": {"thread_id": name}, "recursion_limit": 1000}

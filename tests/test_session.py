@@ -132,6 +132,8 @@ def test_bad_names_and_stores_are_refused(plan, tmp_path):
     (tmp_path / "broken.sqlite").write_bytes(b"no database" * 100)
     with pytest.raises(InputError, match="is no session store"):
         Session(plan, tmp_path / "broken.sqlite", "x", tmp_path)
+    with pytest.raises(InputError, match="is no session store"):
+        Session(plan, tmp_path, "x", tmp_path)
 
 
 def test_bars_lie_under_their_words():
