@@ -282,10 +282,9 @@ class Probe(nn.Module):
             given = "none" if latents is None else f"{latents.shape[1]} channels"
             raise InputError(f"the probe reads latents of {card.latent_channels} channels, given was {given}")
         features, real = self._tokens(maps, counts, timestep, embeddings)
-        if card.variant == "plain":
-            return self._scaled(self.head(_mean_of(features, real))), {}
         if card.variant != "latents":
-            features = self.mix(features, src_key_padding_mask=~real)
+            if card.variant != "plain":
+                features = self.mix(features, src_key_padding_mask=~real)
             return self._scaled(self.head(_mean_of(features, real))), {}
         assert latents is not None and embeddings is not None
         cells = self.image(latents, timestep)
@@ -305,8 +304,7 @@ class Probe(nn.Module):
 
     def read(self, embeddings: torch.Tensor, counts: torch.Tensor) -> dict[str, torch.Tensor]:
         """Per head with towers, the predicted embedding of each prompt: unit length, `[batch, size]`."""
-        real = torch.arange(embeddings.shape[1], device=counts.device) < counts[:, None]
-        summary = self.text(embeddings, real)
+        summary = self.text(embeddings, _real(embeddings, counts))
         return {
             label: F.normalize(out(summary), dim=-1)
             for label, out in zip(self.card.towers, self.text_outs, strict=True)
@@ -317,7 +315,7 @@ class Probe(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of each token `[batch, tokens, size]`, and which are real `[batch, tokens]`."""
         batch, tokens = maps.shape[:2]
-        real = torch.arange(tokens, device=maps.device) < counts[:, None]
+        real = _real(maps, counts)
         own = maps[real].float()  # only real tokens go through the CNN
         x = self.enter(self._planes(own))
         time = self.time(_sinusoid(timestep, 32))[:, None].expand(-1, tokens, -1)[real]
@@ -436,6 +434,11 @@ def _transformer(layers: int, dropout: float) -> nn.TransformerEncoder:
         MIXED, 4, 2 * MIXED, dropout=dropout, activation="gelu", batch_first=True, norm_first=True
     )
     return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+
+def _real(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Which tokens of padded `values` `[batch, tokens, ...]` are real: `[batch, tokens]`."""
+    return torch.arange(values.shape[1], device=counts.device) < counts[:, None]
 
 
 def _mean_of(features: torch.Tensor, real: torch.Tensor) -> torch.Tensor:

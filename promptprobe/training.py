@@ -105,8 +105,10 @@ def train(
                 loss = loss + WITHIN_WEIGHT * (errors[:count][several] - errors[count:]).square().mean()
             for name, (image, text) in told.items():
                 seen = (image * data.image_features[name][rows].float()).sum(-1)
-                read = (text * data.text_features[name][rows].float()).sum(-1)
-                loss = loss + IMAGE_WEIGHT * (1 - seen).mean() + (0 if texts else TEXT_WEIGHT) * (1 - read).mean()
+                loss = loss + IMAGE_WEIGHT * (1 - seen).mean()
+                if texts is None:
+                    read = (text * data.text_features[name][rows].float()).sum(-1)
+                    loss = loss + TEXT_WEIGHT * (1 - read).mean()
             if texts is not None:
                 loss = loss + TEXT_WEIGHT * _text_loss(probe, texts, TEXTS * batch_size, generator)
             optimizer.zero_grad()
@@ -193,9 +195,16 @@ def _check_images(data: Items) -> None:
 def _check_texts(texts: Items, data: Items, towers: dict[str, int]) -> None:
     if not towers:
         raise InputError("no reward in the data compares embeddings of image and text, so prompts alone teach nothing")
-    for name in towers:
+    sizes = [("what the denoiser is told", texts.embeddings.shape[-1], data.embeddings.shape[-1])]
+    for name, size in towers.items():
         if name not in texts.text_features:
             raise InputError(f"the texts were collected without reward {name!r}, which the data has")
+        sizes.append((f"reward {name!r}", texts.text_features[name].shape[1], size))
+    for what, own, wanted in sizes:
+        if own != wanted:
+            raise InputError(
+                f"the texts were collected with another model: embeddings of {what} have {own} numbers, the data's {wanted}"
+            )
     if texts.settings["denoiser"] != data.settings["denoiser"]:
         raise InputError(
             f"the texts were collected with a {texts.settings['denoiser']}, the data with a {data.settings['denoiser']}"

@@ -1,6 +1,7 @@
 """Collect, train, evaluate; probes that are saved, loaded, mismatched and broken; the agreement figures."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from promptprobe.evaluation import agreement, auc, balanced, coverage, within_pr
 from promptprobe.models import check_probe
 
 SIZE = {"height": 32, "width": 32}
+MADE_WITH = {"denoiser": "U", "blocks": ["a"], "steps": 25, "probe_steps": [5], "scheduler": "S", "settings": {}}
 
 
 def brightness(images, prompts):
@@ -148,14 +150,7 @@ def test_training_learns_what_the_maps_say_and_keeps_test_prompts_apart(tmp_path
         reward = torch.rand(n, generator=generator)
         maps = torch.rand(n, 4, 2, 8, 8, generator=generator) * 0.02
         maps[:, 1, :, 2:4, 2:4] += (0.5 * reward)[:, None, None, None]
-        settings = {
-            "denoiser": "U",
-            "blocks": ["a", "b"],
-            "steps": 25,
-            "probe_steps": [5],
-            "scheduler": "S",
-            "settings": {},
-        }
+        settings = MADE_WITH | {"blocks": ["a", "b"]}
         prompts = [f"{name} {i}" for i in range(n)]
         return dataset.Items(
             prompts,
@@ -209,14 +204,7 @@ def test_what_only_the_latents_tell_is_learned_with_pairs_of_seeds_and_a_guide()
         reward = torch.rand(n, generator=generator)
         latents = torch.randn(n, 4, 8, 8, generator=generator)
         latents[:, 0, :4] += 3 * reward[:, None, None]
-        settings = {
-            "denoiser": "U",
-            "blocks": ["a"],
-            "steps": 25,
-            "probe_steps": [3, 5],
-            "scheduler": "S",
-            "settings": {},
-        }
+        settings = MADE_WITH | {"probe_steps": [3, 5]}
         maps = torch.rand(n, 3, 1, 8, 8, generator=generator).half()
         image = torch.stack([reward, 1 - reward], 1).half()
         return dataset.Items(
@@ -291,7 +279,7 @@ def test_prompts_without_images_teach_what_prompts_ask_for():
     def items(n, name, images):
         said = torch.randint(100, (n, 2), generator=generator)
         told, text = words[said], torch.nn.functional.normalize(meanings[said].sum(1), dim=1)
-        settings = {"denoiser": "U", "blocks": ["a"], "steps": 25, "probe_steps": [5], "scheduler": "S", "settings": {}}
+        settings = MADE_WITH
         prompts, counts = [f"{name} {i}" for i in range(n)], torch.full((n,), 2)
         if not images:
             return dataset.Items(prompts, [0] * n, {}, {}, counts, told, {}, settings, text_features={"r": text})
@@ -315,3 +303,8 @@ def test_prompts_without_images_teach_what_prompts_ask_for():
     assert taught.card.data["texts"] == 2000
     with pytest.raises(InputError, match="share 200 prompts"):
         training.train(few, validation, texts=validation)
+    wider = replace(texts, embeddings=torch.randn(2000, 2, 48), text_features={"r": torch.randn(2000, 4)})
+    with pytest.raises(InputError, match="the denoiser is told have 48 numbers, the data's 32"):
+        training.train(few, validation, texts=wider)
+    with pytest.raises(InputError, match="reward 'r' have 5 numbers, the data's 4"):
+        training.train(few, validation, texts=replace(texts, text_features={"r": torch.randn(2000, 5)}))
