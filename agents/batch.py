@@ -35,6 +35,9 @@ RESULTS, SETTINGS, SUMMARY, GRID, LOCK, IMAGES, ANSWERS = (
     "results.jsonl", "settings.json", "results.csv", "grid.png", ".lock", "images", "llm-answers",
 )  # fmt: skip
 LLM_CALLS = 8  # at once
+# Input and output of one rewriting request, assumed: 700 to 1,300 and 250 for prompts of 44 to 139 letters, at four letters a
+# token, with four rewrites.
+TOKENS_A_REQUEST = (1300, 250)
 COLUMNS = (
     "prompt", "best_prompt", "unchanged", "predicted_reward", "reward", "reward_label", "seed", "rounds", "stop_reason",
     "seconds", "llm_requests", "input_tokens", "output_tokens", "cost", "image", "error",
@@ -408,7 +411,10 @@ def summary_of(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def estimate(plan: Plan, count: int) -> dict[str, Any]:
-    """What a batch of `count` prompts may take at most: calls, tokens and cost, and time by timing two prompts' probing."""
+    """What a batch of `count` prompts may take, from least to most: calls, and time by timing two prompts' probing.
+
+    Tokens and cost count `TOKENS_A_REQUEST`, which longer prompts exceed.
+    """
     seeds, steps, k = len(plan.seeds), plan.scorer.steps, plan.scorer.probe_step
     rounds = plan.rounds if plan.rewriter is not None else 0
     most = (1 + rounds * plan.candidates) * seeds * k + (steps - k)
@@ -419,7 +425,7 @@ def estimate(plan: Plan, count: int) -> dict[str, Any]:
     plan.scorer.score(pair, plan.seeds)
     per_call = (plan.scorer.denoising_seconds - spent) / (plan.scorer.denoiser_calls - calls)
     asked = count * rounds if plan.rewriter is not None and plan.rewriter.calls_llm else 0
-    tokens = (900 * asked, 150 * asked)
+    tokens = tuple(n * asked for n in TOKENS_A_REQUEST)
     return {
         "prompts": count, "denoiser calls": [count * least, count * most],
         "seconds": [round(count * least * per_call, 1), round(count * most * per_call, 1)],

@@ -11,6 +11,7 @@ import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -419,11 +420,11 @@ def names(store: Path) -> list[str]:
     """Names of the sessions in a store."""
     if not store.is_file():
         return []
-    with sqlite3.connect(store) as connection:
-        try:
+    try:
+        with closing(sqlite3.connect(store)) as connection:
             return [row[0] for row in connection.execute("select distinct thread_id from checkpoints order by 1")]
-        except sqlite3.DatabaseError:
-            return []
+    except sqlite3.DatabaseError:
+        return []
 
 
 def lines_in(state: Callable[[], SessionState], history: Path) -> Iterator[str]:

@@ -27,6 +27,7 @@ from .tokens import clean_prompt, tokenize_prompt
 from .trajectory import check_steps, finish, start
 
 Result = TypeVar("Result")
+MOST_SEEDS = 100_000  # of one prompt: a list of more is a slip of the keyboard
 
 
 def make_scorer(
@@ -60,10 +61,10 @@ def make_scorer(
 def seeds_from(seed: int, count: int) -> list[int]:
     """`count` seeds beginning at `seed`.
 
-    Raises `InputError` for less than one or a seed that a generator can't take.
+    Raises `InputError` for less than one, more than `MOST_SEEDS`, or a seed that a generator can't take.
     """
-    if count < 1:
-        raise InputError(f"seeds per prompt is {count}; it must be at least 1")
+    if not 1 <= count <= MOST_SEEDS:
+        raise InputError(f"the number of seeds is {count}; it must be between 1 and {MOST_SEEDS}")
     if not 0 <= seed < 2**63 - count:
         raise InputError(f"seed is {seed}; it must be between 0 and 2^63 - {count + 1}")
     return list(range(seed, seed + count))

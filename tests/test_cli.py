@@ -45,6 +45,7 @@ def run(capsys, *arguments):
         (["optimize", "a cat", "--tau", "nan"], "tau is 'nan'"),
         (["optimize", "a cat", "--candidates", "0"], "candidates is 0; it must be at least 1"),
         (["optimize", "a cat", "--rounds", "-1"], "rounds is -1"),
+        (["seeds", "a cat", "--seeds", "3000000000"], "the number of seeds is 3000000000; it must be between 1 and"),
         (["optimize", "a cat", "--llm-base-url", "ftp://x"], "must start with http"),
         (["score", "a cat", "--model", "./nowhere"], "--model './nowhere' is no folder"),
         (
