@@ -165,12 +165,13 @@ def _probe(plan: Plan, batch: list[Job], budget: Budget, pool, asking: dict[Futu
     groups = [i for i, job in enumerate(batch) for _ in loop.to_probe(job.state)]
     try:
         if prompts:
-            scored = plan.scorer.score(prompts, plan.seeds, groups=groups)
+            scored = plan.scorer.score(prompts, plan.seeds, groups=groups, winners=len(batch))
     except PromptProbeError:
         # One of them can't be probed: find out which, one by one.
         for job in batch:
             try:
-                scored += plan.scorer.score(loop.to_probe(job.state), plan.seeds) if loop.to_probe(job.state) else []
+                own = loop.to_probe(job.state)
+                scored += plan.scorer.score(own, plan.seeds, winners=1) if own else []
             except PromptProbeError as error:
                 failed[id(job)] = str(error)
     place = 0

@@ -16,7 +16,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from PIL import Image
 
-from ..records import CandidateRecord
+from ..records import CandidateRecord, whole
 from ..scoring import Scored, Scorer
 from ..tokens import clean_prompt, tokenize_prompt
 from ..trajectory import finish
@@ -88,7 +88,9 @@ def probe(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     context.tell("probing", prompts=prompts, round=state["round"])
     scored = []
     if prompts:
-        scored = context.scorer.score(prompts, state["seeds"], on_step=lambda k: context.tell("step", step=k))
+        scored = context.scorer.score(
+            prompts, state["seeds"], on_step=lambda k: context.tell("step", step=k), winners=1
+        )
     return take_scores(state, context, scored)
 
 
@@ -102,6 +104,7 @@ def take_scores(state: State, context: Context, scored: Sequence[Scored]) -> dic
     waiting = state["waiting"]
     fresh = [c for c in waiting if c["rejected"] is None]
     for candidate, s in zip(fresh, scored, strict=True):
+        candidate["calls"] = whole(s.calls)
         if s.dropped:
             candidate |= {"seeds": s.seeds, "predicted": [round(p, 5) for p in s.predicted], "rejected": s.dropped}
             continue

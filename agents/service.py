@@ -141,7 +141,7 @@ class Service:
                 if progress:
                     progress(k / plan.scorer.probe_step, f"step {k}")
 
-            return [score_as_dict(s) for s in plan.scorer.score(texts, seeds, on_step=step)]
+            return [score_as_dict(s) for s in plan.scorer.score(texts, seeds, on_step=step, winners=0)]
 
     def select_seed(
         self, prompt: str, *, seeds: int = 10, first_seed: int = 0, policy: str | None = None, top: int = 1,

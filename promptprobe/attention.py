@@ -22,12 +22,17 @@ from .backbones import Layout, backbone_of, denoiser_of, probed_blocks
 from .errors import CaptureError
 
 
+class CutOff(Exception):
+    """Leaves a denoiser call whose rest nobody needs."""
+
+
 class AttentionTap:
     """A pipeline under watch. Use as a context manager; `arm` it before the denoiser call to be read.
 
     After that call, `token_maps()` gives float32 `[batch, tokens, blocks, height, width]`, the mean over heads of the
     attention probability from each image position to each of the prompt's tokens. Rows of prompts with fewer tokens
-    than the longest end in zeros. Of a step with two denoiser calls the one for the prompt is read.
+    than the longest end in zeros. Of a step with two denoiser calls the one for the prompt is read. Armed with `cut`, the
+    call goes no further than the last probed block: `CutOff` leaves the denoiser then.
     """
 
     def __init__(self, pipeline, blocks: Sequence[str] | None = None):
@@ -42,6 +47,7 @@ class AttentionTap:
         self._arguments = inspect.signature(self.denoiser.forward)
         self._columns: list[tuple[int, ...]] | None = None
         self._reading = False  # inside the denoiser call that is read
+        self._cut = False
         self._pass = ""
         self._maps: dict[str, torch.Tensor] = {}
         self._embeddings: torch.Tensor | None = None
@@ -59,6 +65,7 @@ class AttentionTap:
         for name, module in self._modules.items():
             self._handles.append(module.register_forward_pre_hook(self._start_watch(name)))
             self._handles.append(module.register_forward_hook(self._stop_watch, always_call=True))
+            self._handles.append(module.register_forward_hook(self._cut_off))
         if hasattr(self.denoiser, "cache_context"):
             self.denoiser.cache_context = self._named_pass(self.denoiser.cache_context)
         return self
@@ -72,9 +79,10 @@ class AttentionTap:
         self.denoiser._promptprobe_tap = None
         self._reading = False
 
-    def arm(self, columns: Sequence[tuple[int, ...]]) -> None:
+    def arm(self, columns: Sequence[tuple[int, ...]], cut: bool = False) -> None:
         """Read the next denoiser call: `columns[i]` are the text positions to keep for sample i of the batch."""
         self._columns = list(columns)
+        self._cut = cut
         self._maps = {}
         self._embeddings = None
 
@@ -180,6 +188,10 @@ class AttentionTap:
         if self._watch is not None:
             watch, self._watch = self._watch, None
             watch.__exit__(None, None, None)
+
+    def _cut_off(self, *_) -> None:
+        if self._cut and self._reading and len(self._maps) == len(self.blocks):
+            raise CutOff
 
     @torch.no_grad()
     def _record(self, name: str, q: torch.Tensor, k: torch.Tensor, scale: float | None, mask, normaliser) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -297,6 +297,14 @@ for _row in (
     ),
 ):  # fmt: skip
     register(_row)
+
+
+def share_until(pipeline, blocks: Sequence[str]) -> float:
+    """About how much of a denoiser call has run after the last of `blocks`, by the attention modules passed: 0..1."""
+    places = ("down_blocks.", "mid_block.", "up_blocks.")  # a UNet lists its middle last
+    names = backbone_of(pipeline).find_all(denoiser_of(pipeline))
+    names.sort(key=lambda n: next((i for i, place in enumerate(places) if n.startswith(place)), 0))
+    return (1 + max(names.index(b) for b in blocks)) / len(names) if set(blocks) <= set(names) else 1.0
 
 
 def denoiser_of(pipeline) -> nn.Module:

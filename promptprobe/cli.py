@@ -167,7 +167,7 @@ def score(
         probe_step=probe_step,
         **options,
     )
-    scored = scorer.score(prompts, seeds_from(seed, seeds_per_prompt))
+    scored = scorer.score(prompts, seeds_from(seed, seeds_per_prompt), winners=0)
     if as_json:
         typer.echo(json.dumps([score_as_dict(s) for s in scored], indent=1, ensure_ascii=False))
     else:

@@ -16,9 +16,17 @@ def what_goes_on(event: str, values: dict[str, Any]) -> str | None:
     return "generating the best" if event == "generating" else None
 
 
+def whole(calls: float) -> float:
+    """A number of denoiser calls for a record: an integer unless one of them was cut off."""
+    return int(calls) if calls == int(calls) else round(calls, 2)
+
+
 @dataclass
 class CandidateRecord:
-    """A prompt under consideration. Candidate 0 is the user's own. `lost` is why the intent guard threw it out."""
+    """A prompt under consideration. Candidate 0 is the user's own. `rejected` is why it was thrown out.
+
+    `calls` is how many denoiser calls probing it took on all seeds.
+    """
 
     id: int
     round: int
@@ -30,6 +38,7 @@ class CandidateRecord:
     cut_tokens: int = 0
     words: list[dict[str, Any]] = field(default_factory=list)
     rejected: str | None = None
+    calls: float = 0
 
 
 @dataclass
@@ -55,7 +64,7 @@ class RunRecord:
     candidates: list[CandidateRecord]
     rewriter: str
     llm: dict[str, Any]
-    denoiser_calls: dict[str, int]
+    denoiser_calls: dict[str, float]
     seconds: dict[str, float]
     settings: dict[str, Any]
     call: dict[str, Any]

@@ -20,7 +20,7 @@ from .files import check_writable, free_path, write_together
 from .models import LOADING, load_probe, open_pipeline
 from .pnginfo import png_bytes, read_record
 from .probe import Probe, read_objective
-from .records import CandidateRecord, RunRecord
+from .records import CandidateRecord, RunRecord, whole
 from .scoring import Scored, Scorer
 from .search import SeedSelection, select_seed
 from .tokens import clean_prompt, tokenize_prompt
@@ -111,7 +111,8 @@ def threshold(tau: str | float, scorer: Scorer) -> float:
 
 def score(prompts: Sequence[str], *, seed: int = 0, seeds_per_prompt: int = 1, **options: Any) -> list[Scored]:
     """Predict rewards and diagnose words of prompts without making images; `options` as for `make_scorer`."""
-    return make_scorer(**options).score([clean_prompt(p) for p in prompts], seeds_from(seed, seeds_per_prompt))
+    texts = [clean_prompt(p) for p in prompts]
+    return make_scorer(**options).score(texts, seeds_from(seed, seeds_per_prompt), winners=0)
 
 
 def score_as_dict(scored: Scored) -> dict[str, Any]:
@@ -385,16 +386,14 @@ def record_of(
     """The record of one prompt's run; `context.image` is measured when it is `finished`."""
     from .rewards import measure
 
-    steps, probe_step = plan.scorer.steps, plan.scorer.probe_step
+    steps = plan.scorer.steps
     best = context.scored[state["best"]]
     prompt = state["prompt"]
     measured = float(measure(plan.measure, [context.image], [prompt])[0]) if plan.measure and finished else None
     records = [CandidateRecord(**c) for c in state["candidates"]]
     probed = sum(len(c.seeds) for c in records)
-    early = sum(len(c.seeds) for c in records if c.score is None)  # given up before the probe step
-    used = (
-        (probed - early) * probe_step + early * (plan.scorer.early_step or 0) + (steps - probe_step if finished else 0)
-    )
+    paused, _ = best.trajectories[best.best]
+    used = whole(sum(c.calls for c in records) + (steps - paused.step if finished else 0))
     saved = seconds_per_call * (probed * steps - used)
     cut = records[0].cut_tokens
     told = [

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from .backbones import share_until
 from .diagnosis import WordDiagnosis, diagnose
 from .errors import InputError, ProbeMismatchError
 from .models import check_probe, check_timestep
@@ -30,7 +31,8 @@ Result = TypeVar("Result")
 class Scored:
     """One prompt on all its seeds. `trajectories` are (paused batch, row), in the order of `seeds`.
 
-    `dropped` says why it was given up before the probe step; `predicted` then is an earlier step's.
+    `dropped` says why it was given up before the probe step; `predicted` then is an earlier step's. `calls` is how many
+    denoiser calls it took on all seeds; one that was cut off counts as the part that was run.
     """
 
     prompt: str
@@ -43,6 +45,7 @@ class Scored:
     tokens: PromptTokens = field(repr=False)
     trajectories: list[tuple[Paused, int]] = field(repr=False)
     dropped: str | None = None
+    calls: float = 0
 
     @property
     def score(self) -> float:
@@ -72,7 +75,8 @@ class Scorer:
     batch_size: int = 32
     early_step: int | None = None
     objective: dict[str, float] = field(default_factory=dict)
-    denoiser_calls: int = 0
+    share: float = field(default=1.0, init=False)
+    denoiser_calls: float = 0
     denoising_seconds: float = 0.0
     probe_seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
@@ -81,6 +85,9 @@ class Scorer:
         self.warnings += check_probe(
             self.probe, self.pipeline, steps=self.steps, probe_step=self.probe_step, settings=self.settings
         )
+        # How much of a denoiser call the probe has to see.
+        needs_all = self.probe.card.variant == "latents"
+        self.share = 1.0 if needs_all else share_until(self.pipeline, self.probe.card.blocks)
         self.objective = self.objective or {self.probe.card.labels[0]: 1.0}
         steps = self.probe.card.probe_steps
         if self.early_step is not None and not (
@@ -97,10 +104,13 @@ class Scorer:
         seeds: Sequence[int],
         on_step: Callable[[int], None] | None = None,
         groups: Sequence[int] | None = None,
+        winners: int | None = None,
     ) -> list[Scored]:
         """Score each prompt on each seed; raises `InputError` without prompts or seeds.
 
-        With `early_step`, only prompts of one group (default: all) compete with each other.
+        With `early_step`, only prompts of one group (default: all) compete with each other. Told how many trajectories
+        will go on at most (`winners`), the denoiser does no more in the probed step than the probe needs to see, where
+        that saves more than making the winners' step anew costs.
         """
         if not prompts or not seeds:
             raise InputError("give at least one prompt and one seed")
@@ -109,7 +119,8 @@ class Scorer:
         groups = groups or [0] * len(prompts)
         rows: list[Row] = []
         if self.early_step is None or len(set(groups)) == len(prompts):
-            for part in self.fitting(pairs, lambda batch: self._probed(batch, self.probe_step, on_step)):
+            cut = self.cuts(len(pairs), winners) and self.probe_step > 1
+            for part in self.fitting(pairs, lambda batch: self._probed(batch, self.probe_step, on_step, cut)):
                 rows += part
             return [self._scored(rows[i * count : (i + 1) * count], self.probe_step) for i in range(len(prompts))]
         early = self.early_step
@@ -127,37 +138,48 @@ class Scorer:
             else:
                 alive += [(paused, row, i) for paused, row in s.trajectories]
         later: dict[int, list[Row]] = {}
-        for part, places in self.fitting(alive, lambda batch: self._advanced(batch, on_step), lambda a: a[0]):
+        cut = self.cuts(len(alive), winners)
+        for part, places in self.fitting(alive, lambda batch: self._advanced(batch, on_step, cut), lambda a: a[0]):
             for row, place in zip(part, places, strict=True):
                 later.setdefault(place, []).append(row)
         return [self._scored(later[i], self.probe_step) if i in later else s for i, s in enumerate(looked)]
 
-    def _probed(self, batch: Sequence[tuple[str, int]], stop: int, on_step: Callable[[int], None] | None) -> list[Row]:
+    def cuts(self, count: int, winners: int | None) -> bool:
+        """Whether cutting off the probed step of `count` trajectories saves more than `winners` of them cost once more."""
+        return winners is not None and count * (1 - self.share) > winners
+
+    def _probed(
+        self, batch: Sequence[tuple[str, int]], stop: int, on_step: Callable[[int], None] | None, cut: bool = False
+    ) -> list[Row]:
         began = time.perf_counter()
         paused = start(
             self.pipeline, [p for p, _ in batch], [s for _, s in batch], steps=self.steps, stop=stop,
-            blocks=self.probe.card.blocks, on_step=on_step, **self.settings,
+            blocks=self.probe.card.blocks, on_step=on_step, cut=cut, **self.settings,
         )  # fmt: skip
-        return self._counted(paused, stop, began)
+        return self._counted(paused, stop, began, 0)
 
     def _advanced(
-        self, batch: Sequence[tuple[Paused, int, int]], on_step: Callable[[int], None] | None
+        self, batch: Sequence[tuple[Paused, int, int]], on_step: Callable[[int], None] | None, cut: bool
     ) -> tuple[list[Row], list[int]]:
         began = time.perf_counter()
         before = batch[0][0]
         paused = advance(
             self.pipeline, before, [row for _, row, _ in batch], stop=self.probe_step, blocks=self.probe.card.blocks,
-            on_step=on_step,
+            on_step=on_step, cut=cut,
         )  # fmt: skip
-        return self._counted(paused, self.probe_step - before.step, began), [place for _, _, place in batch]
+        return self._counted(paused, self.probe_step, began, before.step), [place for _, _, place in batch]
 
-    def _counted(self, paused: Paused, steps: int, began: float) -> list[Row]:
-        """Predictions of a paused batch; what it took is added up."""
+    def calls_of(self, paused: Paused, step: int) -> float:
+        """Denoiser calls from the beginning to the probing of `step`, which may have been cut off."""
+        return step if paused.step == step else paused.step + self.share
+
+    def _counted(self, paused: Paused, step: int, began: float, before: int) -> list[Row]:
+        """Predictions of a batch probed at `step`; what it took since step `before` is added up."""
         probing = time.perf_counter()
-        predicted = self.predict(paused, paused.step)
+        predicted = self.predict(paused, step)
         self.denoising_seconds += probing - began
         self.probe_seconds += time.perf_counter() - probing
-        self.denoiser_calls += len(paused) * steps
+        self.denoiser_calls += len(paused) * (self.calls_of(paused, step) - before)
         return [(paused, j, value) for j, value in enumerate(predicted)]
 
     def fitting(
@@ -218,5 +240,5 @@ class Scorer:
         return Scored(
             prompt=paused.prompts[first], seeds=[p.seeds[j] for p, j, _ in rows], predicted=[v for _, _, v in rows],
             words=diagnose(maps, tokens), cut_tokens=tokens.cut, token_limit=tokens.limit, maps=maps, tokens=tokens,
-            trajectories=[(p, j) for p, j, _ in rows],
+            trajectories=[(p, j) for p, j, _ in rows], calls=sum(self.calls_of(p, step) for p, _, _ in rows),
         )  # fmt: skip

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from .errors import InputError, ProbeMismatchError
+from .records import whole
 from .rewards import RewardFunction, measure
 from .scoring import HOPELESS, Scorer
 from .tokens import clean_prompt
@@ -56,7 +57,7 @@ class SeedSelection:
     best: list[int]
     seeds: list[SeedRecord]
     winners: list[SeedRecord] = field(repr=False)
-    denoiser_calls: int
+    denoiser_calls: float
     full_calls: int
     seconds: float
     notes: list[str]
@@ -125,7 +126,8 @@ def select_pair(
     else:
         try:
             for step, most in _stages(scorer, policy, len(pairs), top):
-                run.to(step)
+                last = most == top and policy != "decoded"
+                run.to(step, winners=top if last else None)
                 if policy == "decoded":
                     run.measure_previews(reward)  # type: ignore[arg-type]
                 run.drop(most, top)
@@ -140,7 +142,7 @@ def select_pair(
                 record.reward = round(value, 5)
     return SeedSelection(
         prompt=judge or records[0].prompt, policy=policy, best=[r.seed for r, _ in kept], seeds=run.records,
-        winners=[r for r, _ in kept], denoiser_calls=run.calls, full_calls=len(pairs) * scorer.steps,
+        winners=[r for r, _ in kept], denoiser_calls=whole(run.calls), full_calls=len(pairs) * scorer.steps,
         seconds=round(time.perf_counter() - began, 4), notes=[*scorer.warnings, *run.notes],
         images=[image for _, image in kept],
     )  # fmt: skip
@@ -185,15 +187,17 @@ class _Race:
         self.scorer, self.records, self.judge = scorer, records, judge
         self.on_event = on_event or (lambda event, values: None)
         self.alive: list[tuple[Paused, int, int]] = []
-        self.step = self.calls = 0
+        self.step = 0
+        self.calls: float = 0
         self.notes: list[str] = []
 
-    def to(self, step: int) -> None:
-        """Denoise everything alive to `step` and predict."""
+    def to(self, step: int, winners: int | None = None) -> None:
+        """Denoise everything alive to `step` and predict; `winners` as for `Scorer.score`."""
         scorer = self.scorer
         waiting = self.alive if self.step else [(None, 0, i) for i in range(len(self.records))]
         arrived: list[tuple[Paused, int, int]] = []
-        watched: dict[str, Any] = {"stop": step, "watch": (step,), "blocks": scorer.probe.card.blocks}
+        cut = scorer.cuts(len(waiting), winners) and step > 1
+        watched: dict[str, Any] = {"stop": step, "watch": (step,), "blocks": scorer.probe.card.blocks, "cut": cut}
         for paused, places in scorer.fitting(waiting, lambda batch: self._moved(batch, step, watched), lambda a: a[0]):
             for row, (place, value) in enumerate(zip(places, scorer.predict(paused, step), strict=True)):
                 record = self.records[place]
@@ -223,7 +227,7 @@ class _Race:
                 scorer.pipeline, [r.prompt for r in own], [r.seed for r in own], steps=scorer.steps, **watched,
                 **scorer.settings,
             )  # fmt: skip
-        self.calls += len(batch) * (step - self.step)
+        self.calls += len(batch) * (scorer.calls_of(paused, step) - self.step)
         return paused, places
 
     def measure_previews(self, reward: RewardFunction) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .attention import AttentionTap
+from .attention import AttentionTap, CutOff
 from .backbones import backbone_of, denoiser_of
 from .errors import InputError, ModelError
 from .tokens import PromptTokens, clean_prompt, tokenize_prompt
@@ -33,6 +33,8 @@ class Paused:
     scheduler's timestep of that step. `token_embeddings` `[batch, tokens, size]` is what the denoiser was told of the
     tokens, None when nothing was watched. `clean_latents[k]` `[batch, channels, height, width]` are what step k
     predicted the finished image's latents to be.
+
+    A batch that was cut off (`cut` of `start` and `advance`) has the maps of step `step` + 1, and no clean latents.
     """
 
     prompts: list[str]
@@ -73,12 +75,14 @@ def start(
     watch: Collection[int] | None = None,
     blocks: Sequence[str] | None = None,
     on_step: Callable[[int], None] | None = None,
+    cut: bool = False,
     **settings: Any,
 ) -> Paused:
     """Denoise each (prompt, seed) to step `stop`, reading token maps at the steps in `watch` (default: `stop`).
 
-    `settings` go to the pipeline as they are (`guidance_scale`, `height`, `negative_prompt`, ...).
-    Raises `InputError` for empty prompts, unequal lengths or steps out of range.
+    With `cut`, step `stop` goes no further than its last probed block: the result has the step's maps, but is paused
+    before it, and what goes on makes it anew. `settings` go to the pipeline as they are (`guidance_scale`, `height`,
+    `negative_prompt`, ...). Raises `InputError` for empty prompts, unequal lengths or steps out of range.
     """
     check_steps(steps, stop)
     if len(prompts) != len(seeds) or not prompts:
@@ -97,7 +101,7 @@ def start(
         settings=dict(settings), scheduler=pipeline.scheduler, denoiser=denoiser_of(pipeline),
         generator_states=[], encoded=_EncodedPrompts.of(pipeline, prompts),
     )  # fmt: skip
-    return _run(pipeline, paused, generators, stop, wanted, blocks, on_step)
+    return _run(pipeline, paused, generators, stop, wanted, blocks, on_step, cut=cut and stop > 1)
 
 
 def advance(
@@ -109,10 +113,12 @@ def advance(
     watch: Collection[int] | None = None,
     blocks: Sequence[str] | None = None,
     on_step: Callable[[int], None] | None = None,
+    cut: bool = False,
 ) -> Paused:
     """Denoise the chosen trajectories (default: all) on to step `stop`, and pause again; no step is redone.
 
-    The result holds only the chosen ones, with maps of the newly watched steps (default: `stop`). Raises as `finish`.
+    The result holds only the chosen ones, with maps of the newly watched steps (default: `stop`). `cut` as for `start`.
+    Raises as `finish`.
     """
     chosen = _check_chosen(paused, chosen)
     wanted = set(watch if watch is not None else (stop,))
@@ -120,13 +126,13 @@ def advance(
         if not paused.step < k <= min(stop, paused.steps):
             raise InputError(f"step {k} can't be reached from step {paused.step} of {paused.steps}")
     _check_same(pipeline, paused)
-    cut = replace(
+    part = replace(
         paused, prompts=[paused.prompts[i] for i in chosen], seeds=[paused.seeds[i] for i in chosen],
         tokens=[paused.tokens[i] for i in chosen], token_maps={}, clean_latents={}, timesteps={}, token_embeddings=None,
         encoded=paused.encoded.cut(chosen),
     )  # fmt: skip
     with _resuming(pipeline, paused, chosen) as (generators, latents):
-        return _run(pipeline, cut, generators, stop, wanted, blocks, on_step, latents, paused.latents[chosen])
+        return _run(pipeline, part, generators, stop, wanted, blocks, on_step, latents, paused.latents[chosen], cut)
 
 
 def _run(
@@ -139,10 +145,17 @@ def _run(
     on_step: Callable[[int], None] | None,
     latents: torch.Tensor | None = None,
     before: torch.Tensor | None = None,
+    cut: bool = False,
 ) -> Paused:
     """Denoise all of `paused` from its step to `stop`; `before` are its latents as the solver left them."""
     columns = [t.columns for t in paused.tokens]
     result = replace(paused, token_maps={}, clean_latents={}, timesteps={})
+    cut = cut and stop in wanted
+    at_once = False  # whether the first denoiser call is the one to cut off
+    if cut and stop == paused.step + 1:
+        assert before is not None
+        result.latents, result.scheduler = before.clone(), _copy_of(pipeline.scheduler)
+        at_once = _evaluations(paused.scheduler, paused, stop) == _evaluations(paused.scheduler, paused) + 1
     tap = AttentionTap(pipeline, blocks) if wanted else None
     seen: dict[str, Any] = {"before": before}
 
@@ -153,25 +166,23 @@ def _run(
         step = ends.get(evaluation)
         if tap is not None:
             if step in wanted:
-                maps = result.token_maps[step] = tap.token_maps()
-                result.token_embeddings = tap.token_embeddings()
-                result.timesteps[step] = float(timestep)
+                maps = _read(tap, result, step, timestep)
                 clean = predicted_clean(pipe.scheduler, seen["before"], tensors["latents"], step, paused.steps)
                 clean = _on_grid(clean, maps.shape[-2:])
                 if clean is not None:
                     result.clean_latents[step] = clean.detach().float().cpu()
-            tap.arm(columns) if ends.get(evaluation + 1) in wanted else tap.disarm()
+            following = ends.get(evaluation + 1)
+            tap.arm(columns, cut and following == stop) if following in wanted else tap.disarm()
         if step is None:
             return tensors
         seen["before"] = tensors["latents"]
         if on_step:
             on_step(step)
-        if step == stop:
+        if step == stop - cut:
             result.step = step
             result.latents = tensors["latents"].detach().clone()
-            result.scheduler = copy.deepcopy(pipe.scheduler)
-            if isinstance(result.scheduler, _Resumed):
-                result.scheduler.put_back()
+            result.scheduler = _copy_of(pipe.scheduler)
+        if step == stop:
             pipe._interrupt = True
             if not hasattr(type(pipe), "interrupt"):
                 raise _Stopped
@@ -181,13 +192,36 @@ def _run(
     more = {} if latents is None else {"latents": latents}
     with tap or contextlib.nullcontext(), first_noise, paused.encoded.used_by(pipeline, range(len(paused))):
         if tap is not None and paused.step + 1 in wanted:
-            tap.arm(columns)
-        _call(
-            pipeline, prompts=paused.prompts, generators=generators, steps=paused.steps, callback=after_step,
-            output="latent", settings=paused.settings, **more,
-        )  # fmt: skip
+            tap.arm(columns, at_once)
+        with contextlib.suppress(CutOff):
+            _call(
+                pipeline, prompts=paused.prompts, generators=generators, steps=paused.steps, callback=after_step,
+                output="latent", settings=paused.settings, **more,
+            )  # fmt: skip
+        if cut:
+            assert tap is not None
+            full = result.scheduler.timesteps
+            _read(tap, result, stop, full[_evaluations(result.scheduler, paused, stop) - 1])
+            if on_step and stop not in result.clean_latents:
+                on_step(stop)
     result.generator_states = [g.get_state() for g in generators]
     return result
+
+
+def _read(tap: AttentionTap, result: Paused, step: int, timestep) -> torch.Tensor:
+    """Put what the tap saw at a step into `result`; its maps."""
+    result.token_maps[step] = tap.token_maps()
+    result.token_embeddings = tap.token_embeddings()
+    result.timesteps[step] = float(timestep)
+    return result.token_maps[step]
+
+
+def _copy_of(scheduler):
+    """A copy that hands out all timesteps again."""
+    copied = copy.deepcopy(scheduler)
+    if isinstance(copied, _Resumed):
+        copied.put_back()
+    return copied
 
 
 def finish(

@@ -8,7 +8,7 @@ import torch
 from pipelines import FAMILIES, build
 
 from promptprobe import AttentionTap, CaptureError, InputError, ModelError, advance, finish, start
-from promptprobe.backbones import BACKBONES, backbone_of, denoiser_of, probed_blocks
+from promptprobe.backbones import BACKBONES, backbone_of, denoiser_of, probed_blocks, share_until
 from promptprobe.tokens import tokenize_prompt
 from promptprobe.trajectory import preview
 
@@ -155,6 +155,24 @@ def test_resumed_equals_uninterrupted(family):
     assert (one - whole[1:]).abs().max() <= 1e-5 * whole.abs().max()
     images = finish(made(family), paused, [0])
     assert images[0].size == (settings(family)["width"], settings(family)["height"])
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_a_call_that_is_cut_off_shows_the_same_maps_and_is_made_anew(family):
+    pipeline = made(family)
+    blocks = probed_blocks(pipeline, "all")[:1]
+    finished: list[int] = []
+    handle = denoiser_of(pipeline).register_forward_hook(lambda *_: finished.append(1))
+    try:
+        whole = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, blocks=blocks, **settings(family))
+        until = len(finished)
+        cut = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, blocks=blocks, cut=True, **settings(family))
+        assert len(finished) == until + 2 * until // 3  # none at step 3, with a call for guidance or without
+    finally:
+        handle.remove()
+    assert cut.step == 2 and torch.equal(cut.token_maps[3], whole.token_maps[3])
+    assert 0 < share_until(pipeline, blocks) < 1 == share_until(pipeline, probed_blocks(pipeline, "all"))
+    assert torch.equal(finish(pipeline, cut, output="latent"), uninterrupted(family))
 
 
 @pytest.mark.parametrize("family", ALL)

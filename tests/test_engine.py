@@ -70,6 +70,32 @@ def test_maps_equal_a_full_softmax_in_float64(family, request):
                 assert not own[i, len(tokens.columns) :].any()
 
 
+@pytest.mark.parametrize("solver", [DDIMScheduler, HeunDiscreteScheduler, EulerAncestralDiscreteScheduler])
+def test_a_step_that_is_cut_off_shows_its_maps_and_costs_no_more_than_its_blocks(sd, solver, monkeypatch):
+    monkeypatch.setattr(sd, "scheduler", solver.from_config(sd.scheduler.config))
+    reached = []
+    handle = sd.unet.conv_out.register_forward_hook(lambda *_: reached.append(1))
+    try:
+        told: list[int] = []
+        whole = start(sd, PROMPTS, SEEDS, steps=8, stop=5, guidance_scale=5.0, **SIZE)
+        until = len(reached)
+        cut = start(sd, PROMPTS, SEEDS, steps=8, stop=5, cut=True, on_step=told.append, guidance_scale=5.0, **SIZE)
+        assert len(reached) == 2 * until - 1 and cut.step == 4 and told == [1, 2, 3, 4, 5]
+        middle = start(sd, PROMPTS, SEEDS, steps=8, stop=4, guidance_scale=5.0, **SIZE)
+        short = advance(sd, middle, [0, 2], stop=5, cut=True)
+        further = advance(sd, start(sd, PROMPTS, SEEDS, steps=8, stop=2, guidance_scale=5.0, **SIZE), stop=5, cut=True)
+    finally:
+        handle.remove()
+    for other, rows in ((cut, [0, 1, 2]), (short, [0, 2]), (further, [0, 1, 2])):
+        assert other.step == 4 and other.timesteps == {5: whole.timesteps[5]} and not other.clean_latents
+        maps = other.token_maps[5]
+        assert torch.allclose(maps, whole.token_maps[5][rows, : maps.shape[1]], atol=1e-5)
+        assert torch.allclose(other.token_embeddings, whole.token_embeddings[rows, : maps.shape[1]])
+        plain = uninterrupted(sd, guidance_scale=5.0)[rows]
+        assert torch.allclose(finish(sd, other, output="latent"), plain, rtol=1e-4, atol=1e-4)
+    assert start(sd, PROMPTS, SEEDS, steps=8, stop=1, cut=True, **SIZE).step == 1  # there is nothing to pause before
+
+
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
 @pytest.mark.parametrize(
     "solver",
