@@ -504,6 +504,12 @@ def collect(
     from .trajectory import check_steps
     from .view import counter
 
+    if only_texts:
+        without = {"--seeds-per-prompt": (seeds_per_prompt, 1), "--probe-step": (probe_step, "5"),
+                   "--blocks": (blocks, "default"), "--seed": (seed, 0)}  # fmt: skip
+        for name, (given, default) in without.items():
+            if given != default:
+                raise InputError(f"{name} {given} is for images, and --texts makes none; leave one of them out")
     texts = dataset.part_of(read_prompts(prompts).prompts, part)
     watched = _integers(probe_step, "--probe-step")
     for k in watched:
@@ -513,6 +519,10 @@ def collect(
         model,
         **options,
     )
+    if only_texts:
+        left_out = [name for name, function in rewards.items() if not dataset.compares(function)]
+        if left_out and len(left_out) < len(rewards):
+            typer.echo(f"note: left out, since prompts alone teach it nothing: {', '.join(left_out)}", err=True)
     with counter("collecting") as on_progress:
         if only_texts:
             n = dataset.collect_texts(

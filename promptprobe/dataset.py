@@ -130,20 +130,20 @@ def collect_texts(
 
     Returns how many are there. Raises `InputError` when no reward compares embeddings, and as `collect`.
     """
-    compares: dict[str, Any] = {n: r for n, r in rewards.items() if _compares(r)}
-    if not compares:
+    wanted: dict[str, Any] = {n: r for n, r in rewards.items() if compares(r)}
+    if not wanted:
         raise InputError(f"none of the rewards {', '.join(rewards)} has a text embedding; prompts alone teach nothing")
     if batch_size < 1:
         raise InputError("batch size must be at least 1")
     made_with = {
         "model": model, "denoiser": type(denoiser_of(pipeline)).__name__, "steps": steps, "settings": settings,
-        "labels": sorted(compares), "texts": True,
+        "labels": sorted(wanted), "texts": True,
     }  # fmt: skip
     block = AttentionTap(pipeline).blocks[:1]
 
     def make(texts: list[str], seeds: list[int]) -> dict[str, torch.Tensor]:
         paused = start(pipeline, texts, seeds, steps=steps, stop=1, blocks=block, **settings)
-        read = {f"texts.{n}": reward.text_embeddings(texts).half() for n, reward in compares.items()}
+        read = {f"texts.{n}": reward.text_embeddings(texts).half() for n, reward in wanted.items()}
         return read | _tokens_of(paused)
 
     return _collect(out, made_with, prompts, 1, 0, batch_size, make, on_progress)
@@ -191,17 +191,18 @@ def _tokens_of(paused: Paused) -> dict[str, torch.Tensor]:
     }
 
 
-def _compares(reward: Any) -> bool:
+def compares(reward: Any) -> bool:
+    """Whether a reward is a product of embeddings of image and text, so that prompts alone can be collected."""
     return hasattr(reward, "formula") and getattr(reward, "reads_prompt", False)
 
 
 def _measured(name: str, reward: RewardFunction, images: list, texts: list[str]) -> dict[str, torch.Tensor]:
     """Rewards and, of a reward that compares embeddings, those as well: each image and text is embedded once."""
-    compares: Any = reward
-    if not _compares(reward):
+    if not compares(reward):
         return {f"rewards.{name}": measure(reward, images, texts)}
-    seen, read = compares.image_embeddings(images), compares.text_embeddings(texts)
-    values = measure(lambda *_: compares.formula(seen, read), images, texts)
+    known: Any = reward
+    seen, read = known.image_embeddings(images), known.text_embeddings(texts)
+    values = measure(lambda *_: known.formula(seen, read), images, texts)
     return {f"rewards.{name}": values, f"images.{name}": seen.half(), f"texts.{name}": read.half()}
 
 

@@ -58,6 +58,10 @@ def run(capsys, *arguments):
         (["generate", "a cat", "--out", "/proc/nothing/x.png"], "can't write to '/proc/nothing'"),
         (["generate", "a cat", "--out", "x.gif"], "must end in .png"),
         (["collect", "nowhere.txt", "--out", "x"], "can't read prompts from 'nowhere.txt'"),
+        (
+            ["collect", "some.txt", "--out", "x", "--texts", "--seed", "3"],
+            "--seed 3 is for images, and --texts makes none",
+        ),
         (["score", "a cat", "--dtype", "int3"], "--dtype is 'int3'"),
         (["score", "a cat", "--device", "cuda:99"], "--device 'cuda:99' can't be used here"),
         (["evaluate", "nowhere"], "'nowhere' is no data set"),
@@ -118,7 +122,7 @@ def test_importing_and_help_do_not_load_torch():
 def test_imports_follow_one_order():
     order = [
         "errors", "lazy", "words", "files", "icons", "phrases", "backbones", "attention", "tokens", "trajectory", "probe", "models",
-        "rewards", "prompt_files", "dataset", "evaluation", "training", "diagnosis", "scoring", "search", "records", "pnginfo",
+        "rewards", "prompt_files", "dataset", "evaluation", "training", "diagnosis", "records", "scoring", "search", "pnginfo",
         "heatmaps", "agents", "runs",
         "view", "cli",
     ]  # fmt: skip
