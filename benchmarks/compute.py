@@ -2,22 +2,28 @@
 
     python benchmarks/compute.py
 
-Wall time and denoiser calls are measured on the icon world. For SDXL and FLUX.1-dev they are projected from the calls
-and from published costs of one generation and one probe (Diffusion Probe, arXiv:2602.23783, Table 3: 14.70 s and
-1877.56 TFLOPs, 0.05 s and 0.0036 TFLOPs).
+Wall time, denoiser calls and FLOPs are measured on the icon world. For SDXL and FLUX.1-dev at 1024 pixels the FLOPs are
+projected from the calls of each policy and from what one denoiser step and one decoding take, counted on their published
+configurations without weights. `cut` is with a probe that reads attention only, in the blocks of the paper: the probed step
+then ends after the last of them. Seconds are projected for FLUX.1-dev from the published costs of one generation and one
+probe (Diffusion Probe, arXiv:2602.23783, Table 3: 14.70 s and 1877.56 TFLOPs, which is 25 steps of FLUX.1-dev; 0.05 s and
+0.0036 TFLOPs).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import time
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from tap_flops import flux, sdxl
 from torch.utils.flop_counter import FlopCounterMode
 
+from promptprobe.backbones import BACKBONES
 from promptprobe.rewards import load_reward
 from promptprobe.runs import make_scorer
 from promptprobe.search import POLICIES, select_pair
@@ -25,7 +31,43 @@ from promptprobe.search import POLICIES, select_pair
 PROMPT = "three red cars above a blue fish on a white background"
 WORDINGS = (PROMPT, "3 red cars above one blue fish, white background", "a blue fish below three red cars on white",
             "three red cars over a blue fish on a white backdrop")  # fmt: skip
-PAPER = {"seconds": 14.70, "TFLOPs": 1877.56, "probe seconds": 0.05, "probe TFLOPs": 0.0036}
+PAPER = {"seconds": 14.70, "probe seconds": 0.05, "probe TFLOPs": 0.0036}
+
+
+class Reached(Exception):
+    """The last probed block has run."""
+
+
+def flops_of(build) -> tuple[float, float]:
+    """TFLOPs of one denoiser step, and of its part up to the last block that is probed by default."""
+
+    def stop(*_) -> None:
+        raise Reached
+
+    with torch.device("meta"):
+        model, call, _ = build()
+    blocks = dict(model.to("meta").named_modules())
+    with FlopCounterMode(display=False) as whole:
+        model(**call)
+    blocks[BACKBONES[type(model).__name__].find_blocks(model)[-1]].register_forward_hook(stop)
+    with FlopCounterMode(display=False) as part, contextlib.suppress(Reached):
+        model(**call)
+    return whole.get_total_flops() / 1e12, part.get_total_flops() / 1e12
+
+
+def decoding_of(channels: int) -> float:
+    """TFLOPs of decoding one image of 1024 pixels with the autoencoder of SDXL (4 channels) or FLUX (16)."""
+    from diffusers import AutoencoderKL
+
+    with torch.device("meta"):
+        decoder = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512), latent_channels=channels, layers_per_block=2,
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        )  # fmt: skip
+        latents = torch.zeros(1, channels, 128, 128)
+    with FlopCounterMode(display=False) as counter:
+        decoder.decode(latents)
+    return counter.get_total_flops() / 1e12
 
 
 def main() -> None:
@@ -35,7 +77,12 @@ def main() -> None:
     parser.add_argument("--growth", action="store_true", help="also: cost against the number of candidates")
     args = parser.parse_args()
     scorer, reward = make_scorer(), load_reward("icons")
-    console = Console()
+    console = Console(width=140)
+    models = {name: (*flops_of(build), decoding_of(n)) for name, build, n in (("SDXL", sdxl, 4), ("FLUX", flux, 16))}
+    for name, (step, part, decoding) in models.items():
+        console.print(
+            f"{name}: a step {step:.2f} TFLOPs, {part / step:.2f} of it until the last probed block, decoding {decoding:.2f}"
+        )
     tasks = {
         "seed selection, 10 seeds": [(PROMPT, s) for s in range(10)],
         "prompt optimisation, 4 prompts": [(p, 0) for p in WORDINGS],
@@ -47,25 +94,40 @@ def main() -> None:
             with FlopCounterMode(display=False) as counter:
                 found = select_pair(scorer, pairs, policy=policy, reward=reward, judge=PROMPT)
             probes = sum(len(s.predicted) for s in found.seeds)
-            measured[policy] = [found.denoiser_calls, counter.get_total_flops() / 1e9, [], probes]
+            probed = [s for s in found.seeds if s.predicted]
+            probes = sum(len(s.predicted) for s in probed)
+            last = max((max(s.predicted) for s in probed), default=0)
+            cut = sum(last in s.predicted for s in probed)  # were probed at the last stage
+            measured[policy] = [found.denoiser_calls, counter.get_total_flops() / 1e9, [], probes, cut]
         for _ in range(args.repeats):  # interleaved, so that all meet the same machine
             for policy in POLICIES:
                 began = time.perf_counter()
                 select_pair(scorer, pairs, policy=policy, reward=reward, judge=PROMPT)
                 measured[policy][2].append(time.perf_counter() - began)
-        table = Table("policy", "calls", "GFLOPs", "seconds", "faster", "SDXL s", "SDXL TFLOPs", "faster", title=name)
-        full_calls, _, full_times, _ = measured["full"]
-        whole = statistics.median(full_times)
-        for policy in ("full", "fixed", "racing", "decoded"):
-            calls, flops, times, probes = measured[policy]
+        table = Table("policy", "calls", "GFLOPs", "seconds", "faster", title=name)
+        for model in models:
+            table.add_column(f"{model} TFLOPs")
+            table.add_column("less")
+            table.add_column("cut")
+        table.add_column("FLUX s")
+        table.add_column("faster")
+        whole = statistics.median(measured["full"][2])
+        for policy in ("full", *(p for p in POLICIES if p != "full")):
+            calls, flops, times, probes, cut = measured[policy]
             seconds = statistics.median(times)
-            share = calls / scorer.steps
-            sdxl = share * PAPER["seconds"] + probes * PAPER["probe seconds"]
-            work = share * PAPER["TFLOPs"] + probes * PAPER["probe TFLOPs"]
-            speedup = full_calls / scorer.steps * PAPER["seconds"] / sdxl
-            # Decoding and measuring an image has no published cost to project from.
-            projected = ["", "", ""] if policy == "decoded" else [f"{sdxl:.1f}", f"{work:.0f}", f"{speedup:.2f}x"]
-            table.add_row(policy, str(calls), f"{flops:.1f}", f"{seconds:.3f}", f"{whole / seconds:.2f}x", *projected)
+            row = [policy, str(calls), f"{flops:.1f}", f"{seconds:.3f}", f"{whole / seconds:.2f}x"]
+            decoded = len(pairs) if policy in ("full", "decoded") else 1
+            for step, part, decoding in models.values():
+                work = calls * step + decoded * decoding + probes * PAPER["probe TFLOPs"]
+                full = len(pairs) * (scorer.steps * step + decoding)
+                saved = cut * (step - part) - step  # of all that are probed last, but the winner makes the step anew
+                less = f"{full / (work - max(saved, 0)):.2f}x" if policy in ("fixed", "racing") else ""
+                row += [f"{work:.0f}", f"{full / work:.2f}x", less]
+            # Decoding and measuring an image has no published time to project from.
+            flux_seconds = calls / scorer.steps * PAPER["seconds"] + probes * PAPER["probe seconds"]
+            full_seconds = len(pairs) * PAPER["seconds"]
+            row += ["", ""] if policy == "decoded" else [f"{flux_seconds:.1f}", f"{full_seconds / flux_seconds:.2f}x"]
+            table.add_row(*row)
         console.print(table)
     if args.growth:
         table = Table("candidates", "seconds", "ms a candidate", title="probing to step 5, batches of 32")
