@@ -3,7 +3,7 @@
     python benchmarks/selection.py prompts/test.txt --prompts 200 --train prompts/train.txt
 
 Ways: a random seed, `fixed` and `racing` (the probe), `full` (the oracle), decoding the clean latents predicted at
-step 5 and measuring them with the reward model, the focus of attention, and a linear probe on the denoiser's inner
+step 5 and measuring them with the reward model (`decoded`), the same at both stages of a race, the focus of attention, and a linear probe on the denoiser's inner
 activations at step 5 (after Probe-Select, arXiv:2603.02829), fitted here on other prompts.
 """
 
@@ -89,7 +89,7 @@ def main() -> None:
     gained: dict[str, list[float]] = {}
     ranks: dict[str, list[float]] = {}
     rewards: list[float] = []
-    calls = {"fixed": 0, "racing": 0}
+    calls: dict[str, float] = {"fixed": 0, "racing": 0, "decoded-racing": 0}
     for prompt in prompts:
         seen = run(scorer, reward, activations, [prompt] * len(seeds), seeds)
         values = np.array(seen["reward"])
@@ -102,16 +102,16 @@ def main() -> None:
             gained.setdefault(name, []).append(float(values[int(np.argmax(score))]))
         gained.setdefault("random seed", []).append(float(values.mean()))
         gained.setdefault("full (oracle)", []).append(float(values.max()))
-        for policy in ("fixed", "racing"):
-            found = select_seed(scorer, prompt, seeds, policy=policy)
+        for policy in calls:
+            found = select_seed(scorer, prompt, seeds, policy=policy, reward=reward)
             calls[policy] += found.denoiser_calls
             gained.setdefault(policy, []).append(float(values[found.best[0]]))
     base, best = (np.array(gained[n]) for n in ("random seed", "full (oracle)"))
     table = Table("way", "calls", "mean reward [95 %]", "share of the gain", "SRCC within a prompt")
     step_calls = args.seeds * scorer.probe_step + scorer.steps - scorer.probe_step
     costs = {
-        "random seed": scorer.steps, "full (oracle)": args.seeds * scorer.steps, "fixed": calls["fixed"] / len(prompts),
-        "racing": calls["racing"] / len(prompts),
+        "random seed": scorer.steps, "full (oracle)": args.seeds * scorer.steps,
+        **{policy: spent / len(prompts) for policy, spent in calls.items()},
     }  # fmt: skip
     names = [p for p in prompts for _ in seeds]
     for name in (
@@ -120,6 +120,7 @@ def main() -> None:
         "linear on activations",
         "fixed",
         "racing",
+        "decoded-racing",
         "decoded step 5",
         "full (oracle)",
     ):

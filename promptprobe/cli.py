@@ -406,7 +406,7 @@ def seeds(
     policy: Annotated[
         str,
         typer.Option(
-            help="racing (drop the hopeless at every stage), fixed (all to --probe-step), decoded (as fixed, but measure what step predicts with the reward model), full."
+            help="racing (drop the hopeless at two stages), fixed (all to --probe-step), decoded-racing and decoded (the same, but measure with the reward model what the step predicts), full."
         ),
     ] = "racing",
     top: Annotated[int, typer.Option(help="Images to finish.")] = 1,

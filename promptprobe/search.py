@@ -2,8 +2,9 @@
 
 Comes in: a scorer, a prompt, seeds. Goes out: a `SeedSelection`: what each seed was thought worth, when it was dropped,
 and the finished images of the best. Policies: `fixed` (all to the probe step, the best goes on; the paper's), `racing`
-(the hopeless are dropped at every stage, by the probe's own uncertainty), `decoded` (as `fixed`, but what the step predicts
-is decoded and measured with the reward model, in place of the probe), `full` (everything is generated and measured).
+(the hopeless are dropped at every stage, by the probe's own uncertainty), `decoded` and `decoded-racing` (as `fixed` and
+`racing`, but what the step predicts is decoded and measured with the reward model, in place of the probe), `full`
+(everything is generated and measured).
 Source: Diffusion Probe, arXiv:2602.23783, §3.4; successive elimination: Even-Dar et al., JMLR 2006.
 """
 
@@ -25,8 +26,8 @@ from .scoring import HOPELESS, Scorer
 from .tokens import clean_prompt
 from .trajectory import Paused, advance, finish, preview, start
 
-POLICIES = ("racing", "fixed", "decoded", "full")
-STAGES = ((2, 0.4), (4, 0.2), (6, 0.1))  # racing: at this step of 25, at most this share of the seeds goes on
+POLICIES = ("racing", "fixed", "decoded-racing", "decoded", "full")
+STAGES = ((3, 0.2), (6, 0.1))  # racing: at this step of 25, at most this share of the seeds goes on
 
 
 @dataclass
@@ -114,7 +115,8 @@ def select_pair(
     `judge` is the prompt that finished images are measured against (default: each one's own).
     """
     _check([s for _, s in pairs], top, policy, diverse)
-    if policy in ("full", "decoded") and reward is None:
+    decodes = policy.startswith("decoded")
+    if (decodes or policy == "full") and reward is None:
         raise InputError(f"policy {policy} measures images: give a reward")
     began = time.perf_counter()
     records = [SeedRecord(clean_prompt(p), s) for p, s in pairs]
@@ -126,11 +128,10 @@ def select_pair(
     else:
         try:
             for step, most in _stages(scorer, policy, len(pairs), top):
-                last = most == top and policy != "decoded"
-                run.to(step, winners=top if last else None)
-                if policy == "decoded":
+                run.to(step, winners=top if most == top and not decodes else None)
+                if decodes:
                     run.measure_previews(reward)  # type: ignore[arg-type]
-                run.drop(most, top)
+                run.drop(most, top, sure=not decodes)
         except KeyboardInterrupt:
             if not run.alive:
                 raise
@@ -239,14 +240,14 @@ class _Race:
             for record, value in zip(records, values, strict=True):
                 record.predicted[self.step] = round(value, 5)
 
-    def drop(self, most: int, top: int) -> None:
-        """Drop what can hardly be among the `top` any more, and all but the `most` best."""
+    def drop(self, most: int, top: int, sure: bool = True) -> None:
+        """Drop all but the `most` best and, where the probe's uncertainty counts, what can hardly be among the `top`."""
         ranked = sorted(self.alive, key=lambda a: (-self.records[a[2]].last, a[2]))
         bar = self.records[ranked[min(top, len(ranked)) - 1][2]].last
         card = self.scorer.probe.card
         spread = (
             card.uncertainty(self.scorer.label, self.scorer.known_step(self.step)) * math.sqrt(2)
-            if most > top
+            if most > top and sure
             else math.inf
         )
         self.alive = []
