@@ -2,7 +2,8 @@
 
 A forward pre-hook on each probed attention module turns on a `TorchFunctionMode` that sees the module's own call of
 `scaled_dot_product_attention` with the final q and k; a post-hook turns it off. The maps are computed beside it, for
-the prompt's own tokens only, and reduced to a mean over heads at once. When not armed, the hooks return immediately.
+the prompt's own tokens only, and reduced to a mean over heads at once. There are hooks only while a call is to be read; a
+compiled denoiser runs that call uncompiled, and all others as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .backbones import Layout, backbone_of, denoiser_of, probed_blocks
+from .backbones import Layout, backbone_of, denoiser_of, is_compiled, probed_blocks
 from .errors import CaptureError
 
 
@@ -54,33 +55,31 @@ class AttentionTap:
         self._layout: Layout | None = None
         self._handles: list = []
         self._watch: _Watch | None = None
+        self._compiled = is_compiled(pipeline)
+        self._uncompiled: Any = (
+            None  # while a compiled denoiser's call is read, PyTorch's stance to run without compiling
+        )
 
     def __enter__(self) -> AttentionTap:
         if getattr(self.denoiser, "_promptprobe_tap", None) is not None:
             raise CaptureError("this denoiser is being watched already; leave the other tap first")
         self._refuse_what_hides_attention()
         self.denoiser._promptprobe_tap = self
-        self._handles.append(self.denoiser.register_forward_pre_hook(self._on_denoiser, with_kwargs=True))
-        self._handles.append(self.denoiser.register_forward_hook(self._after_denoiser, always_call=True))
-        for name, module in self._modules.items():
-            self._handles.append(module.register_forward_pre_hook(self._start_watch(name)))
-            self._handles.append(module.register_forward_hook(self._stop_watch, always_call=True))
-            self._handles.append(module.register_forward_hook(self._cut_off))
         if hasattr(self.denoiser, "cache_context"):
             self.denoiser.cache_context = self._named_pass(self.denoiser.cache_context)
         return self
 
     def __exit__(self, *exc) -> None:
         self._stop_watch()
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self.disarm()
         self.denoiser.__dict__.pop("cache_context", None)
         self.denoiser._promptprobe_tap = None
         self._reading = False
 
     def arm(self, columns: Sequence[tuple[int, ...]], cut: bool = False) -> None:
         """Read the next denoiser call: `columns[i]` are the text positions to keep for sample i of the batch."""
+        if not self._handles:
+            self._attach()
         self._columns = list(columns)
         self._cut = cut
         self._maps = {}
@@ -89,6 +88,12 @@ class AttentionTap:
     def disarm(self) -> None:
         """Stop reading; the maps read so far stay."""
         self._columns = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        if self._uncompiled is not None:
+            uncompiled, self._uncompiled = self._uncompiled, None
+            uncompiled.__exit__(None, None, None)
 
     def token_maps(self) -> torch.Tensor:
         """The maps of the last armed call, on the CPU; maps of coarser blocks are enlarged to the finest grid.
@@ -115,11 +120,19 @@ class AttentionTap:
             raise CaptureError(f"no text embeddings reached {type(self.denoiser).__name__}")
         return self._embeddings
 
+    def _attach(self) -> None:
+        if self._compiled:
+            self._uncompiled = torch.compiler.set_stance("force_eager")
+        self._handles.append(self.denoiser.register_forward_pre_hook(self._on_denoiser, with_kwargs=True))
+        self._handles.append(self.denoiser.register_forward_hook(self._after_denoiser, always_call=True))
+        for name, module in self._modules.items():
+            self._handles.append(module.register_forward_pre_hook(self._start_watch(name)))
+            self._handles.append(module.register_forward_hook(self._stop_watch, always_call=True))
+            self._handles.append(module.register_forward_hook(self._cut_off))
+
     def _refuse_what_hides_attention(self) -> None:
         if getattr(self.denoiser, "is_cache_enabled", False):
             raise CaptureError("a step cache is enabled and skips blocks; call disable_cache() on the denoiser first")
-        if type(self.denoiser).__name__ == "OptimizedModule" or getattr(self.denoiser, "_compiled_call_impl", None):
-            raise CaptureError("the denoiser is compiled, which hides its blocks; probe the model before torch.compile")
         for name, module in self._modules.items():
             processor = getattr(module, "processor", None)
             backend = getattr(processor, "_attention_backend", None)

@@ -308,15 +308,24 @@ def share_until(pipeline, blocks: Sequence[str]) -> float:
 
 
 def denoiser_of(pipeline) -> nn.Module:
-    """The pipeline's `unet` or `transformer`.
+    """The pipeline's `unet` or `transformer`; of one that `torch.compile` wraps, what it wraps.
 
     Raises `ModelError` when there is neither.
     """
     for name in ("unet", "transformer"):
         module = getattr(pipeline, name, None)
         if module is not None:  # a compiled module has no truth value
-            return module
+            return getattr(module, "_orig_mod", module)
     raise ModelError(f"{type(pipeline).__name__} has no unet and no transformer: it is no text-to-image pipeline")
+
+
+def is_compiled(pipeline) -> bool:
+    """Whether the denoiser, or a part of it, runs through `torch.compile`."""
+    given = {name: getattr(pipeline, name, None) for name in ("unet", "transformer")}
+    return any(hasattr(m, "_orig_mod") for m in given.values()) or any(
+        getattr(m, "_compiled_call_impl", None) is not None or hasattr(m, "_orig_mod")
+        for m in denoiser_of(pipeline).modules()
+    )
 
 
 def backbone_of(pipeline) -> Backbone:

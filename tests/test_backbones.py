@@ -363,13 +363,16 @@ def test_offloaded_weights_are_watched_too(kind):
         cpu_offload(pipeline.transformer, execution_device=torch.device("cpu"))
     try:
         moved = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, **settings("flux"))
+        cut = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, cut=True, **settings("flux"))
+        end = finish(pipeline, cut, output="latent")
     finally:
         remove_hook_from_submodules(pipeline.transformer)
         made.cache_clear()
     assert torch.equal(plain.token_maps[3], moved.token_maps[3]) and torch.equal(plain.latents, moved.latents)
+    assert torch.equal(cut.token_maps[3], moved.token_maps[3]) and torch.equal(end, uninterrupted("flux"))
 
 
-def test_a_compiled_denoiser_and_a_step_cache_are_refused():
+def test_a_step_cache_is_refused():
     from diffusers import FirstBlockCacheConfig
 
     pipeline = made("flux")
@@ -380,12 +383,47 @@ def test_a_compiled_denoiser_and_a_step_cache_are_refused():
             start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("flux"))
     finally:
         own.disable_cache()
-    own.compile(backend="eager")
+
+
+@pytest.mark.parametrize("way", ["module.compile()", "torch.compile", "blocks"])
+def test_a_compiled_denoiser_runs_the_probed_call_uncompiled_and_the_others_compiled(way):
+    pipeline = made("flux")
+    own = pipeline.transformer
+    calls: list[int] = []
+    graphs: list[int] = []
+
+    def backend(graph, inputs):
+        graphs.append(1)
+
+        def run(*given):
+            calls.append(1)
+            return graph(*given)
+
+        return run
+
+    def three_steps_and_the_rest():
+        paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, **settings("flux"))
+        return paused, len(calls), finish(pipeline, paused, output="latent")
+
+    plain, _, plain_end = three_steps_and_the_rest()
+    options = {"backend": backend, "dynamic": False}
     try:
-        with pytest.raises(CaptureError, match="the denoiser is compiled"):
-            start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("flux"))
+        if way == "torch.compile":
+            pipeline.transformer = torch.compile(own, **options)
+        else:
+            own.compile(**options) if way == "module.compile()" else own.compile_repeated_blocks(**options)
+        compiled, _, end = three_steps_and_the_rest()
+        made_once, _ = len(graphs), calls.clear()
+        _, early, _ = three_steps_and_the_rest()
     finally:
-        own._compiled_call_impl = None
+        pipeline.transformer = own
+        for module in own.modules():
+            module._compiled_call_impl = None
+        torch._dynamo.reset()
+    assert made_once == len(graphs) > 0  # reading makes nothing compile again
+    assert len(calls) % (STEPS - 1) == 0 and early == len(calls) // (STEPS - 1) * 2 > 0  # all but step 3
+    assert torch.allclose(compiled.token_maps[3], plain.token_maps[3], atol=1e-6)
+    assert torch.allclose(end, plain_end, rtol=1e-4, atol=1e-5)
 
 
 def test_adapters_parallel_attention_and_reference_images_are_refused():
