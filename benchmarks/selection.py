@@ -3,7 +3,7 @@
     python benchmarks/selection.py prompts/test.txt --prompts 200 --train prompts/train.txt
 
 Ways: a random seed, `fixed` and `racing` (the probe), `full` (the oracle), decoding the clean latents predicted at
-step 5 and measuring them with the reward model (`decoded`), the same at both stages of a race, the focus of attention, and a linear probe on the denoiser's inner
+step 5 and measuring them with the reward model (`decoded`), the same for the last two of a race (`decoded-racing`), the focus of attention, and a linear probe on the denoiser's inner
 activations at step 5 (after Probe-Select, arXiv:2603.02829), fitted here on other prompts.
 """
 

@@ -103,8 +103,8 @@ def optimize(
     rounds: Annotated[int, typer.Option(help="Rewriting rounds at most; 0 only probes and generates.")] = 3,
     candidates: Annotated[int, typer.Option(help="Rewrites asked for in each round.")] = 4,
     tau: Annotated[
-        str, typer.Option(help="Rewrite while the predicted reward is below: a number, or a quantile such as q0.6.")
-    ] = "q0.6",
+        str, typer.Option(help="Rewrite while the predicted reward is below: a number, or a quantile such as q0.8.")
+    ] = "q0.8",
     steps: Steps = 25,
     probe_step: ProbeStep = 5,
     early_step: EarlyStep = None,
@@ -210,7 +210,7 @@ def batch(
     seeds_per_prompt: Annotated[int, typer.Option(help="Seeds on which every candidate is compared.")] = 1,
     rounds: Annotated[int, typer.Option(help="Rewriting rounds at most.")] = 3,
     candidates: Annotated[int, typer.Option(help="Rewrites asked for in each round.")] = 4,
-    tau: Annotated[str, typer.Option(help="As for optimize: a number, a quantile or reward@probability.")] = "q0.6",
+    tau: Annotated[str, typer.Option(help="As for optimize: a number, a quantile or reward@probability.")] = "q0.8",
     steps: Steps = 25,
     probe_step: ProbeStep = 5,
     early_step: EarlyStep = None,
@@ -296,7 +296,7 @@ def session(
     probe: ProbeFolder = None,
     seed: Seed = 0,
     candidates: Annotated[int, typer.Option(help="Rewrites asked for at once.")] = 4,
-    tau: Annotated[str, typer.Option(help="As for optimize.")] = "q0.6",
+    tau: Annotated[str, typer.Option(help="As for optimize.")] = "q0.8",
     rewriter: Annotated[str, typer.Option(help="auto, llm or offline.")] = "auto",
     llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
     llm_base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
@@ -339,7 +339,7 @@ def serve(
     probe: ProbeFolder = None,
     rounds: Annotated[int, typer.Option(help="Rewriting rounds at most.")] = 3,
     candidates: Annotated[int, typer.Option(help="Rewrites asked for in each round.")] = 4,
-    tau: Annotated[str, typer.Option(help="As for optimize.")] = "q0.6",
+    tau: Annotated[str, typer.Option(help="As for optimize.")] = "q0.8",
     rewriter: Annotated[str, typer.Option(help="auto, llm or offline.")] = "auto",
     llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
     llm_base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
@@ -372,7 +372,7 @@ def mcp(
     port: Annotated[int, typer.Option(help="Port for http.")] = 8722,
     model: Model = "icons",
     probe: ProbeFolder = None,
-    tau: Annotated[str, typer.Option(help="As for optimize.")] = "q0.6",
+    tau: Annotated[str, typer.Option(help="As for optimize.")] = "q0.8",
     rewriter: Annotated[str, typer.Option(help="auto, llm or offline.")] = "auto",
     llm_model: Annotated[str | None, typer.Option(help="Chat model, such as qwen-max.")] = None,
     llm_base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
@@ -406,7 +406,7 @@ def seeds(
     policy: Annotated[
         str,
         typer.Option(
-            help="racing (drop the hopeless at two stages), fixed (all to --probe-step), decoded-racing and decoded (the same, but measure with the reward model what the step predicts), full."
+            help="racing (drop the hopeless at two stages), fixed (all to --probe-step), decoded-racing and decoded (the same, but measure with the reward model what the last stage predicts), full."
         ),
     ] = "racing",
     top: Annotated[int, typer.Option(help="Images to finish.")] = 1,

@@ -76,7 +76,7 @@ _CHANCE = r"(0(?:\.\d+)?|1(?:\.0+)?|\.\d+)"
 def read_tau(
     tau: str | float, probe: Probe, step: int | None = None, objective: Mapping[str, float] | None = None
 ) -> float:
-    """τ as a number: given as one, as `q0.6`, the quantile of predicted rewards on the probe's validation set, or as
+    """τ as a number: given as one, as `q0.8`, the quantile of predicted rewards on the probe's validation set, or as
     `0.9@0.8`: the predicted reward from which on the reward exceeds 0.9 with probability 0.8.
 
     Of a weighted sum of heads nothing is known on the validation set: τ then must be a number. Raises `InputError` when
@@ -98,7 +98,7 @@ def read_tau(
         value = math.nan
     if not math.isfinite(value):
         raise InputError(
-            f"tau is {tau!r}; give a number, a quantile from q0 to q1 such as q0.6, "
+            f"tau is {tau!r}; give a number, a quantile from q0 to q1 such as q0.8, "
             "or reward@probability such as 0.9@0.8"
         )
     return value
@@ -246,7 +246,7 @@ def make_plan(
     seeds_per_prompt: int = 1,
     rounds: int = 3,
     candidates: int = 4,
-    tau: str | float = "q0.6",
+    tau: str | float = "q0.8",
     steps: int = 25,
     probe_step: int = 5,
     rewriter: Any = "auto",

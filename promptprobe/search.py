@@ -2,9 +2,9 @@
 
 Comes in: a scorer, a prompt, seeds. Goes out: a `SeedSelection`: what each seed was thought worth, when it was dropped,
 and the finished images of the best. Policies: `fixed` (all to the probe step, the best goes on; the paper's), `racing`
-(the hopeless are dropped at every stage, by the probe's own uncertainty), `decoded` and `decoded-racing` (as `fixed` and
-`racing`, but what the step predicts is decoded and measured with the reward model, in place of the probe), `full`
-(everything is generated and measured).
+(the hopeless are dropped at two stages, by the probe's own uncertainty), `decoded` and `decoded-racing` (as `fixed` and
+`racing`, but at the last stage what the step predicts is decoded and measured with the reward model, in place of the
+probe), `full` (everything is generated and measured).
 Source: Diffusion Probe, arXiv:2602.23783, §3.4; successive elimination: Even-Dar et al., JMLR 2006.
 """
 
@@ -128,10 +128,11 @@ def select_pair(
     else:
         try:
             for step, most in _stages(scorer, policy, len(pairs), top):
-                run.to(step, winners=top if most == top and not decodes else None)
-                if decodes:
+                last = most == top
+                run.to(step, winners=top if last and not decodes else None)
+                if last and decodes:
                     run.measure_previews(reward)  # type: ignore[arg-type]
-                run.drop(most, top, sure=not decodes)
+                run.drop(most, top)
         except KeyboardInterrupt:
             if not run.alive:
                 raise
@@ -240,14 +241,14 @@ class _Race:
             for record, value in zip(records, values, strict=True):
                 record.predicted[self.step] = round(value, 5)
 
-    def drop(self, most: int, top: int, sure: bool = True) -> None:
-        """Drop all but the `most` best and, where the probe's uncertainty counts, what can hardly be among the `top`."""
+    def drop(self, most: int, top: int) -> None:
+        """Drop what can hardly be among the `top` any more, and all but the `most` best."""
         ranked = sorted(self.alive, key=lambda a: (-self.records[a[2]].last, a[2]))
         bar = self.records[ranked[min(top, len(ranked)) - 1][2]].last
         card = self.scorer.probe.card
         spread = (
             card.uncertainty(self.scorer.label, self.scorer.known_step(self.step)) * math.sqrt(2)
-            if most > top and sure
+            if most > top
             else math.inf
         )
         self.alive = []
