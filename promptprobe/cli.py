@@ -406,7 +406,7 @@ def seeds(
     policy: Annotated[
         str,
         typer.Option(
-            help="racing (drop the hopeless at two stages), fixed (all to --probe-step), decoded-racing and decoded (the same, but measure with the reward model what the last stage predicts), full."
+            help="racing (drop the hopeless at several stages), fixed (all to --probe-step), decoded-racing and decoded (the same, but measure with the reward model what the last stage predicts), full."
         ),
     ] = "racing",
     top: Annotated[int, typer.Option(help="Images to finish.")] = 1,

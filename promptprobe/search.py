@@ -2,7 +2,7 @@
 
 Comes in: a scorer, a prompt, seeds. Goes out: a `SeedSelection`: what each seed was thought worth, when it was dropped,
 and the finished images of the best. Policies: `fixed` (all to the probe step, the best goes on; the paper's), `racing`
-(the hopeless are dropped at two stages, by the probe's own uncertainty), `decoded` and `decoded-racing` (as `fixed` and
+(the hopeless are dropped at several stages, by the probe's own uncertainty), `decoded` and `decoded-racing` (as `fixed` and
 `racing`, but at the last stage what the step predicts is decoded and measured with the reward model, in place of the
 probe), `full` (everything is generated and measured).
 Source: Diffusion Probe, arXiv:2602.23783, §3.4; successive elimination: Even-Dar et al., JMLR 2006.
@@ -27,7 +27,7 @@ from .tokens import clean_prompt
 from .trajectory import Paused, advance, finish, preview, start
 
 POLICIES = ("racing", "fixed", "decoded-racing", "decoded", "full")
-STAGES = ((3, 0.2), (6, 0.1))  # racing: at this step of 25, at most this share of the seeds goes on
+STAGES = ((2, 0.7), (3, 0.3), (5, 0.2), (7, 0.1))  # racing: at this step of 25, at most this share of the seeds goes on
 
 
 @dataclass
@@ -133,6 +133,8 @@ def select_pair(
                 if last and decodes:
                     run.measure_previews(reward)  # type: ignore[arg-type]
                 run.drop(most, top)
+                if len(run.alive) <= top:
+                    break
         except KeyboardInterrupt:
             if not run.alive:
                 raise
@@ -173,13 +175,15 @@ def _stages(scorer: Scorer, policy: str, count: int, top: int) -> list[tuple[int
     for k, share in STAGES:
         known = min(card.probe_steps, key=lambda have: abs(have / card.steps - k / 25))
         step = max(1, round(known * scorer.steps / card.steps))
-        if not stages or step > stages[-1][0]:
-            stages.append((step, max(top, round(share * count))))
+        if stages and step <= stages[-1][0]:
+            stages.pop()
+        stages.append((step, max(top, math.ceil(share * count - 1e-9))))
     if len(stages) < 2:
         raise ProbeMismatchError(
             f"racing needs a probe of several steps, this one is for step {card.probe_steps[0]}; use --policy fixed"
         )
-    return [*stages[:-1], (stages[-1][0], top)]
+    several = [stage for stage in stages[:-1] if stage[1] > top]
+    return [*several, (stages[len(several)][0], top)]
 
 
 class _Race:
