@@ -1,6 +1,6 @@
 """What a search costs: seeds and prompts, `full` against `fixed` and `racing`, as the paper's Table 3, in one run.
 
-    python benchmarks/compute.py [--width 4 --repeats 1]
+    python benchmarks/compute.py [--size 192 --repeats 1]
 
 Wall time, denoiser calls and FLOPs are measured on the icon world. For SDXL and FLUX.1-dev at 1024 pixels the FLOPs are
 projected from the calls of each policy and from what one denoiser step and one decoding take, counted on their published
@@ -9,9 +9,9 @@ then ends after the last of them. Seconds are projected for FLUX.1-dev from the 
 probe (Diffusion Probe, arXiv:2602.23783, Table 3: 14.70 s and 1877.56 TFLOPs, which is 25 steps of FLUX.1-dev; 0.05 s and
 0.0036 TFLOPs).
 
-A step of the icon world's small denoiser takes milliseconds, of which a good part is overhead that a batch shares. `--width 4`
-measures the wall time with a denoiser four times as wide, of random weights, whose arithmetic outweighs that, as a real one's
-does; its images are noise, so that only the times and calls mean something.
+A step of the icon world's small denoiser takes milliseconds, of which a good part is overhead that a batch shares. With
+`--size 192` it makes pictures three times as wide and high, where arithmetic outweighs that, as it does in a real model; it
+was not trained for them, so that only times and calls mean something.
 """
 
 from __future__ import annotations
@@ -79,14 +79,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--growth", action="store_true", help="also: cost against the number of candidates")
-    parser.add_argument("--width", type=int, default=1, help="how many times as wide a random denoiser to take instead")
+    parser.add_argument("--size", type=int, help="pixels of a side, instead of the icon world's 64")
     args = parser.parse_args()
-    scorer, reward = make_scorer(), load_reward("icons")
-    if args.width > 1:
-        torch.manual_seed(0)
-        own = scorer.pipeline.unet
-        wide = [args.width * n for n in own.config.block_out_channels]
-        scorer.pipeline.unet = type(own).from_config({**own.config, "block_out_channels": wide}).eval()
+    scorer, reward = make_scorer(height=args.size, width=args.size), load_reward("icons")
     console = Console(width=140)
     models = {name: (*flops_of(build), decoding_of(n)) for name, build, n in (("SDXL", sdxl, 4), ("FLUX", flux, 16))}
     for name, (step, part, decoding) in models.items():
