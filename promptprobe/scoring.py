@@ -119,7 +119,7 @@ class Scorer:
         groups = groups or [0] * len(prompts)
         rows: list[Row] = []
         if self.early_step is None or len(set(groups)) == len(prompts):
-            cut = self.cuts(len(pairs), winners) and self.probe_step > 1
+            cut = self.cuts(len(pairs), winners)
             for part in self.fitting(pairs, lambda batch: self._probed(batch, self.probe_step, on_step, cut)):
                 rows += part
             return [self._scored(rows[i * count : (i + 1) * count], self.probe_step) for i in range(len(prompts))]

@@ -202,7 +202,7 @@ class _Race:
         scorer = self.scorer
         waiting = self.alive if self.step else [(None, 0, i) for i in range(len(self.records))]
         arrived: list[tuple[Paused, int, int]] = []
-        cut = scorer.cuts(len(waiting), winners) and step > 1
+        cut = scorer.cuts(len(waiting), winners)
         watched: dict[str, Any] = {"stop": step, "watch": (step,), "blocks": scorer.probe.card.blocks, "cut": cut}
         for paused, places in scorer.fitting(waiting, lambda batch: self._moved(batch, step, watched), lambda a: a[0]):
             for row, (place, value) in enumerate(zip(places, scorer.predict(paused, step), strict=True)):

@@ -202,7 +202,7 @@ def _run(
             assert tap is not None
             full = result.scheduler.timesteps
             _read(tap, result, stop, full[_evaluations(result.scheduler, paused, stop) - 1])
-            if on_step and stop not in result.clean_latents:
+            if on_step:
                 on_step(stop)
     result.generator_states = [g.get_state() for g in generators]
     return result

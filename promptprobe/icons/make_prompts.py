@@ -2,8 +2,8 @@
 
     python -m promptprobe.icons.make_prompts --out data/prompts
 
-`texts` are read without images, to teach a probe what prompts ask for. Half of the prompts are plain, half are as users type them; no scene description is in two files. `*.jsonl` has the
-scene of each line of `*.txt`, for the exact checker.
+`texts` are read without images, to teach a probe what prompts ask for. Half of the prompts are plain, half are as users
+type them; no scene description is in two files. `*.jsonl` has the scene of each line of `*.txt`, for the exact checker.
 """
 
 from __future__ import annotations
