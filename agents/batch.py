@@ -7,13 +7,9 @@ stopped run goes on where it was, and only what is missing or failed is done aga
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import dataclasses
 import hashlib
-import io
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,26 +18,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, PromptProbeError, reason_of
-from ..files import check_writable, lock_file, write_together
+from ..errors import PromptProbeError, reason_of
 from ..pnginfo import png_bytes
-from ..runs import Plan, carried, record_of
+from ..records import carried
 from ..scoring import Scored
 from ..trajectory import finish
-from . import loop
-from .rewriter import RewriteAnswer
+from . import rounds
+from .batch_folder import ANSWERS, IMAGES, BatchFolder, summary_of
+from .optimize import record_of
+from .plan import Plan
+from .rewriters import CachedRewriter
+from .rewrites import RewriteAnswer
 
-RESULTS, SETTINGS, SUMMARY, GRID, LOCK, IMAGES, ANSWERS = (
-    "results.jsonl", "settings.json", "results.csv", "grid.png", ".lock", "images", "llm-answers",
-)  # fmt: skip
 LLM_CALLS = 8  # at once
 # Input and output of one rewriting request, assumed: 700 to 1,300 and 250 for prompts of 44 to 139 letters, at four letters a
 # token, with four rewrites.
 TOKENS_A_REQUEST = (1300, 250)
-COLUMNS = (
-    "prompt", "best_prompt", "unchanged", "predicted_reward", "reward", "reward_label", "seed", "rounds", "stop_reason",
-    "seconds", "llm_requests", "input_tokens", "output_tokens", "cost", "image", "error",
-)  # fmt: skip
 
 
 @dataclass
@@ -49,8 +41,8 @@ class Job:
     """One prompt on its way through the loop."""
 
     key: str
-    state: loop.State
-    context: loop.Context
+    state: rounds.State
+    context: rounds.Context
     began: float
 
     @property
@@ -127,15 +119,15 @@ def run_jobs(
                 except Exception as error:  # a rewriter of the user's own may raise anything
                     answer = RewriteAnswer([], notes=[f"the rewriter failed: {reason_of(error)}"])
                 budget.tokens += answer.input_tokens + answer.output_tokens
-                _update(job, loop.take_answer(job.state, job.context, answer))
+                _update(job, rounds.take_answer(job.state, job.context, answer))
                 ready.append(job)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _job(plan: Plan, prompt: str, settings: dict[str, Any]) -> Job:
-    context = loop.Context(plan.scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds)
-    state = loop.first_state(prompt, plan.seeds, tau=plan.threshold, rounds=plan.rounds, count=plan.candidates)
+    context = rounds.Context(plan.scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds)
+    state = rounds.first_state(prompt, plan.seeds, tau=plan.threshold, rounds=plan.rounds, count=plan.candidates)
     return Job(item_key(prompt, settings), state, context, time.perf_counter())
 
 
@@ -143,9 +135,9 @@ def _take(ready: deque[Job], room: int) -> list[Job]:
     """Jobs whose waiting prompts fill one batch, at least one job."""
     batch: list[Job] = []
     count = 0
-    while ready and (not batch or count + len(loop.to_probe(ready[0].state)) <= room):
+    while ready and (not batch or count + len(rounds.to_probe(ready[0].state)) <= room):
         job = ready.popleft()
-        count += len(loop.to_probe(job.state))
+        count += len(rounds.to_probe(job.state))
         batch.append(job)
     return batch
 
@@ -161,8 +153,8 @@ def _probe(plan: Plan, batch: list[Job], budget: Budget, pool, asking: dict[Futu
     """Score the waiting prompts of all jobs together; each job then is done, or asks for rewrites."""
     failed: dict[int, str] = {}
     scored: list[Scored] = []
-    prompts = [p for job in batch for p in loop.to_probe(job.state)]
-    groups = [i for i, job in enumerate(batch) for _ in loop.to_probe(job.state)]
+    prompts = [p for job in batch for p in rounds.to_probe(job.state)]
+    groups = [i for i, job in enumerate(batch) for _ in rounds.to_probe(job.state)]
     try:
         if prompts:
             scored = plan.scorer.score(prompts, plan.seeds, groups=groups, winners=len(batch))
@@ -170,7 +162,7 @@ def _probe(plan: Plan, batch: list[Job], budget: Budget, pool, asking: dict[Futu
         # One of them can't be probed: find out which, one by one.
         for job in batch:
             try:
-                own = loop.to_probe(job.state)
+                own = rounds.to_probe(job.state)
                 scored += plan.scorer.score(own, plan.seeds, winners=1) if own else []
             except PromptProbeError as error:
                 failed[id(job)] = str(error)
@@ -179,15 +171,15 @@ def _probe(plan: Plan, batch: list[Job], budget: Budget, pool, asking: dict[Futu
         if id(job) in failed:
             yield job.prompt, _failed(job, failed[id(job)]), None
             continue
-        count = len(loop.to_probe(job.state))
-        _update(job, loop.take_scores(job.state, job.context, scored[place : place + count]))
+        count = len(rounds.to_probe(job.state))
+        _update(job, rounds.take_scores(job.state, job.context, scored[place : place + count]))
         place += count
         if not job.state["stop_reason"] and budget.spent():
             job.state["stop_reason"] = budget.spent()
         if job.state["stop_reason"]:
             done.append(job)
         else:
-            asking[pool.submit(plan.rewriter.rewrite, loop.request_of(job.state, job.context))] = job
+            asking[pool.submit(plan.rewriter.rewrite, rounds.request_of(job.state, job.context))] = job
 
 
 def _finish(plan: Plan, jobs: list[Job]):
@@ -221,134 +213,6 @@ def _failed(job: Job, reason: str) -> dict[str, Any]:
     return {"key": job.key, "prompt": job.prompt, "error": " ".join(reason.split())}
 
 
-class BatchFolder:
-    """The output folder of a batch: locked while one run works in it, every line whole or absent.
-
-    Raises `InputError` when another run is at work there, or when it holds results made with other settings.
-    """
-
-    def __init__(self, out: Path, settings: dict[str, Any]):
-        self.out = out
-        check_writable(out)
-        self._lock = (out / LOCK).open("w")
-        try:
-            lock_file(self._lock)
-        except OSError as error:
-            self._lock.close()
-            raise InputError(
-                f"another batch is at work in {str(out)!r}; wait for it or choose another --out"
-            ) from error
-        try:
-            self._check(settings)
-            self.lines = self._read()
-        except InputError:
-            self._lock.close()
-            raise
-        (out / IMAGES).mkdir(exist_ok=True)
-        self._file = (out / RESULTS).open("a", encoding="utf-8")
-
-    def _check(self, settings: dict[str, Any]) -> None:
-        path = self.out / SETTINGS
-        plain = json.loads(json.dumps(settings, default=str))
-        if not path.exists():
-            write_together({path: (json.dumps(plain, indent=1, sort_keys=True) + "\n").encode()})
-            return
-        try:
-            before = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path} is damaged ({error}); choose another --out") from error
-        for key in sorted(set(plain) | set(before)):
-            if plain.get(key) != before.get(key):
-                raise InputError(
-                    f"{str(self.out)!r} holds results made with {key} {before.get(key)!r}, now it is "
-                    f"{plain.get(key)!r}; choose another --out or the same settings"
-                )
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        """Finished lines by key. A line cut off by a crash, failed ones and those without their image are dropped."""
-        path = self.out / RESULTS
-        if not path.exists():
-            return {}
-        lines: dict[str, dict[str, Any]] = {}
-        text = path.read_bytes().decode("utf-8", errors="replace")
-        for raw in text.splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                line = json.loads(raw)
-                if not line.get("error") and (self.out / line["image"]).is_file():
-                    lines[line["key"]] = line
-        kept = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines.values())
-        if kept != text:
-            write_together({path: kept.encode()})
-        return lines
-
-    def add(self, line: dict[str, Any], image: bytes | None) -> None:
-        """Keep a result: first its image, then its line, on the disk before this returns."""
-        if image is not None:
-            write_together({self.out / line["image"]: image})
-        try:
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise InputError(f"can't write {self.out / RESULTS}: {error.strerror}; choose another --out") from error
-        self.lines[line["key"]] = line
-
-    def summarise(self, keys: Sequence[str]) -> None:
-        """Write `results.csv` and `grid.png` of what is finished, in the order of `keys`."""
-        lines = [self.lines[k] for k in keys if k in self.lines]
-        buffer = io.StringIO()
-        writer = csv.writer(buffer)
-        writer.writerow(COLUMNS)
-        for line in lines:
-            llm = line.get("llm", {})
-            flat = line | {
-                "seconds": line.get("seconds", {}).get("loop"), "llm_requests": llm.get("requests"),
-                "input_tokens": llm.get("input_tokens"), "output_tokens": llm.get("output_tokens"),
-                "cost": llm.get("cost"),
-            }  # fmt: skip
-            writer.writerow([_cell(flat.get(c)) for c in COLUMNS])
-        grid = png_bytes(grid_image(self.out, lines))
-        write_together({self.out / SUMMARY: buffer.getvalue().encode("utf-8-sig"), self.out / GRID: grid})
-
-    def close(self) -> None:
-        """Let another run work here."""
-        self._file.close()
-        self._lock.close()
-
-
-def _cell(value: Any) -> Any:
-    """A value for a spreadsheet: text that would be taken for a formula gets an apostrophe."""
-    if value is None:
-        return ""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
-
-
-def grid_image(out: Path, lines: Sequence[dict[str, Any]], limit: int = 60, tile: int = 160):
-    """A sheet of the first images, each over its prompt and reward."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    shown = [line for line in lines if line.get("image")][:limit]
-    columns = min(6, max(1, len(shown)))
-    rows = max(1, -(-len(shown) // columns))
-    sheet = Image.new("RGB", (columns * (tile + 8) + 8, rows * (tile + 52) + 8), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for i, line in enumerate(shown):
-        x, y = 8 + i % columns * (tile + 8), 8 + i // columns * (tile + 52)
-        with Image.open(out / line["image"]) as image:
-            shrunk = image.convert("RGB")
-            shrunk.thumbnail((tile, tile)) if max(shrunk.size) > tile else None
-            if max(shrunk.size) < tile:
-                shrunk = shrunk.resize((tile, tile), Image.Resampling.NEAREST)
-        sheet.paste(shrunk, (x, y))
-        text = line["best_prompt"]
-        for n, part in enumerate((text[:30], text[30:60])):
-            pen.text((x, y + tile + 2 + 12 * n), part, fill="#222222", font=font)
-        reward = line.get("reward")
-        score = f"predicted {line['predicted_reward']:.2f}" + (f", reward {reward:.2f}" if reward is not None else "")
-        pen.text((x, y + tile + 28), score, fill="#666666", font=font)
-    return sheet
-
-
 def run_batch(
     plan: Plan,
     prompts: Sequence[str],
@@ -363,8 +227,6 @@ def run_batch(
 
     Raises `InputError` for a folder that can't be used. Ctrl-C keeps everything that was finished.
     """
-    from .rewriter import CachedRewriter
-
     settings = batch_settings(plan)
     folder = BatchFolder(out, settings)
     budget = budget or Budget()
@@ -393,22 +255,6 @@ def run_batch(
         }  # fmt: skip
     finally:
         folder.close()
-
-
-def summary_of(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means and sums over finished lines."""
-    good = [line for line in lines if "error" not in line]
-    rewards = [line["reward"] for line in good if line.get("reward") is not None]
-    return {
-        "finished": len(good),
-        "changed": sum(not line["unchanged"] for line in good),
-        "mean predicted reward": round(sum(line["predicted_reward"] for line in good) / len(good), 4) if good else None,
-        "mean reward": round(sum(rewards) / len(rewards), 4) if rewards else None,
-        "denoiser calls": sum(line["denoiser_calls"]["used"] for line in good),
-        "LLM requests": sum(line["llm"]["requests"] for line in good),
-        "LLM tokens": sum(line["llm"]["input_tokens"] + line["llm"]["output_tokens"] for line in good),
-        "cost": round(sum(line["llm"]["cost"] or 0 for line in good), 6),
-    }
 
 
 def estimate(plan: Plan, count: int) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from .. import __version__
 from ..errors import InputError, PromptProbeError
-from ..runs import in_thread
+from ..threads import in_thread
+from ..version import __version__
 from .server import check_address
 from .service import Service
 from .tools import TOOLS, Tool, call_tool

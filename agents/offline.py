@@ -10,7 +10,7 @@ import re
 
 from ..icons.captions import plural
 from ..phrases import FILLER, Phrase, Reading, read_prompt
-from .rewriter import Rewrite, RewriteAnswer, RewriteRequest
+from .rewrites import Rewrite, RewriteAnswer, RewriteRequest
 
 _WORDS = {1: "a", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 _OF = {"left": "left of", "right": "right of", "above": "above", "below": "below"}

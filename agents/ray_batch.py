@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..runs import Plan, make_plan
+from .plan import Plan, make_plan
 
 CHUNK = 8  # prompts
 
@@ -67,7 +67,7 @@ class _Worker:
     """Loads everything once and optimises one chunk of prompts at a time."""
 
     def __init__(self, options: dict[str, Any], answers: str | None, llm_calls: int):
-        from .rewriter import CachedRewriter
+        from .rewriters import CachedRewriter
 
         self.plan = make_plan(**options)
         self.llm_calls = llm_calls

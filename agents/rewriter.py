@@ -7,86 +7,20 @@ and notes on what went wrong. Endpoint and key come from the environment: `OPENA
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import os
 import random
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 from .. import prompts
-from ..diagnosis import WordDiagnosis
-from ..errors import InputError
-from ..files import write_together
+from .rewrites import RewriteAnswer, RewriteRequest, clean_text, parse_rewrites
 
-DASHSCOPE_URL = "https://dashscope-intl.aliyuncs.com/compatible-mode/v1"
-DASHSCOPE_MODEL = "qwen-max"
-OPENAI_MODEL = "gpt-4.1-mini"
-MAX_REWRITE_CHARACTERS = 2000
 MAX_ANSWER_TOKENS = 2000
 HISTORY = 3  # best and worst tries shown to the model
-
-
-@dataclass(frozen=True)
-class Try:
-    """A prompt that was scored already."""
-
-    prompt: str
-    score: float
-
-
-@dataclass(frozen=True)
-class RewriteRequest:
-    """What a rewriter may know. `token_limit` is the text encoder's, without begin and end marks. `direction` is the
-    person's wish in words, `keep` are words that must stay as they are; both may be empty."""
-
-    prompt: str
-    score: float
-    tau: float
-    words: Sequence[WordDiagnosis]
-    tried: Sequence[Try]
-    count: int
-    token_limit: int
-    round: int = 1
-    direction: str = ""
-    keep: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Rewrite:
-    """A proposed wording and the named strategy behind it."""
-
-    strategy: str
-    prompt: str
-
-
-@dataclass
-class RewriteAnswer:
-    """What came back. `notes` says in words what went wrong, without any secret; after a `final` one, such as a refused
-    key, asking again is of no use."""
-
-    rewrites: list[Rewrite]
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    notes: list[str] = field(default_factory=list)
-    final: bool = False
-
-
-class Rewriter(Protocol):
-    """Anything with a name that proposes wordings."""
-
-    name: str
-    calls_llm: bool
-
-    def rewrite(self, request: RewriteRequest) -> RewriteAnswer: ...
 
 
 class Pacer:
@@ -230,27 +164,6 @@ class ChatRewriter:
         return str(message.content)[:100_000]
 
 
-class CachedRewriter:
-    """A rewriter whose answers are kept in a folder and not asked for twice; answers with any trouble are not kept."""
-
-    def __init__(self, rewriter: Rewriter, folder: Path):
-        self.rewriter, self.folder = rewriter, folder
-        self.name, self.calls_llm = rewriter.name, rewriter.calls_llm
-
-    def rewrite(self, request: RewriteRequest) -> RewriteAnswer:
-        """The kept answer (which costs no request), or a new one."""
-        asked = json.dumps([self.name, asdict(request)], sort_keys=True, ensure_ascii=False)
-        path = self.folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            kept = json.loads(path.read_text("utf-8"))
-            return RewriteAnswer([Rewrite(str(r["strategy"]), str(r["prompt"])) for r in kept["rewrites"]])
-        answer = self.rewriter.rewrite(request)
-        if answer.rewrites and not answer.notes and not answer.final:
-            text = json.dumps({"rewrites": [asdict(r) for r in answer.rewrites]}, ensure_ascii=False) + "\n"
-            write_together({path: text.encode()})
-        return answer
-
-
 _SCHEMA: dict[str, Any] = {
     "type": "json_schema",
     "json_schema": {
@@ -276,54 +189,8 @@ _SCHEMA: dict[str, Any] = {
 }
 
 
-def parse_rewrites(text: str, count: int) -> list[Rewrite]:
-    """Rewrites in a model's answer: JSON wherever it stands, complete objects of a cut-off answer, else list lines.
-
-    Thoughts and code fences are dropped, control characters removed, over-long or empty prompts left out.
-    """
-    text = re.sub(r"<think>.*?(</think>|\Z)", "", text, flags=re.S)
-    text = re.sub(r"```\w*", "", text).strip()
-    found: list[Rewrite] = []
-    for value in _json_values(text):
-        items = value.get("rewrites", [value]) if isinstance(value, dict) else value
-        for item in items if isinstance(items, list) else []:
-            if isinstance(item, str):
-                found.append(Rewrite("unnamed", item))
-            elif isinstance(item, Mapping) and isinstance(item.get("prompt"), str):
-                strategy = item.get("strategy")
-                found.append(Rewrite(strategy if isinstance(strategy, str) else "unnamed", item["prompt"]))
-    if not found and "{" not in text:
-        lines = re.findall(r"^\s*(?:\d+[.)]|[-*•])\s+(.+)$", text, flags=re.M)
-        found = [Rewrite("unnamed", line) for line in lines]
-    cleaned = [Rewrite(_clean(r.strategy)[:60] or "unnamed", _unquoted(_clean(r.prompt))) for r in found]
-    return [r for r in cleaned if 0 < len(r.prompt) <= MAX_REWRITE_CHARACTERS][:count]
-
-
-def _json_values(text: str):
-    """Top-level JSON values in a text, or, when it is broken, the complete objects inside it."""
-    decoder = json.JSONDecoder()
-    at = 0
-    while (at := min((i for i in (text.find("{", at), text.find("[", at)) if i >= 0), default=-1)) >= 0:
-        try:
-            value, at = decoder.raw_decode(text, at)
-            yield value
-        except (ValueError, RecursionError):
-            at += 1
-
-
-def _clean(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _unquoted(text: str) -> str:
-    """Without quotation marks around the whole; quoted text inside stays."""
-    pairs = {'"': '"', "'": "'", "“": "”"}
-    inner = text[1:-1]
-    return inner.strip() if len(text) > 1 and pairs.get(text[0]) == text[-1] and text[0] not in inner else text
-
-
 def _short(error: Exception) -> str:
-    return _clean(re.sub(r"sk-\S+", "[key]", str(getattr(error, "message", error))))[:120]
+    return clean_text(re.sub(r"sk-\S+", "[key]", str(getattr(error, "message", error))))[:120]
 
 
 def _retry_after(error: Any) -> float | None:
@@ -331,33 +198,3 @@ def _retry_after(error: Any) -> float | None:
         return max(0.0, float(error.response.headers.get("retry-after", "")))
     except (AttributeError, ValueError):
         return None
-
-
-def make_rewriter(
-    kind: str = "auto", *, llm_model: str | None = None, llm_base_url: str | None = None, seed: int | None = None
-) -> tuple[Rewriter | None, str | None]:
-    """The rewriter that the environment and options call for, and a note when it is not what was asked.
-
-    Raises `InputError` for an unknown kind or a base URL that is none.
-    """
-    from .offline import OfflineRewriter
-
-    if kind not in ("auto", "llm", "offline"):
-        raise InputError(f"rewriter is {kind!r}; it must be auto, llm or offline")
-    base_url = llm_base_url or os.environ.get("OPENAI_BASE_URL") or None
-    if base_url and not base_url.startswith(("http://", "https://")):
-        raise InputError(f"LLM base URL is {base_url!r}; it must start with http:// or https://")
-    key, model = os.environ.get("OPENAI_API_KEY"), llm_model or OPENAI_MODEL
-    if not key and not base_url and os.environ.get("DASHSCOPE_API_KEY"):
-        base_url = DASHSCOPE_URL
-    if base_url and "dashscope" in (urlsplit(base_url).hostname or ""):
-        key, model = os.environ.get("DASHSCOPE_API_KEY") or key, llm_model or DASHSCOPE_MODEL
-    local = base_url and urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
-    if kind == "offline" or (kind == "auto" and not key and not local and not llm_model and not llm_base_url):
-        return OfflineRewriter(), None
-    if not key and not local:
-        return (
-            None,
-            "no LLM key: set OPENAI_API_KEY or DASHSCOPE_API_KEY, or choose --rewriter offline; nothing was rewritten",
-        )
-    return ChatRewriter(model=model, base_url=base_url, api_key=key or "none", seed=seed), None

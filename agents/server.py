@@ -11,8 +11,8 @@ import socket
 import time
 from typing import Any
 
-from .. import __version__
 from ..errors import InputError, PromptProbeError
+from ..version import __version__
 from .service import BusyError, Service
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -20,21 +20,16 @@ from ..backbones import denoiser_of
 from ..errors import InputError, PromptProbeError
 from ..files import lock_file
 from ..pnginfo import png_bytes
-from ..records import what_goes_on
-from ..runs import (
-    Plan,
-    carried,
-    image_record,
-    in_thread,
-    make_plan,
-    optimize_with_image,
-    score_as_dict,
-    seeds_from,
-    threshold,
-)
+from ..records import carried, image_record, what_goes_on
+from ..runs import score_as_dict
 from ..search import POLICIES, select_seed
+from ..seeds import seeds_from
+from ..threads import in_thread
+from ..thresholds import threshold
 from ..tokens import clean_prompt
 from ..trajectory import finish, start
+from .optimize import optimize_with_image
+from .plan import Plan, make_plan
 
 MAX_PROMPT = 10_000  # characters
 MAX_PROMPTS = 64

@@ -17,12 +17,14 @@ from pathlib import Path
 
 from promptprobe.agents.batch import run_batch
 from promptprobe.agents.offline import OfflineRewriter
-from promptprobe.agents.rewriter import ChatRewriter, RewriteRequest, Try
+from promptprobe.agents.optimize import optimize
+from promptprobe.agents.plan import make_plan
+from promptprobe.agents.rewriter import ChatRewriter
+from promptprobe.agents.rewrites import RewriteRequest, Try
 from rich.console import Console
 from rich.table import Table
 
 from promptprobe.prompt_files import read_prompts
-from promptprobe.runs import make_plan, optimize
 
 
 def endpoint(delay: float) -> tuple[ThreadingHTTPServer, str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from promptprobe.agents.offline import OfflineRewriter
-from promptprobe.agents.rewriter import RewriteRequest, Try
+from promptprobe.agents.rewrites import RewriteRequest, Try
 from rich.console import Console
 from rich.table import Table
 

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 from .errors import CaptureError, InputError, ModelError, ProbeMismatchError, PromptProbeError
 from .lazy import attributes_of
+from .version import __version__
 
 if TYPE_CHECKING:
+    from .agents.optimize import optimize, optimize_async
     from .attention import AttentionTap
-    from .models import load_pipeline, load_probe
+    from .pipelines import load_pipeline, load_probe
     from .probe import Probe, ProbeCard
     from .rewards import load_reward
-    from .runs import generate, optimize, optimize_async, replay, score, search_seeds
+    from .runs import generate, replay, score, search_seeds
     from .trajectory import Paused, advance, finish, start
 
-__version__ = "0.1.0"
-
 _LAZY = {
-    "AttentionTap": "attention", "load_pipeline": "models", "load_probe": "models", "generate": "runs",
-    "optimize": "runs", "optimize_async": "runs", "replay": "runs", "score": "runs", "search_seeds": "runs", "Probe": "probe", "ProbeCard": "probe", "load_reward": "rewards",
+    "AttentionTap": "attention", "load_pipeline": "pipelines", "load_probe": "pipelines", "generate": "runs",
+    "optimize": "agents.optimize", "optimize_async": "agents.optimize", "replay": "runs", "score": "runs", "search_seeds": "runs", "Probe": "probe", "ProbeCard": "probe", "load_reward": "rewards",
     "Paused": "trajectory", "advance": "trajectory", "finish": "trajectory", "start": "trajectory",
 }  # fmt: skip
 
@@ -36,6 +36,7 @@ __all__ = [
     "ProbeCard",
     "ProbeMismatchError",
     "PromptProbeError",
+    "__version__",
     "advance",
     "finish",
     "generate",

@@ -65,7 +65,7 @@ def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapped(**given: Any) -> None:
-        from .models import read_pipe_args
+        from .pipelines import read_pipe_args
 
         chosen = {name: given.pop(name) for name in _MODEL_OPTIONS}
         chosen |= {"pipe_args": read_pipe_args(chosen.pop("pipe_arg") or []), "lora": chosen["lora"] or []}
@@ -125,7 +125,7 @@ def optimize(
     **options: Any,
 ) -> None:
     """Probe a prompt, rewrite it while it scores below tau, and generate the best one."""
-    from .runs import optimize as run
+    from .agents.optimize import optimize as run
     from .view import LiveView
 
     with LiveView(quiet=as_json) as view:
@@ -157,7 +157,8 @@ def score(
     **options: Any,
 ) -> None:
     """Predict rewards and diagnose each word's attention; makes no image."""
-    from .runs import make_scorer, score_as_dict, seeds_from
+    from .runs import make_scorer, score_as_dict
+    from .seeds import seeds_from
     from .view import print_scores
 
     scorer = make_scorer(
@@ -234,9 +235,9 @@ def batch(
 ) -> None:
     """Optimise a file of prompts into a folder. Run the same command again to go on where it stopped."""
     from .agents import batch as work
+    from .agents.plan import make_plan
     from .prompt_files import expand as expand_prompts
     from .prompt_files import read_prompts
-    from .runs import make_plan
     from .view import counter, print_summary
 
     if engine not in ("local", "ray"):
@@ -307,7 +308,7 @@ def session(
 ) -> None:
     """Refine a prompt with the machine, command by command. Reads standard input when it is no terminal."""
     from .agents import session as work
-    from .runs import make_plan
+    from .agents.plan import make_plan
     from .view import SessionView
 
     path = store or out / "sessions.sqlite"
@@ -498,7 +499,7 @@ def collect(
     """Generate images of many prompts and keep token maps and rewards, to train a probe on. Resumable."""
     from . import dataset
     from .backbones import probed_blocks
-    from .models import open_pipeline
+    from .pipelines import open_pipeline
     from .prompt_files import read_prompts
     from .rewards import load_reward, reward_name
     from .trajectory import check_steps
@@ -587,7 +588,7 @@ def evaluate(
     """Print SRCC, KTC, PCC and AUC of a probe on test data: overall, score-balanced, and within a prompt across seeds."""
     from . import dataset, training
     from .evaluation import coverage, evaluate_probe
-    from .models import load_probe
+    from .pipelines import load_probe
     from .view import print_evaluation
 
     loaded = load_probe(probe)
@@ -653,8 +654,8 @@ def backbones() -> None:
 
 def _service(waiting: int, **options: Any) -> Any:
     """A loaded service: what is wrong with the options shows now, not at the first call."""
+    from .agents.plan import make_plan
     from .agents.service import Service
-    from .runs import make_plan
 
     if waiting < 0:
         raise InputError(f"--waiting is {waiting}; it must be 0 or more")

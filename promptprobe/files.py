@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,3 +72,9 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def free_name(out: Path, prompt: str, seed: int) -> Path:
+    """A path in `out` without ending, made of the prompt's first letters and the seed, under which no record lies."""
+    stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40].strip("-") or "prompt"
+    return free_path(out, f"{stem}-{seed}", ".json").with_suffix("")

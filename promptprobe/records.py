@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from .pipelines import LOADING
+from .version import __version__
 
 
 def what_goes_on(event: str, values: dict[str, Any]) -> str | None:
@@ -75,3 +79,23 @@ class RunRecord:
     def as_dict(self) -> dict[str, Any]:
         """The record as plain values for JSON."""
         return dataclasses.asdict(self)
+
+
+def loading_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `options` that a pipeline is loaded with and that were given: what a replay has to repeat."""
+    return {k: v for k, v in options.items() if k in LOADING and v not in (None, [], "none")}
+
+
+def image_record(
+    prompt: str, seed: int, why: str, settings: Mapping[str, Any], call: Mapping[str, Any], loading: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What an image of a prompt as it is carries, enough for `show` and `replay`."""
+    return {
+        "prompt": prompt, "best_prompt": prompt, "seed": seed, "unchanged": True, "stop_reason": why,
+        "settings": dict(settings), "call": dict(call), "loading": dict(loading), "version": __version__,
+    }  # fmt: skip
+
+
+def carried(record: RunRecord) -> dict[str, Any]:
+    """What an image carries of its record: all but times and paths, so that the same run gives the same file."""
+    return {k: v for k, v in record.as_dict().items() if k not in ("seconds", "image", "heat_maps")}

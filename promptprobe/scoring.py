@@ -16,7 +16,7 @@ import torch
 from .backbones import share_until
 from .diagnosis import WordDiagnosis, diagnose
 from .errors import InputError, ProbeMismatchError
-from .models import check_probe, check_timestep
+from .pipelines import check_probe, check_timestep
 from .probe import Probe
 from .tokens import PromptTokens
 from .trajectory import Paused, advance, start

@@ -5,7 +5,9 @@ import json
 import pytest
 from promptprobe.agents.guard import lost
 from promptprobe.agents.offline import OfflineRewriter
-from promptprobe.agents.rewriter import ChatRewriter, RewriteRequest, Try, make_rewriter, parse_rewrites
+from promptprobe.agents.rewriter import ChatRewriter
+from promptprobe.agents.rewriters import make_rewriter
+from promptprobe.agents.rewrites import RewriteRequest, Try, parse_rewrites
 
 from promptprobe import InputError, optimize
 from promptprobe.runs import make_scorer

@@ -15,11 +15,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from promptprobe.agents import batch
-from promptprobe.agents.rewriter import CachedRewriter, ChatRewriter, Pacer, Rewrite, RewriteAnswer
+from promptprobe.agents.optimize import optimize
+from promptprobe.agents.plan import make_plan
+from promptprobe.agents.rewriter import ChatRewriter, Pacer
+from promptprobe.agents.rewriters import CachedRewriter
+from promptprobe.agents.rewrites import Rewrite, RewriteAnswer
 
 from promptprobe.errors import InputError
 from promptprobe.prompt_files import expand, read_prompts
-from promptprobe.runs import make_plan, optimize
 
 PROMPTS = [
     f"{n} {colour} {thing}"
@@ -195,7 +198,7 @@ def test_answers_are_asked_for_once_and_errors_never_kept(tmp_path):
             self.count += 1
             return RewriteAnswer([Rewrite("s", "a red car")], requests=1, notes=["cut off"] if self.count == 1 else [])
 
-    from promptprobe.agents.rewriter import RewriteRequest
+    from promptprobe.agents.rewrites import RewriteRequest
 
     request = RewriteRequest("a car", 0.1, 0.5, [], [], 2, 77)
     inner = Counting()

@@ -121,9 +121,10 @@ def test_importing_and_help_do_not_load_torch():
 
 def test_imports_follow_one_order():
     order = [
-        "errors", "lazy", "words", "files", "icons", "phrases", "backbones", "attention", "tokens", "trajectory", "probe", "models",
-        "rewards", "prompt_files", "dataset", "evaluation", "training", "diagnosis", "records", "scoring", "search", "pnginfo",
-        "heatmaps", "agents", "runs",
+        "errors", "version", "lazy", "threads", "words", "files", "seeds", "icons", "phrases", "backbones", "attention", "tokens",
+        "trajectory", "probe", "pipelines",
+        "rewards", "prompt_files", "dataset", "evaluation", "training", "diagnosis", "records", "scoring", "thresholds", "search", "pnginfo",
+        "heatmaps", "runs", "agents",
         "view", "cli",
     ]  # fmt: skip
     for file in (ROOT / "promptprobe").glob("*.py"):

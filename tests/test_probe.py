@@ -11,7 +11,7 @@ from scipy import stats
 
 from promptprobe import InputError, ModelError, Probe, ProbeCard, ProbeMismatchError, dataset, training
 from promptprobe.evaluation import agreement, auc, balanced, coverage, within_prompts
-from promptprobe.models import check_probe
+from promptprobe.pipelines import check_probe
 
 SIZE = {"height": 32, "width": 32}
 MADE_WITH = {"denoiser": "U", "blocks": ["a"], "steps": 25, "probe_steps": [5], "scheduler": "S", "settings": {}}

@@ -13,9 +13,10 @@ from PIL import Image
 from promptprobe import InputError, Probe, ProbeCard, ProbeMismatchError, icons
 from promptprobe.backbones import probed_blocks
 from promptprobe.cli import main
-from promptprobe.runs import make_scorer, read_tau
+from promptprobe.runs import make_scorer
 from promptprobe.scoring import Scorer
 from promptprobe.search import _diverse, select_seed
+from promptprobe.thresholds import read_tau
 from promptprobe.trajectory import finish, start
 
 PROMPT = "a red cat and a blue dog"

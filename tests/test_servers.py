@@ -20,11 +20,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from promptprobe.agents import BusyError, CancelledError, Service, call_tool, dispatch, langchain_tools, openai_tools
+from promptprobe.agents.plan import make_plan
 from promptprobe.agents.service import device_turn
 
 import promptprobe
 from promptprobe.errors import InputError
-from promptprobe.runs import make_plan
 
 PROMPT = "a red car and two blue fish"
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI", "DASHSCOPE"))} | {

@@ -9,11 +9,11 @@ import sys
 
 import pytest
 from PIL import Image
-from promptprobe.agents.rewriter import Rewrite, RewriteAnswer
+from promptprobe.agents.plan import make_plan
+from promptprobe.agents.rewrites import Rewrite, RewriteAnswer
 from promptprobe.agents.session import Session, names
 
 from promptprobe.errors import InputError
-from promptprobe.runs import make_plan
 from promptprobe.view import bars_below
 
 PROMPT = "three crimson automobiles and a fish"

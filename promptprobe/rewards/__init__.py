@@ -17,7 +17,7 @@ from PIL import Image
 
 from .. import icons
 from ..errors import InputError
-from ..models import quiet_transformers
+from ..pipelines import quiet_transformers
 from .images import check_pairs
 
 RewardFunction = Callable[[Sequence[Image.Image], Sequence[str]], torch.Tensor]

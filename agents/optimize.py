@@ -1,0 +1,142 @@
+"""Optimise one prompt: probe, rewrite, generate, and leave image, record and heat maps behind."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import PromptProbeError
+from ..files import check_writable, free_name, write_together
+from ..heatmaps import heat_map_image
+from ..pnginfo import png_bytes
+from ..records import CandidateRecord, RunRecord, carried, whole
+from ..rewards import measure
+from ..threads import in_thread
+from ..tokens import clean_prompt
+from ..version import __version__
+from . import rounds
+from .loop import run as run_loop
+from .plan import Plan, cost_of, make_plan
+
+
+def optimize(
+    prompt: str,
+    *,
+    out: Path | str | None = None,
+    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+    plan: Plan | None = None,
+    **options: Any,
+) -> RunRecord:
+    """Probe `prompt`, rewrite it while it scores below τ, generate the best candidate, and return the record.
+
+    `options` are those of `make_plan`: model, probe, seed, seeds_per_prompt, rounds, candidates, tau, steps, probe_step,
+    rewriter (auto, llm, offline or an object with `rewrite(request)`), reward (what measures the final image against
+    the original prompt; default: the icon world's own for its model), the LLM's, budgets, and what `open_pipeline`
+    takes. `plan` reuses what `make_plan` loaded. With `out`, image, JSON record and heat maps are written there
+    together; an interrupted run leaves the record of what was probed. Raises `PromptProbeError` classes for input that
+    can't be used; trouble with the LLM never raises, it is noted in the record.
+    """
+    return optimize_with_image(prompt, out=out, on_event=on_event, plan=plan, **options)[0]
+
+
+async def optimize_async(prompt: str, **options: Any) -> RunRecord:
+    """As `optimize`, without blocking the event loop; cancelling the task stops the run before its next step."""
+    stopped = threading.Event()
+    told = options.pop("on_event", None)
+
+    def on_event(event: str, values: dict[str, Any]) -> None:
+        if stopped.is_set():
+            raise PromptProbeError("cancelled")
+        if told:
+            told(event, values)
+
+    return await in_thread(lambda: optimize(prompt, on_event=on_event, **options), stopped)
+
+
+def optimize_with_image(
+    prompt: str,
+    *,
+    out: Path | str | None = None,
+    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+    plan: Plan | None = None,
+    **options: Any,
+) -> tuple[RunRecord, Any]:
+    """As `optimize`; returns the record and the finished PIL image."""
+    began = time.perf_counter()
+    prompt = clean_prompt(prompt)
+    if out is not None:
+        check_writable(Path(out))
+    plan = plan or make_plan(**options)
+    loaded = time.perf_counter()
+    scorer = plan.scorer
+    if on_event:
+        on_event("start", {"prompt": prompt, "tau": plan.threshold, "rewriter": getattr(plan.rewriter, "name", "none"),
+                           "rounds": plan.rounds, "steps": scorer.steps, "probe_step": scorer.probe_step})  # fmt: skip
+    calls_before, spent_before = scorer.denoiser_calls, scorer.denoising_seconds
+    context = rounds.Context(scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds, on_event=on_event)
+
+    def record(state: Any, finished: bool) -> RunRecord:
+        seconds = (scorer.denoising_seconds - spent_before) / max(scorer.denoiser_calls - calls_before, 1)
+        times = {"load": loaded - began, "loop": time.perf_counter() - loaded, "probe": scorer.probe_seconds}
+        return record_of(plan, context, state, finished=finished, times=times, seconds_per_call=seconds)
+
+    try:
+        state = run_loop(
+            prompt, plan.seeds, tau=plan.threshold, rounds=plan.rounds, count=plan.candidates, context=context
+        )
+    except KeyboardInterrupt:
+        if out is not None and context.reached is not None:
+            _write(record(context.reached | {"stop_reason": "interrupted"}, finished=False), Path(out))
+        raise
+    made = record(state, finished=True)
+    if out is not None:
+        best = context.scored[state["best"]]
+        heat = heat_map_image(best.maps, best.tokens, best.words, context.image)
+        _write(made, Path(out), {".png": context.image, "-attention.png": heat})
+    return made, context.image
+
+
+def record_of(
+    plan: Plan, context: Any, state: Any, *, finished: bool, times: dict[str, float], seconds_per_call: float
+) -> RunRecord:
+    """The record of one prompt's run; `context.image` is measured when it is `finished`."""
+    steps = plan.scorer.steps
+    best = context.scored[state["best"]]
+    prompt = state["prompt"]
+    measured = float(measure(plan.measure, [context.image], [prompt])[0]) if plan.measure and finished else None
+    records = [CandidateRecord(**c) for c in state["candidates"]]
+    probed = sum(len(c.seeds) for c in records)
+    paused, _ = best.trajectories[best.best]
+    used = whole(sum(c.calls for c in records) + (steps - paused.step if finished else 0))
+    saved = seconds_per_call * (probed * steps - used)
+    cut = records[0].cut_tokens
+    told = [
+        f"the last {cut} tokens of the prompt did not fit the text encoder's {best.token_limit} and were cut"
+    ] if cut else []  # fmt: skip
+    return RunRecord(
+        prompt=prompt, best_prompt=best.prompt, unchanged=state["best"] == 0, stop_reason=state["stop_reason"],
+        tau=round(plan.threshold, 5), rounds=state["round"], predicted_reward=round(best.predicted[best.best], 5),
+        reward=None if measured is None else round(measured, 5), reward_label=plan.label, seed=best.seeds[best.best],
+        image=None, heat_maps=None, candidates=records, rewriter=getattr(plan.rewriter, "name", "none"),
+        llm={"requests": state["llm_requests"], "input_tokens": state["input_tokens"],
+             "output_tokens": state["output_tokens"], "cost": cost_of(plan.prices, state)},
+        denoiser_calls={"used": used, "full": probed * steps},
+        seconds={**{k: round(v, 4) for k, v in times.items()}, "saved (estimated)": round(max(0.0, saved), 3)},
+        settings=plan.settings, call=dict(plan.scorer.settings), loading=plan.loading,
+        notes=[*plan.notes, *told, *plan.scorer.warnings, *state["notes"]], version=__version__,
+    )  # fmt: skip
+
+
+def _write(record: RunRecord, out: Path, images: Mapping[str, Any] | None = None) -> None:
+    """The record and, unless the run was interrupted, its image and heat maps: all or none."""
+    base = free_name(out, record.prompt, record.settings["seed"])
+    names = [Path(f"{base}{ending}") for ending in images or {}]
+    if names:
+        record.image, record.heat_maps = map(str, names)
+    files = {name: png_bytes(i, carried(record)) for name, i in zip(names, (images or {}).values(), strict=True)}
+    text = json.dumps(record.as_dict(), indent=1, ensure_ascii=False) + "\n"
+    write_together({**files, Path(f"{base}.json"): text.encode()})

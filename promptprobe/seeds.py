@@ -1,0 +1,35 @@
+"""Seeds of a prompt: a number counted from the first, or a list. Goes out: whole numbers that a generator takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .errors import InputError
+
+MOST_SEEDS = 100_000  # of one prompt: a list of more is a slip of the keyboard
+
+
+def seeds_from(seed: int, count: int) -> list[int]:
+    """`count` seeds beginning at `seed`.
+
+    Raises `InputError` for less than one, more than `MOST_SEEDS`, or a seed that a generator can't take.
+    """
+    if not 1 <= count <= MOST_SEEDS:
+        raise InputError(f"the number of seeds is {count}; it must be between 1 and {MOST_SEEDS}")
+    if not 0 <= seed < 2**63 - count:
+        raise InputError(f"seed is {seed}; it must be between 0 and 2^63 - {count + 1}")
+    return list(range(seed, seed + count))
+
+
+def seed_list(seeds: int | str | Sequence[int], first: int) -> list[int]:
+    if isinstance(seeds, str):
+        try:
+            numbers = [int(x) for x in seeds.split(",")]
+        except ValueError as error:
+            raise InputError(f"seeds is {seeds!r}; give a number, or a list such as 3,7,9") from error
+        seeds = numbers if "," in seeds else numbers[0]
+    if isinstance(seeds, int):
+        if seeds < 1:
+            raise InputError(f"seeds is {seeds}; it must be at least 1")
+        return seeds_from(first, seeds)
+    return list(seeds)
