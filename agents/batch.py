@@ -76,10 +76,9 @@ def item_key(prompt: str, settings: dict[str, Any]) -> str:
 
 def batch_settings(plan: Plan) -> dict[str, Any]:
     """What must be equal for results to lie in one folder."""
-    from ..probe import probe_digest
-
     rewriter = getattr(plan.rewriter, "name", "none")
-    return plan.settings | {"rewriter": rewriter, "reward": plan.label, "probe": probe_digest(plan.scorer.probe)}
+    judge = plan.scorer.judge
+    return plan.settings | {"rewriter": rewriter, "reward": plan.label, judge.name: judge.digest}
 
 
 def run_jobs(

@@ -22,7 +22,7 @@ from ..files import lock_file
 from ..pnginfo import png_bytes
 from ..records import carried, image_record, what_goes_on
 from ..runs import score_as_dict
-from ..search import POLICIES, select_seed
+from ..search import POLICIES, select_seed, usual_policy
 from ..seeds import seeds_from
 from ..threads import in_thread
 from ..thresholds import threshold
@@ -152,7 +152,7 @@ class Service:
         if policy not in (None, *POLICIES):
             raise InputError(f"policy is {policy!r}; it must be one of {', '.join(POLICIES)}")
         with self.turn(cancel) as plan:
-            policy = policy or ("racing" if len(plan.scorer.probe.card.probe_steps) > 1 else "fixed")
+            policy = policy or usual_policy(plan.scorer)
 
             def event(name: str, values: dict[str, Any]) -> None:
                 _check(cancel)

@@ -1,4 +1,4 @@
-"""Load a pipeline and the probe that belongs to it, and say clearly what is wrong when that can't be done."""
+"""Load a pipeline, and say clearly what is wrong when that can't be done."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from . import icons
-from .backbones import backbone_of, denoiser_of
-from .errors import InputError, ModelError, ProbeMismatchError, reason_of
-from .probe import Probe
+from .backbones import backbone_of
+from .errors import InputError, ModelError, reason_of
 
 log = logging.getLogger("promptprobe")
 
@@ -55,7 +54,7 @@ def load_pipeline(
         raise InputError(f"--offload is {offload!r}; it must be one of {', '.join(OFFLOADS)}")
     if offload != "none" and torch.device(device).type == "cpu":
         raise InputError(f"--offload {offload} moves weights from memory to a GPU; --device is {device!r}")
-    source = _source(model)
+    source = source_of(model)
     local = Path(source)
     try:
         pipeline = DiffusionPipeline.from_pretrained(
@@ -185,82 +184,7 @@ def open_pipeline(model: str | Path = icons.NAME, pipeline: Any = None, **option
     return pipeline, settings
 
 
-def load_probe(probe: str | Path | None, model: str | Path = icons.NAME) -> Probe:
-    """The probe of a folder, or the icon world's own.
-
-    Raises `ModelError` when another pipeline is used without a probe.
-    """
-    if probe is None:
-        if str(model) not in (icons.NAME, str(icons.PIPELINE)):
-            _source(model)
-            raise ModelError(f"--model {str(model)!r} needs a probe of its own: give --probe FOLDER; "
-                             "`promptprobe collect` and `promptprobe train` make one")  # fmt: skip
-        probe = icons.PROBE
-    return Probe.load(probe)
-
-
-def check_probe(probe: Probe, pipeline, *, steps: int, probe_step: int, settings: dict[str, Any]) -> list[str]:
-    """Compare a probe's card with a run; return warnings.
-
-    Raises `ProbeMismatchError` when backbone, blocks or steps differ: the maps would mean something else.
-    """
-    card = probe.card
-    name = type(denoiser_of(pipeline)).__name__
-    if name != card.denoiser:
-        raise ProbeMismatchError(f"this probe was trained for {card.denoiser}, the pipeline has a {name}")
-    have = set(dict(denoiser_of(pipeline).named_modules()))
-    missing = [b for b in card.blocks if b not in have]
-    if missing:
-        raise ProbeMismatchError(
-            f"this probe was trained on blocks {card.blocks[0]} ... {card.blocks[-1]}, "
-            f"of which the pipeline lacks {missing[0]}"
-        )
-    trained = "/".join(str(k) for k in card.probe_steps)
-    remedy = f"use --probe-step {card.default_step} --steps {card.steps} or a probe trained for your steps"
-    if steps == card.steps and probe_step not in card.probe_steps:
-        raise ProbeMismatchError(
-            f"this probe was trained for step {trained} of {card.steps}, not step {probe_step} of {steps}; {remedy}"
-        )
-    # A probe of several steps knows the noise level: another number of steps passes through the levels that it knows.
-    alike = probe_step * card.steps / steps
-    if steps != card.steps and (
-        len(card.probe_steps) < 2 or not min(card.probe_steps) - 0.5 <= alike <= max(card.probe_steps) + 0.5
-    ):
-        raise ProbeMismatchError(
-            f"this probe was trained for step {trained} of {card.steps}, not step {probe_step} of {steps}; {remedy}"
-        )
-    warnings = []
-    if steps != card.steps:
-        warnings.append(f"the probe was trained with {card.steps} steps, this run takes {steps}")
-    scheduler = type(pipeline.scheduler).__name__
-    if scheduler != card.scheduler:
-        warnings.append(f"the probe was trained with {card.scheduler}, this run uses {scheduler}")
-    for key in ("guidance_scale", "height", "width"):
-        trained_with, used = getattr(card, key), settings.get(key, getattr(card, key))
-        if trained_with is not None and used != trained_with:
-            warnings.append(f"the probe was trained with {key} {trained_with}, this run uses {used}")
-    return warnings
-
-
-def check_timestep(probe: Probe, steps: int, probe_step: int, timestep: float) -> str | None:
-    """A warning when a step's timestep is not the one that the probe was trained at, or, with another number of steps
-    than in training, is beyond those that it was trained at."""
-    known = probe.card.timesteps
-    if steps == probe.card.steps:
-        trained = known.get(str(probe_step))
-        if trained is not None and abs(trained - timestep) > 1:
-            return f"step {probe_step} is at timestep {timestep:.0f} here, the probe was trained at {trained:.0f}"
-        return None
-    gap = (max(known.values()) - min(known.values())) / max(len(known) - 1, 1) if known else 0.0
-    if known and not min(known.values()) - gap <= timestep <= max(known.values()) + gap:
-        return (
-            f"step {probe_step} is at timestep {timestep:.0f}, beyond those that the probe was trained at "
-            f"({min(known.values()):.0f} to {max(known.values()):.0f})"
-        )
-    return None
-
-
-def _source(model: str | Path) -> str:
+def source_of(model: str | Path) -> str:
     """Folder or hub name of a model; raises `ModelError` for what can be neither."""
     source = str(icons.PIPELINE if str(model) == icons.NAME else model)
     local = Path(source)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from . import icons
+from .card import read_objective
 from .errors import InputError
 from .files import check_writable, free_name, write_together
-from .pipelines import LOADING, load_probe, open_pipeline
+from .judges import ProbeJudge, load_probe
+from .pipelines import LOADING, open_pipeline
 from .pnginfo import png_bytes, read_record
-from .probe import Probe, read_objective
+from .probe import Probe
 from .records import image_record, loading_given
 from .scoring import Scored, Scorer
 from .search import SeedSelection, select_seed
@@ -47,7 +49,7 @@ def make_scorer(
     loaded = probe if isinstance(probe, Probe) else load_probe(probe, model)
     pipeline, settings = open_pipeline(model, pipeline, **options)
     weights = read_objective(objective, loaded.card) if objective else {}
-    return Scorer(pipeline, loaded, steps, probe_step, settings, batch_size, early_step, weights)
+    return Scorer(pipeline, ProbeJudge(loaded, weights), steps, probe_step, settings, batch_size, early_step)
 
 
 def score(prompts: Sequence[str], *, seed: int = 0, seeds_per_prompt: int = 1, **options: Any) -> list[Scored]:

@@ -126,16 +126,19 @@ def finish(
         )  # fmt: skip
 
 
-def preview(pipeline, paused: Paused, chosen: Sequence[int] | None = None) -> list[Image.Image]:
-    """Images of what the chosen trajectories were heading for at their last step: no denoiser call, only decoding.
+def preview(
+    pipeline, paused: Paused, chosen: Sequence[int] | None = None, step: int | None = None
+) -> list[Image.Image]:
+    """Images of what the chosen trajectories were heading for at `step` (default: their last): only decoding is done.
 
     Raises `InputError` when that step was not watched, and as `finish`.
     """
     chosen = check_chosen(paused, chosen)
     check_same(pipeline, paused)
-    kept = paused.clean_latents.get(paused.step)
+    step = paused.step if step is None else step
+    kept = paused.clean_latents.get(step)
     if kept is None:
-        raise InputError(f"what step {paused.step} predicted was not kept; watch it for a preview")
+        raise InputError(f"what step {step} predicted was not kept; watch it for a preview")
     clean = kept[chosen].to(paused.latents)
     if paused.latents.ndim == 3:
         clean = clean.flatten(2).transpose(1, 2)
@@ -229,6 +232,7 @@ def _read(tap: AttentionTap, result: Paused, step: int, timestep) -> torch.Tenso
     """Put what the tap saw at a step into `result`; its maps."""
     result.token_maps[step] = tap.token_maps()
     result.token_embeddings = tap.token_embeddings()
+    result.blocks = list(tap.blocks)
     result.timesteps[step] = float(timestep)
     return result.token_maps[step]
 
