@@ -15,7 +15,7 @@ from .paused import Paused
 from .tokens import PromptTokens
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Observation:
     """A batch at a denoising step. Everything is by row; what nobody watched, or a data set doesn't keep, is None.
 

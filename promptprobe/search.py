@@ -57,10 +57,14 @@ class SeedRecord:
 
 @dataclass
 class SeedSelection:
-    """The outcome of a search. `best` are seeds, the best first; `winners` their records, `images` theirs."""
+    """The outcome of a search. `best` are seeds, the best first; `winners` their records, `images` theirs.
+
+    `judges` are the names of those that looked, in order: one, or another for the last stage; none for `full`.
+    """
 
     prompt: str
     policy: str
+    judges: list[str]
     best: list[int]
     seeds: list[SeedRecord]
     winners: list[SeedRecord] = field(repr=False)
@@ -133,6 +137,7 @@ def select_pair(
     judged = [against or r.prompt for r in records]
     tell: OnEvent = on_event or (lambda event, values: None)
     notes: list[str] = []
+    looked: list[str] = []
     if policy == "full":
         kept, calls = _everything(scorer, records, judged, reward, top, tell, notes)  # type: ignore[arg-type]
     else:
@@ -144,8 +149,9 @@ def select_pair(
             scorer.admit(own)
         stages = _stages(scorer, judge, WITH_PREVIEW.get(policy, policy), len(pairs), top)
         race = Race(scorer, [(r.prompt, r.seed) for r in records], against=judged)
-        chosen = _run(race, records, [(step, most, last_judge if most == top else judge) for step, most in stages],
-                      top, diverse, tell, notes)  # fmt: skip
+        judging = [(step, most, last_judge if most == top else judge) for step, most in stages]
+        looked = list(dict.fromkeys(own.name for _, _, own in judging))
+        chosen = _run(race, records, judging, top, diverse, tell, notes)
         kept = list(zip([records[r.place] for r in chosen], race.finish(chosen), strict=True))
         calls = sum(race.calls)
         for record, _ in kept:
@@ -155,10 +161,10 @@ def select_pair(
             for (record, _), value in zip(kept, values, strict=True):
                 record.reward = round(value, 5)
     return SeedSelection(
-        prompt=against or records[0].prompt, policy=policy, best=[r.seed for r, _ in kept], seeds=records,
-        winners=[r for r, _ in kept], denoiser_calls=whole(calls), full_calls=len(pairs) * scorer.steps,
-        seconds=round(time.perf_counter() - began, 4), notes=[*scorer.warnings, *notes],
-        images=[image for _, image in kept],
+        prompt=against or records[0].prompt, policy=policy, judges=looked, best=[r.seed for r, _ in kept],
+        seeds=records, winners=[r for r, _ in kept], denoiser_calls=whole(calls),
+        full_calls=len(pairs) * scorer.steps, seconds=round(time.perf_counter() - began, 4),
+        notes=[*scorer.warnings, *notes], images=[image for _, image in kept],
     )  # fmt: skip
 
 

@@ -135,7 +135,7 @@ def test_judge_and_policy_are_chosen_apart(sd):
     assert len(looked) > 2 and 4 in looked  # a race looks several times, `fixed` at the probe step
     other = SeedJudge(lambda prompt, seed: seed, needs=Needs(clean=True))
     found = select_seed(scorer, PROMPT, range(6), policy="fixed", judge=mine, last_judge=other)
-    assert found.best == [5] and all(seen.clean is not None for seen in other.seen)
+    assert found.judges == ["mine"] and found.best == [5] and all(seen.clean is not None for seen in other.seen)
     raced = select_seed(scorer, PROMPT, range(6), policy="racing", judge=mine, last_judge=other)
     kept = [s.seed for s in raced.seeds if max(s.predicted) == max(raced.winners[0].predicted)]
     assert raced.best == [max(kept)] and set(kept) <= {2, 3, 4} and len(kept) > 1
@@ -143,6 +143,7 @@ def test_judge_and_policy_are_chosen_apart(sd):
         named = select_seed(scorer, PROMPT, range(6), policy=policy, judge=mine, reward=brightness)
         judged = PreviewJudge(sd, brightness)
         apart = select_seed(scorer, PROMPT, range(6), policy=plain, judge=mine, last_judge=judged, reward=brightness)
+        assert named.judges == (["preview"] if plain == "fixed" else ["mine", "preview"])
         assert named.best == apart.best and named.denoiser_calls == apart.denoiser_calls
         assert [s.predicted for s in named.seeds] == [pytest.approx(s.predicted) for s in apart.seeds]
     assert usual_policy(scorer) == "racing"

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from ..backbones import probed_blocks
 from ..diagnosis import focus_of, word_maps
 from ..errors import InputError
 from ..observation import Observation
+from ..tokens import PromptTokens
 from .base import Judge, Judgement, Needs, by_row
 
 
@@ -31,5 +34,5 @@ class FocusJudge(Judge):
         return by_row([_mean_focus(maps[i], tokens) for i, tokens in enumerate(seen.tokens)])
 
 
-def _mean_focus(maps: Any, tokens: Any) -> float:
+def _mean_focus(maps: torch.Tensor, tokens: PromptTokens) -> float:
     return float(focus_of(word_maps(maps, tokens)).mean()) if tokens.words else 0.0
