@@ -117,6 +117,14 @@ def test_backbones_lists_every_family(capsys):
         assert word in out
 
 
+def test_the_documented_table_of_backbones_is_the_one_in_the_code(capsys):
+    code, out, _ = run(capsys, "backbones", "--markdown")
+    documented = (
+        (ROOT / "docs" / "BACKBONES.md").read_text("utf-8").split("--markdown` -->\n")[1].split("\n<!-- end -->")[0]
+    )
+    assert code == 0 and documented == out.strip()
+
+
 def test_generate_gives_the_same_image_for_the_same_seed(capsys, tmp_path):
     files = [tmp_path / f"{i}.png" for i in range(3)]
     for file, seed in zip(files, ("1", "1", "2"), strict=True):
@@ -142,7 +150,7 @@ def test_imports_follow_one_order():
         if file.stem.startswith("__"):
             continue
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
+            if isinstance(node, ast.ImportFrom) and node.level == 1 and node.col_offset == 0:
                 names = [node.module.split(".")[0]] if node.module else [a.name for a in node.names]
                 for name in names:
                     if name.startswith("_"):
