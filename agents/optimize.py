@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import Unpack
 
 from ..errors import PromptProbeError
+from ..events import OnEvent
 from ..files import check_writable, free_name, write_together
 from ..heatmaps import heat_map_image
 from ..options import PlanOptions, refuse_beside, refuse_unknown, signed
@@ -24,8 +25,6 @@ from ..version import __version__
 from . import rounds
 from .loop import run as run_loop
 from .plan import Plan, cost_of, make_plan
-
-OnEvent = Callable[[str, dict[str, Any]], None]  # what happens, and its values
 
 
 @signed(PlanOptions)
