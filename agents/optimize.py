@@ -77,7 +77,7 @@ def optimize_with_image(
         on_event("start", {"prompt": prompt, "tau": plan.threshold, "rewriter": getattr(plan.rewriter, "name", "none"),
                            "rounds": plan.rounds, "steps": scorer.steps, "probe_step": scorer.probe_step})  # fmt: skip
     calls_before, spent_before = scorer.denoiser_calls, scorer.denoising_seconds
-    context = rounds.Context(scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds, on_event=on_event)
+    state, context = rounds.begin(prompt, plan, on_event)
 
     def record(state: Any, finished: bool) -> RunRecord:
         seconds = (scorer.denoising_seconds - spent_before) / max(scorer.denoiser_calls - calls_before, 1)
@@ -85,9 +85,7 @@ def optimize_with_image(
         return record_of(plan, context, state, finished=finished, times=times, seconds_per_call=seconds)
 
     try:
-        state = run_loop(
-            prompt, plan.seeds, tau=plan.threshold, rounds=plan.rounds, count=plan.candidates, context=context
-        )
+        state = run_loop(state, context)
     except KeyboardInterrupt:
         if out is not None and context.reached is not None:
             _write(record(context.reached | {"stop_reason": "interrupted"}, finished=False), Path(out))
