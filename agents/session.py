@@ -21,8 +21,12 @@ from langgraph.types import Command, interrupt
 
 from ..errors import InputError, PromptProbeError
 from ..files import check_writable
-from .commands import COMMANDS, Desk, SessionState, act_on
+from .commands import COMMANDS, act_on
+from .desk import Desk, SessionState, first_state
 from .plan import Plan
+
+MAX_LINE = 20_000  # characters
+QUIT = ("/quit", "/exit", "/q")
 
 
 def wait(state: SessionState) -> SessionState:
@@ -82,14 +86,8 @@ class Session:
         kept = self.graph.get_state(self.config)
         self.taken_up = bool(kept.values)
         if not kept.values:
-            first: Any = {
-                "seed": plan.seed,
-                "tau": round(plan.threshold, 5),
-                "candidates": [],
-                "pinned": [],
-                "history": [],
-            }
-            self.graph.invoke(first, self.config, context=self.desk)
+            first: Any = first_state(plan)
+            self.graph.invoke(first, self.config, context=self.desk, durability="sync")
 
     @property
     def state(self) -> SessionState:
@@ -98,7 +96,7 @@ class Session:
 
     def say(self, line: str) -> SessionState:
         """Act on one line; the state is on the disk when this returns."""
-        self.graph.invoke(Command(resume=line[:20_000]), self.config, context=self.desk)
+        self.graph.invoke(Command(resume=line[:MAX_LINE]), self.config, context=self.desk, durability="sync")
         return self.state
 
     def close(self) -> None:
@@ -136,7 +134,7 @@ def _typed(state: Callable[[], SessionState], history: Path) -> Iterator[str]:
             text = document.text_before_cursor
             last = text.split(" ")[-1]
             if text.startswith("/") and " " not in text:
-                choices = [f"/{c}" for c in dict.fromkeys(COMMANDS)]
+                choices = [f"/{name}" for name in COMMANDS]
             else:
                 prompts = [c["prompt"] for c in state().get("candidates", [])]
                 choices = sorted({w for p in prompts for w in re.findall(r"\w+", p)})
@@ -157,6 +155,6 @@ def _typed(state: Callable[[], SessionState], history: Path) -> Iterator[str]:
 def run(session: Session, lines: Iterable[str], show: Callable[[SessionState], None]) -> None:
     """Act on lines until they end or say /quit; `show` prints the state after each."""
     for line in lines:
-        if line.strip() in ("/quit", "/exit", "/q"):
+        if line.strip() in QUIT:
             return
         show(session.say(line))
