@@ -46,8 +46,8 @@ def item_key(prompt: str, settings: dict[str, Any]) -> str:
 
 def batch_settings(plan: Plan) -> dict[str, Any]:
     """What must be equal for results to lie in one folder."""
-    rewriter = getattr(plan.rewriter, "name", "none")
-    return plan.settings | {"rewriter": rewriter, "reward": plan.label, "probe": probe_digest(plan.scorer.probe)}
+    probe = probe_digest(plan.scorer.probe)
+    return plan.settings | {"rewriter": plan.rewriter_name, "reward": plan.label, "probe": probe}
 
 
 class BatchFolder:

@@ -11,7 +11,6 @@ from PIL import Image
 from ..files import free_path, write_together
 from ..heatmaps import heat_map_image
 from ..pnginfo import png_bytes
-from ..records import image_record
 from ..rewards import measure
 from ..sheets import GREY, Caption, Tile, contact_sheet
 from ..trajectory import finish, preview
@@ -75,8 +74,8 @@ def _finish(state: SessionState, desk: Desk, candidate: dict[str, Any]) -> tuple
     paused, row = desk.score([candidate["prompt"]], seed)[0].trajectories[0]
     images: Any = finish(plan.scorer.pipeline, paused, [row])
     reward = round(float(measure(plan.measure, images, [state["prompt"]])[0]), 5) if plan.measure else None
-    record = image_record(
-        candidate["prompt"], seed, "chosen in a session", plan.settings | {"seed": seed}, plan.scorer.settings, plan.loading
+    record = plan.origin.image_record(
+        candidate["prompt"], seed, "chosen in a session", probe_step=plan.scorer.probe_step, tau=state["tau"]
     ) | {
         "prompt": state["prompt"], "unchanged": candidate["prompt"] == state["prompt"], "tau": state["tau"],
         "predicted_reward": candidate["score"], "reward": reward,
