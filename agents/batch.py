@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import PromptProbeError
+from ..options import default_of
 from ..pnginfo import png_bytes
 from ..records import carried
 from ..scoring import Scored
@@ -27,7 +28,7 @@ from .optimize import record_of
 from .plan import Plan
 from .rewriters import CachedRewriter
 
-LLM_CALLS = 8  # at once
+LLM_CALLS: int = default_of("llm_calls")  # at once
 ASKING_AHEAD = 4  # prompts that wait for an answer, for each call at once, before new ones are begun
 
 

@@ -79,26 +79,26 @@ EVERY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", EVERY)
-def test_after_every_command_the_state_is_on_the_disk_and_undo_takes_back_what_changed(command, plan, tmp_path):
+def test_after_every_command_the_state_is_on_the_disk_and_undo_takes_back_what_changed(plan, tmp_path):
     store = tmp_path / "sessions.sqlite"
     session = Session(plan, store, "test", tmp_path)
+    kept = ("prompt", "current", "seed", "tau", "pinned", "candidates")
     for line in (PROMPT, "3 red cars and 1 fish", "/pick 0", "/pin crimson"):
         session.say(line)
-    before = session.state
-    arguments, changes = EVERY[command]
-    after = session.say(f"/{command} {arguments}")
-    assert "can't do that" not in after["said"]
-    other = Session(plan, store, "test", tmp_path)
-    assert other.taken_up and other.state == after
-    other.close()
-    kept = ("prompt", "current", "seed", "tau", "pinned", "candidates")
-    assert (any(after[k] != before[k] for k in kept)) == (changes or command == "undo")
-    if changes:
-        undone = session.say("/undo")
-        assert {k: undone[k] for k in kept} == {k: before[k] for k in kept}
-    else:
-        assert len(after["history"]) == len(before["history"]) - (command == "undo")
+    for command, (arguments, changes) in EVERY.items():
+        before = session.state
+        after = session.say(f"/{command} {arguments}")
+        assert "can't do that" not in after["said"]
+        other = Session(plan, store, "test", tmp_path)
+        assert other.taken_up and other.state == after, command
+        other.close()
+        changed = {k for k in kept if after[k] != before[k]}
+        assert bool(changed) == (changes or command == "undo"), command
+        if changes:
+            undone = session.say("/undo")
+            assert {k: undone[k] for k in kept} == {k: before[k] for k in kept}, command
+        else:
+            assert len(after["history"]) == len(before["history"]) - (command == "undo"), command
     session.close()
 
 
