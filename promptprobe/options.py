@@ -464,7 +464,8 @@ def check(name: str, value: Any) -> Any:
     if not fits or not math.isfinite(value):
         raise InputError(f"{_said(name)} is {value!r:.80}; it must be {wanted}{_within(known)}")
     if (option.least is not None and value < option.least) or (option.most is not None and value > option.most):
-        raise InputError(f"{_said(name)} is {value}; it must be {known.range()}")
+        shown = value if isinstance(value, int) else f"{value:g}"
+        raise InputError(f"{_said(name)} is {shown}; it must be {known.range()}")
     return known.kind(value)
 
 
