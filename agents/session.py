@@ -83,11 +83,9 @@ class Session:
         self.graph = build(saver)
         self.desk = Desk(plan, out)
         self.config: Any = {"configurable": {"thread_id": name}, "recursion_limit": 1000}
-        kept = self.graph.get_state(self.config)
-        self.taken_up = bool(kept.values)
-        if not kept.values:
-            first: Any = first_state(plan)
-            self.graph.invoke(first, self.config, context=self.desk, durability="sync")
+        self.taken_up = bool(self.state)
+        if not self.taken_up:
+            self._go_on(first_state(plan))
 
     @property
     def state(self) -> SessionState:
@@ -96,8 +94,18 @@ class Session:
 
     def say(self, line: str) -> SessionState:
         """Act on one line; the state is on the disk when this returns."""
-        self.graph.invoke(Command(resume=line[:MAX_LINE]), self.config, context=self.desk, durability="sync")
+        kept = self.graph.get_state(self.config)
+        if kept.next == (
+            "act",
+        ):  # stopped at work, by a kill or Ctrl-C: that command is given up, not done in place of this
+            undone: SessionState = {"said": f"not done: {kept.values['command']}", "show": False}
+            self.graph.update_state(self.config, undone, as_node="act")
+            self._go_on(None)
+        self._go_on(Command(resume=line[:MAX_LINE]))
         return self.state
+
+    def _go_on(self, given: Any) -> None:
+        self.graph.invoke(given, self.config, context=self.desk, durability="sync")
 
     def close(self) -> None:
         """Close the store."""

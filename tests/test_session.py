@@ -83,7 +83,7 @@ def test_after_every_command_the_state_is_on_the_disk_and_undo_takes_back_what_c
     store = tmp_path / "sessions.sqlite"
     session = Session(plan, store, "test", tmp_path)
     kept = ("prompt", "current", "seed", "tau", "pinned", "candidates")
-    for line in (PROMPT, "3 red cars and 1 fish", "/pick 0", "/pin crimson"):
+    for line in (PROMPT, "3 red cars and 1 fish", "/pick 0", "/pin fish"):
         session.say(line)
     for command, (arguments, changes) in EVERY.items():
         before = session.state
