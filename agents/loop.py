@@ -56,7 +56,7 @@ def rewrite(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Ask for rewrites of the prompt; they wait to be probed."""
     context = runtime.context
     context.tell("rewriting", round=state["round"] + 1)
-    answer = ask(context.rewriter, next_request(state, context))  # type: ignore[arg-type]
+    answer = ask(context.rewriter, next_request(state, context))
     return take_answer(state, context, answer)
 
 
@@ -66,7 +66,7 @@ def generate(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     winner = context.scored[state["best"]]
     paused, row = winner.trajectories[winner.best]
     context.tell("generating", prompt=winner.prompt)
-    images = finish(context.scorer.pipeline, paused, [row], on_step=lambda k: context.tell("step", step=k))
+    images: Any = finish(context.scorer.pipeline, paused, [row], on_step=lambda k: context.tell("step", step=k))
     context.image = images[0]
     return {}
 
@@ -110,7 +110,7 @@ def subgraph(plan: Any = None, **options: Any):
             "candidates": final["candidates"], "notes": [*plan.notes, *final["notes"]],
         }  # fmt: skip
 
-    graph = StateGraph(_QuestionAndOutcome, input_schema=Question, output_schema=Outcome)
+    graph: Any = StateGraph(_QuestionAndOutcome, input_schema=Question, output_schema=Outcome)
     graph.add_node("optimize_prompt", search)
     graph.add_edge(START, "optimize_prompt")
     graph.add_edge("optimize_prompt", END)

@@ -188,10 +188,10 @@ def request_of(
     )  # fmt: skip
 
 
-def ask(rewriter: Rewriter, request: RewriteRequest) -> RewriteAnswer:
+def ask(rewriter: Rewriter | None, request: RewriteRequest) -> RewriteAnswer:
     """The rewriter's answer; trouble of any kind becomes a note, for a rewriter of the user's own may raise anything."""
     try:
-        return rewriter.rewrite(request)
+        return rewriter.rewrite(request)  # type: ignore[union-attr]  # without one the loop stops before it asks
     except Exception as error:
         return RewriteAnswer([], notes=[f"the rewriter failed: {reason_of(error)}"])
 
