@@ -94,7 +94,7 @@ def optimize_with_image(
     calls_before, spent_before, probed_before = (
         scorer.denoiser_calls, scorer.denoising_seconds, scorer.probe_seconds,
     )  # fmt: skip
-    context = rounds.Context(scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds, on_event=on_event)
+    state, context = rounds.begin(prompt, plan, on_event)
 
     def record(state: Any, finished: bool) -> RunRecord:
         seconds = (scorer.denoising_seconds - spent_before) / max(scorer.denoiser_calls - calls_before, 1)
@@ -106,9 +106,7 @@ def optimize_with_image(
         return record_of(plan, context, state, finished=finished, times=times, seconds_per_call=seconds)
 
     try:
-        state = run_loop(
-            prompt, plan.seeds, tau=plan.threshold, rounds=plan.rounds, count=plan.candidates, context=context
-        )
+        state = run_loop(state, context)
     except KeyboardInterrupt:
         if out is not None and context.reached is not None:
             _write(record(context.reached | {"stop_reason": "interrupted"}, finished=False), Path(out))

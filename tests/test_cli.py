@@ -143,7 +143,7 @@ def test_imports_follow_one_order():
         "errors", "version", "lazy", "events", "options", "threads", "words", "files", "seeds", "icons", "phrases", "backbones", "attention", "tokens",
         "trajectory", "probe", "pipelines",
         "rewards", "prompt_files", "dataset", "evaluation", "training", "diagnosis", "records", "scoring", "thresholds", "search", "pnginfo",
-        "heatmaps", "runs", "agents",
+        "sheets", "heatmaps", "runs", "agents",
         "view", "cli",
     ]  # fmt: skip
     for file in (ROOT / "promptprobe").glob("*.py"):
