@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 
 from .errors import InputError
+from .events import OnStep
 from .judges import Judge, Judgement
 from .paused import Paused
-from .runner import OnStep, Runner
+from .runner import Runner
 from .trajectory import finish
 
 HOPELESS = 0.1  # what has less than this chance to be among the best is given up
@@ -52,7 +53,7 @@ class Race:
         competitors: Sequence[int] | None = None,
         groups: Sequence[int] | None = None,
         against: Sequence[str] | None = None,
-        on_step: OnStep = None,
+        on_step: OnStep | None = None,
     ):
         """`competitors[i]` is whose pair i is (default: each its own), `groups[c]` who competes with competitor c
         (default: all with all), `against[i]` the prompt that pair i is measured against (default: its own)."""

@@ -14,12 +14,12 @@ import torch
 
 from .backbones import probed_blocks, share_until
 from .errors import InputError
+from .events import OnStep
 from .judges import Judge, Judgement
 from .observation import observe
 from .paused import Paused
 from .trajectory import advance, start
 
-OnStep = Callable[[int], None] | None
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -44,6 +44,8 @@ class Runner:
     denoising_seconds: float = 0.0
     probe_seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    model: str | None = None  # None: a pipeline handed over from Python
+    loading: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.admit(self.judge)
@@ -84,7 +86,12 @@ class Runner:
         return winners is not None and count * (1 - self.share_of(judge or self.judge)) > winners
 
     def begin(
-        self, pairs: Sequence[tuple[str, int]], step: int, judge: Judge, on_step: OnStep = None, cut: bool = False
+        self,
+        pairs: Sequence[tuple[str, int]],
+        step: int,
+        judge: Judge,
+        on_step: OnStep | None = None,
+        cut: bool = False,
     ) -> Paused:
         """Denoise new trajectories to `step`, watched for `judge`."""
         began = time.perf_counter()
@@ -95,7 +102,13 @@ class Runner:
         return self._counted(paused, began, self.calls_of(paused, step, judge))
 
     def go_on(
-        self, paused: Paused, rows: Sequence[int], step: int, judge: Judge, on_step: OnStep = None, cut: bool = False
+        self,
+        paused: Paused,
+        rows: Sequence[int],
+        step: int,
+        judge: Judge,
+        on_step: OnStep | None = None,
+        cut: bool = False,
     ) -> Paused:
         """Denoise rows of a paused batch on to `step`, watched for `judge`."""
         began = time.perf_counter()

@@ -12,9 +12,11 @@ import torch
 
 from .diagnosis import WordDiagnosis, diagnose
 from .errors import InputError
+from .events import OnStep
 from .paused import Paused
 from .race import Race, Row
-from .runner import OnStep, Runner
+from .records import Origin
+from .runner import Runner
 from .tokens import PromptTokens
 
 
@@ -52,11 +54,16 @@ class Scored:
 class Scorer(Runner):
     """A runner that scores prompts: `Scorer(pipeline, judge, steps, probe_step, settings)`, more as for `Runner`."""
 
+    @property
+    def origin(self) -> Origin:
+        """Where its images come from."""
+        return Origin.of(self.pipeline, self.model, self.steps, self.settings, self.loading)
+
     def score(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        on_step: OnStep = None,
+        on_step: OnStep | None = None,
         groups: Sequence[int] | None = None,
         winners: int | None = None,
         against: Sequence[str] | None = None,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from .errors import InputError, ProbeMismatchError
+from .events import OnEvent
 from .judges import Judge, PreviewJudge
 from .race import Race, Row
 from .records import whole
@@ -33,7 +34,6 @@ from .trajectory import finish, start
 WITH_PREVIEW = {"decoded": "fixed", "decoded-racing": "racing"}  # the policy whose last stage is the preview judge's
 POLICIES = ("racing", "fixed", "decoded-racing", "decoded", "full")
 STAGES = ((2, 0.7), (3, 0.3), (5, 0.2), (7, 0.1))  # racing: at this step of 25, at most this share of the seeds goes on
-OnEvent = Callable[[str, dict[str, Any]], None]
 
 
 @dataclass
