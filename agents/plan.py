@@ -15,6 +15,7 @@ from ..scoring import Scorer
 from ..seeds import seeds_from
 from ..thresholds import threshold
 from ..trajectory import check_steps
+from ..worlds import thesaurus_of
 from .rewriters import make_rewriter
 
 
@@ -86,7 +87,9 @@ def make_plan(
     check_steps(steps, probe_step)
     notes: list[str] = []
     if isinstance(rewriter, str):
-        rewriter, note = make_rewriter(rewriter, llm_model=llm_model, llm_base_url=llm_base_url, seed=seed)
+        rewriter, note = make_rewriter(
+            rewriter, llm_model=llm_model, llm_base_url=llm_base_url, seed=seed, thesaurus=thesaurus_of(model)
+        )
         notes += [note] if note else []
     if scorer is None:
         scorer = make_scorer(model, probe, steps=steps, probe_step=probe_step, batch_size=batch_size, **options)

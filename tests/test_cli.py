@@ -121,7 +121,7 @@ def test_importing_and_help_do_not_load_torch():
 
 def test_imports_follow_one_order():
     order = [
-        "errors", "version", "lazy", "threads", "words", "files", "seeds", "icons", "phrases", "backbones", "attention", "tokens",
+        "errors", "version", "lazy", "threads", "words", "files", "seeds", "icons", "phrases", "worlds", "loading", "backbones", "attention", "tokens",
         "trajectory", "probe", "pipelines",
         "rewards", "prompt_files", "dataset", "evaluation", "training", "diagnosis", "records", "scoring", "thresholds", "search", "pnginfo",
         "heatmaps", "runs", "agents",
