@@ -12,7 +12,6 @@ from ..errors import InputError
 from ..files import free_path, write_together
 from ..heatmaps import heat_map_image
 from ..pnginfo import png_bytes
-from ..records import image_record
 from ..scoring import Scored
 from ..seeds import seeds_from
 from ..thresholds import threshold
@@ -294,9 +293,8 @@ def _finished(state: SessionState, desk: Desk, number: int) -> str:
     paused, row = desk.score([candidate["prompt"]], state["seed"])[0].trajectories[0]
     images: Any = finish(plan.scorer.pipeline, paused, [row])
     reward = float(measure(plan.measure, images, [state["prompt"]])[0]) if plan.measure else None
-    record = image_record(
-        candidate["prompt"], state["seed"], "chosen in a session", plan.settings | {"seed": state["seed"]},
-        plan.scorer.settings, plan.loading,
+    record = plan.origin.image_record(
+        candidate["prompt"], state["seed"], "chosen in a session", probe_step=plan.scorer.probe_step, tau=state["tau"]
     ) | {
         "prompt": state["prompt"], "unchanged": candidate["prompt"] == state["prompt"], "tau": state["tau"],
         "predicted_reward": candidate["score"], "reward": None if reward is None else round(reward, 5),

@@ -160,5 +160,3 @@ def run(session: Session, lines: Iterable[str], show: Callable[[SessionState], N
         if line.strip() in ("/quit", "/exit", "/q"):
             return
         show(session.say(line))
-
-

@@ -12,6 +12,7 @@ from typing import Any
 from .backbones import backbone_of, denoiser_of
 from .errors import InputError, ModelError, ProbeMismatchError, reason_of
 from .loading import check_weight_files, quiet_transformers
+from .options import LoadingOptions, names_of
 from .probe import Probe
 from .worlds import DEFAULT, WORLDS, world_of
 
@@ -107,31 +108,6 @@ def _load_lora(pipeline: Any, adapters: Sequence[str]) -> None:
         pipeline.set_adapters(names, strengths)
 
 
-def read_pipe_args(given: Sequence[str]) -> dict[str, Any]:
-    """`key=value` pairs for the pipeline's call; values are JSON where they can be, else text.
-
-    Raises `InputError` for a pair without an equals sign or a key that the engine sets itself.
-    """
-    values: dict[str, Any] = {}
-    for pair in given:
-        key, sign, text = pair.partition("=")
-        if not sign or not key.isidentifier():
-            raise InputError(f"--pipe-arg {pair!r}: give name=value, such as max_sequence_length=256")
-        if key in _OWN_ARGUMENTS:
-            raise InputError(f"--pipe-arg {key} is set by promptprobe itself; use the option for it")
-        try:
-            values[key] = json.loads(text)
-        except ValueError:
-            values[key] = text
-    return values
-
-
-_OWN_ARGUMENTS = frozenset(
-    ["prompt", "generator", "latents", "num_inference_steps", "output_type", "return_dict", "num_images_per_prompt",
-     "callback", "callback_steps", "callback_on_step_end", "callback_on_step_end_tensor_inputs", "timesteps", "sigmas"]
-)  # fmt: skip
-
-
 def check_settings(pipeline: Any, settings: Mapping[str, Any]) -> None:
     """Raise `InputError` for a setting that the pipeline's call doesn't take."""
     taken = inspect.signature(pipeline.__call__).parameters
@@ -164,7 +140,7 @@ def pipeline_settings(
     return settings | {k: v for k, v in more.items() if v is not None} | dict(pipe_args or {})
 
 
-LOADING = frozenset(["device", "dtype", "offload", "lora", "revision", "variant"])
+LOADING = frozenset(names_of(LoadingOptions))
 
 
 def open_pipeline(model: str | Path = DEFAULT, pipeline: Any = None, **options: Any) -> tuple[Any, dict[str, Any]]:

@@ -18,6 +18,7 @@ from .diagnosis import WordDiagnosis, diagnose
 from .errors import InputError, ProbeMismatchError
 from .pipelines import check_probe, check_timestep
 from .probe import Probe
+from .records import Origin
 from .tokens import PromptTokens
 from .trajectory import Paused, advance, start
 
@@ -80,6 +81,8 @@ class Scorer:
     denoising_seconds: float = 0.0
     probe_seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    model: str | None = None  # None: a pipeline handed over from Python
+    loading: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.warnings += check_probe(
@@ -97,6 +100,11 @@ class Scorer:
             raise ProbeMismatchError(
                 f"early step is {self.early_step}; this probe has these steps before step {self.probe_step}: {earlier}"
             )
+
+    @property
+    def origin(self) -> Origin:
+        """Where its images come from."""
+        return Origin.of(self.pipeline, self.model, self.steps, self.settings, self.loading)
 
     def score(
         self,
