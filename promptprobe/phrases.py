@@ -29,7 +29,8 @@ class Thesaurus:
 
     def noun(self, word: str) -> str:
         """The name of a noun in the singular; of one that it doesn't know, the word without a plural s."""
-        return self.nouns.get(word) or singular(word)
+        one = singular(word)
+        return self.nouns.get(word) or self.nouns.get(one, one)
 
     def plural(self, name: str) -> str:
         """The plural of a name."""

@@ -100,7 +100,7 @@ def _is_unknown(word: str, known: Vocabulary, colours: set[str | None], things: 
         return False
     if word in NUMBERS or word.isdigit():
         return (NUMBERS.get(word) or int(word[:6])) not in known.counts
-    if word in known.thesaurus.nouns:
+    if known.thesaurus.noun(word) in known.objects:
         return False
     if word in known.thesaurus.colours:
         return known.thesaurus.colours[word] in colours or word in things
