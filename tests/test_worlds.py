@@ -148,3 +148,11 @@ def test_stored_halves_are_computed_with_as_floats(tmp_path):
 def test_a_picture_made_before_is_made_again(tmp_path):
     image, difference = replay(ROOT / "tests" / "data" / "icons_before.png", tmp_path / "now.png")
     assert image.size == (64, 64) and difference <= 8  # of 255; another processor rounds in another way
+
+
+def test_what_trains_a_world_is_not_installed():
+    installed = [*(ROOT / "promptprobe").rglob("*.py"), *(ROOT / "agents").rglob("*.py")]
+    assert [f for f in installed if "argparse" in f.read_text("utf-8") or f.name.startswith("train_")] == []
+    for script in (ROOT / "worlds" / "icons").glob("[!_]*.py"):
+        text = script.read_text("utf-8")
+        assert "import fit" in text or script.name == "fit.py" or f"python -m worlds.icons.{script.stem}" in text
