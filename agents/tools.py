@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -259,12 +260,13 @@ def _sdk_function_tool() -> Any:
         version("openai-agents")
     except PackageNotFoundError as error:
         raise InputError("the OpenAI Agents SDK is not installed: pip install 'promptprobe[agents-sdk]'") from error
-    import agents
-
-    if hasattr(agents, "FunctionTool"):
-        return agents.FunctionTool
-    where = next(iter(getattr(agents, "__path__", [])), "?")
-    raise InputError(
-        f"the import name `agents` of the OpenAI Agents SDK is taken by the folder {where}; start Python in another "
-        "folder, or take it off sys.path"
-    )
+    try:
+        from agents import FunctionTool
+    except ImportError as error:
+        found = find_spec("agents")
+        where = next(iter(found.submodule_search_locations or []), "?") if found else "?"
+        raise InputError(
+            f"the import name `agents` of the OpenAI Agents SDK is taken by the folder {where}; start Python in "
+            "another folder, or take it off sys.path"
+        ) from error
+    return FunctionTool
