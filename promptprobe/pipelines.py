@@ -5,24 +5,21 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import icons
 from .backbones import backbone_of
 from .errors import InputError, ModelError, reason_of
+from .loading import check_weight_files, quiet_transformers
 from .options import LoadingOptions, names_of
-
-log = logging.getLogger("promptprobe")
-
+from .worlds import DEFAULT, WORLDS, world_of
 
 OFFLOADS = ("none", "model", "sequential")
 
 
 def load_pipeline(
-    model: str | Path = icons.NAME,
+    model: str | Path = DEFAULT,
     device: str = "cpu",
     dtype: str | None = None,
     *,
@@ -31,7 +28,9 @@ def load_pipeline(
     revision: str | None = None,
     variant: str | None = None,
 ):
-    """A ready text-to-image pipeline: the icon world's, a local diffusers folder, or a hub name.
+    """A ready text-to-image pipeline: a built-in world's, a local diffusers folder, or a hub name.
+
+    Without `dtype` a built-in world is loaded in its own, anything else as its files and libraries have it.
 
     `offload` moves weights to the device when they are needed: "model" by whole models, "sequential" by layers. `lora`
     names adapter files, folders or hub names, each with an optional strength behind an equals sign (`style.safetensors=0.8`).
@@ -55,6 +54,8 @@ def load_pipeline(
         raise InputError(f"--offload is {offload!r}; it must be one of {', '.join(OFFLOADS)}")
     if offload != "none" and torch.device(device).type == "cpu":
         raise InputError(f"--offload {offload} moves weights from memory to a GPU; --device is {device!r}")
+    world = world_of(model)
+    dtype = dtype or (world.dtype if world else None)
     source = source_of(model)
     local = Path(source)
     try:
@@ -114,14 +115,6 @@ def check_settings(pipeline: Any, settings: Mapping[str, Any]) -> None:
             raise InputError(f"{type(pipeline).__name__} takes no {key!r}")
 
 
-def quiet_transformers() -> None:
-    """No progress bars and notices of transformers among our own output."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-
-
 def pipeline_settings(
     model: str | Path,
     guidance: float | None = None,
@@ -131,16 +124,17 @@ def pipeline_settings(
     negative: str | None = None,
     pipe_args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What is passed to the pipeline's call; the icon world has its own guidance.
+    """What is passed to the pipeline's call; a built-in world has settings of its own, which those given replace.
 
     Raises `InputError` for sizes below one pixel.
     """
     for name, size in (("height", height), ("width", width)):
         if size is not None and size < 1:
             raise InputError(f"{name} is {size}; it must be at least 1 pixel")
-    if guidance is None and str(model) in (icons.NAME, str(icons.PIPELINE)):
-        guidance = icons.GUIDANCE
-    settings = {} if guidance is None else {"guidance_scale": float(guidance)}
+    world = world_of(model)
+    settings = dict(world.settings) if world else {}
+    if guidance is not None:
+        settings[world.guidance if world else "guidance_scale"] = float(guidance)
     more = {"height": height, "width": width, "negative_prompt": negative}
     return settings | {k: v for k, v in more.items() if v is not None} | dict(pipe_args or {})
 
@@ -148,7 +142,7 @@ def pipeline_settings(
 LOADING = frozenset(names_of(LoadingOptions))
 
 
-def open_pipeline(model: str | Path = icons.NAME, pipeline: Any = None, **options: Any) -> tuple[Any, dict[str, Any]]:
+def open_pipeline(model: str | Path = DEFAULT, pipeline: Any = None, **options: Any) -> tuple[Any, dict[str, Any]]:
     """A pipeline (loaded unless given) and the settings of its call.
 
     `options` are those of `load_pipeline` and `pipeline_settings`. Raises what these raise.
@@ -162,13 +156,15 @@ def open_pipeline(model: str | Path = icons.NAME, pipeline: Any = None, **option
 
 def source_of(model: str | Path) -> str:
     """Folder or hub name of a model; raises `ModelError` for what can be neither."""
-    source = str(icons.PIPELINE if str(model) == icons.NAME else model)
+    world = world_of(model)
+    source = str(world.pipeline if world else model)
     local = Path(source)
     if local.exists():
         _check_folder(local)
     elif source.startswith((".", "/", "~")) or source.count("/") != 1:
+        own = " or ".join(repr(w.name) for w in WORLDS)
         raise ModelError(f"--model {source!r} is no folder; give a diffusers pipeline folder, a hub name like "
-                         "'stabilityai/stable-diffusion-xl-base-1.0', or 'icons'")  # fmt: skip
+                         f"'stabilityai/stable-diffusion-xl-base-1.0', or {own}")  # fmt: skip
     return source
 
 
@@ -181,15 +177,3 @@ def _check_folder(folder: Path) -> None:
     except ValueError as error:
         raise ModelError(f"{index} is not valid JSON: {error}") from error
     check_weight_files(folder)
-
-
-def check_weight_files(folder: Path) -> None:
-    """Raise `ModelError` that names the first safetensors file under `folder` that is truncated or corrupt."""
-    from safetensors import safe_open
-
-    for file in sorted(folder.rglob("*.safetensors")):
-        try:
-            with safe_open(file, "pt") as opened:
-                opened.keys()
-        except Exception as error:  # safetensors' own class
-            raise ModelError(f"{file} is corrupt or truncated ({reason_of(error)}); get it again") from error

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import icons
 from ..card import check_card, check_timestep
 from ..errors import InputError, ModelError, ProbeMismatchError
 from ..observation import Observation
 from ..pipelines import source_of
 from ..probe import Probe, probe_digest
+from ..worlds import DEFAULT, world_of
 from .base import Judge, Judgement, Needs, by_row
 
 
@@ -79,15 +79,16 @@ class ProbeJudge(Judge):
         return self.label
 
 
-def load_probe(probe: str | Path | None, model: str | Path = icons.NAME) -> Probe:
+def load_probe(probe: str | Path | None, model: str | Path = DEFAULT) -> Probe:
     """The probe of a folder, or the icon world's own.
 
     Raises `ModelError` when another pipeline is used without a probe.
     """
     if probe is None:
-        if str(model) not in (icons.NAME, str(icons.PIPELINE)):
+        world = world_of(model)
+        if world is None or world.probe is None:
             source_of(model)
             raise ModelError(f"--model {str(model)!r} needs a probe of its own: give --probe FOLDER; "
                              "`promptprobe collect` and `promptprobe train` make one")  # fmt: skip
-        probe = icons.PROBE
+        probe = world.probe
     return Probe.load(probe)
