@@ -243,7 +243,8 @@ def _undo(state: SessionState, desk: Desk, rest: str) -> SessionState:
     if not history:
         raise InputError("there is nothing to undo")
     empty: Any = {"prompt": "", "current": 0, "pinned": [], "candidates": [], "round": 0}
-    return {**empty, **history[-1], "history": history[:-1], "said": "undone", "show": True}
+    before: Any = empty | history[-1]
+    return {**before, "history": history[:-1], "said": "undone", "show": True}
 
 
 def _compare(state: SessionState, desk: Desk, rest: str) -> SessionState:

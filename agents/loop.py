@@ -60,7 +60,7 @@ def generate(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     winner = context.scored[state["best"]]
     paused, row = winner.trajectories[winner.best]
     context.tell("generating", prompt=winner.prompt)
-    images = finish(context.scorer.pipeline, paused, [row], on_step=lambda k: context.tell("step", step=k))
+    images: Any = finish(context.scorer.pipeline, paused, [row], on_step=lambda k: context.tell("step", step=k))
     context.image = images[0]
     return {}
 
@@ -107,7 +107,7 @@ def subgraph(plan: Any = None, **options: Any):
             "candidates": final["candidates"], "notes": [*plan.notes, *final["notes"]],
         }  # fmt: skip
 
-    graph = StateGraph(_Whole, input_schema=Question, output_schema=Outcome)
+    graph: Any = StateGraph(_Whole, input_schema=Question, output_schema=Outcome)
     graph.add_node("optimize_prompt", search)
     graph.add_edge(START, "optimize_prompt")
     graph.add_edge("optimize_prompt", END)

@@ -27,7 +27,7 @@ class OfflineRewriter:
         """Up to `request.count` rewrites that were not tried before."""
         reading = read_prompt(request.prompt)
         seen = {t.prompt.casefold() for t in request.tried}
-        rewrites = []
+        rewrites: list[Rewrite] = []
         for strategy, text in _proposals(request.prompt, reading):
             if text.casefold() not in seen and len(rewrites) < request.count:
                 seen.add(text.casefold())

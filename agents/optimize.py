@@ -115,7 +115,7 @@ def optimize_with_image(
             _write(record(context.reached | {"stop_reason": "interrupted"}, finished=False), Path(out))
         raise
     made = record(state, finished=True)
-    if out is not None:
+    if out is not None and context.image is not None:
         best = context.scored[state["best"]]
         heat = heat_map_image(best.maps, best.tokens, best.words, context.image)
         _write(made, Path(out), {".png": context.image, "-attention.png": heat})

@@ -144,7 +144,9 @@ def _typed(state: Callable[[], SessionState], history: Path) -> Iterator[str]:
                 if last and choice.startswith(last) and choice != last:
                     yield Completion(choice, start_position=-len(last))
 
-    asking = PromptSession(history=FileHistory(str(history)), completer=Words(), complete_while_typing=False)
+    asking: PromptSession[str] = PromptSession(
+        history=FileHistory(str(history)), completer=Words(), complete_while_typing=False
+    )
     while True:
         try:
             yield asking.prompt("> ")
