@@ -57,7 +57,7 @@ async def optimize_async(
     plan: Plan | None = None,
     **options: Unpack[PlanOptions],
 ) -> RunRecord:
-    """As `optimize`, without blocking the event loop; cancelling the task stops the run before its next step."""
+    """As `optimize`, also of `plan`, `out` and `on_event`, without blocking the event loop; cancelling the task stops the run before its next step."""
     stopped = threading.Event()
 
     def tell(event: str, values: dict[str, Any]) -> None:

@@ -34,9 +34,10 @@ def load_pipeline(
 ):
     """A ready text-to-image pipeline: the icon world's, a local diffusers folder, or a hub name.
 
-    `offload` moves weights to the device when they are needed: "model" by whole models, "sequential" by layers. `lora`
-    names adapter files, folders or hub names, each with an optional strength behind an equals sign (`style.safetensors=0.8`).
-    Raises `ModelError` when the folder is no pipeline, a weight file is corrupt, the name can't be reached, the
+    `dtype` is the weights' type: float32, float16 or bfloat16. `offload` moves weights to the device when they are
+    needed: "model" by whole models, "sequential" by layers. `lora` names adapter files, folders or hub names, each with
+    an optional strength behind an equals sign (`style.safetensors=0.8`). `revision` is a hub model's branch, tag or
+    commit, `variant` that of its weight files, such as fp16. Raises `ModelError` when the folder is no pipeline, a weight file is corrupt, the name can't be reached, the
     denoiser is not in the table of backbones or an adapter doesn't fit.
     """
     import torch
@@ -162,7 +163,7 @@ def open_pipeline(model: str | Path = icons.NAME, pipeline: Any = None, **option
 
 
 def load_probe(probe: str | Path | None, model: str | Path = icons.NAME) -> Probe:
-    """The probe of a folder, or the icon world's own.
+    """The probe of a folder, or where `probe` is None the icon world's own, for its `model`.
 
     Raises `ModelError` when another pipeline is used without a probe.
     """

@@ -19,7 +19,8 @@ MAPPED = ("agents", "prompts")  # folders beside `promptprobe/` that are install
 # Lowest first. A module imports from its own line and from the lines above it. Names are those below `promptprobe.`;
 # the package itself is `__init__`. Every module stands on exactly one line; a name that no module has yet does no harm.
 LAYERS = [
-    "__init__ errors lazy version files threads seeds words",
+    "__init__ errors lazy version files threads words",
+    "options options.* seeds",
     "worlds worlds.* icons icons.[!t]*",
     "phrases prompts",
     "backbones",
@@ -33,7 +34,7 @@ LAYERS = [
     "records pnginfo heatmaps sheets",
     "judges judges.* scoring thresholds",
     "race search",
-    "verbs runs options options.*",
+    "verbs runs",
     "agents agents.rewrites agents.guard",
     "agents.offline agents.rewriter agents.chat agents.rewriters",
     "agents.rounds agents.plan",
@@ -42,18 +43,22 @@ LAYERS = [
     "agents.service agents.tools",
     "agents.server agents.images_server agents.mcp_server",
     "view view.*",
-    "cli cli.* __main__",
+    "cli cli.*",
+    "__main__",
 ]
 
 
 @dataclass(frozen=True)
 class Arrow:
-    """One import: `source` and `target` are names below `promptprobe.`; a lazy one is there for type checkers only."""
+    """One import: `source` and `target` are names below `promptprobe.`.
+
+    One for type checkers only (under `if TYPE_CHECKING:`) loads nothing: a package's lazy names, or the name of a type.
+    """
 
     source: str
     target: str
     line: int
-    lazy: bool
+    typing: bool
 
     def __str__(self) -> str:
         return f"{self.source}:{self.line} imports {self.target}"
@@ -89,10 +94,10 @@ def graph(root: Path = ROOT) -> list[Arrow]:
         inside = source if source in packages else source.rpartition(".")[0] or "__init__"
         own = {source, *_parents(source)}
         tree = ast.parse(file.read_text("utf-8"), str(file))
-        typing_only = _lines_for_type_checkers(tree) if source in packages else set()
+        for_checkers = _lines_for_type_checkers(tree)
         for node, target in _imports(tree, inside, set(files)):
             arrows += [
-                Arrow(source, name, node.lineno, node.lineno in typing_only)
+                Arrow(source, name, node.lineno, node.lineno in for_checkers)
                 for name in dict.fromkeys([*_parents(target), target])
                 if name not in own and (name == target or name != "__init__")
             ]
@@ -108,14 +113,16 @@ def layer_of(module: str) -> int:
 
 
 def back_arrows(arrows: list[Arrow]) -> list[Arrow]:
-    """Imports of a module of a higher layer."""
-    return [a for a in arrows if layer_of(a.target) > layer_of(a.source)]
+    """Imports of a module of a higher layer, those for type checkers aside."""
+    return [a for a in arrows if layer_of(a.target) > layer_of(a.source) and not a.typing]
 
 
 def circles(arrows: list[Arrow]) -> list[set[str]]:
     """Sets of modules of which each imports, over others, each: Tarjan's strongly connected components of two or more."""
     following: dict[str, list[str]] = {}
     for arrow in arrows:
+        if arrow.typing:
+            continue
         following.setdefault(arrow.source, []).append(arrow.target)
     number: dict[str, int] = {}
     low: dict[str, int] = {}
@@ -149,7 +156,7 @@ def _parents(module: str) -> list[str]:
 
 
 def _lines_for_type_checkers(tree: ast.Module) -> set[int]:
-    """Lines under `if TYPE_CHECKING:`, where a package names what it loads lazily."""
+    """Lines under `if TYPE_CHECKING:`, where nothing is loaded."""
     blocks = [n for n in tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
     return {node.lineno for block in blocks for n in block.body for node in ast.walk(n) if hasattr(node, "lineno")}
 
@@ -178,12 +185,15 @@ def _imports(tree: ast.Module, inside: str, known: set[str]) -> Iterator[tuple[a
 
 def main() -> None:
     """Print what the house looks like."""
-    arrows = list({(a.source, a.target): a for a in graph()}.values())
-    back, found = back_arrows(arrows), circles([a for a in arrows if not a.lazy])
-    real = [str(a) for a in back if not a.lazy]
+    arrows = list({(a.source, a.target): a for a in sorted(graph(), key=lambda a: not a.typing)}.values())
+    found, back = circles(arrows), back_arrows(arrows)
+    named = [a for a in arrows if a.typing and layer_of(a.target) > layer_of(a.source)]
+    faces = [a for a in named if modules()[a.source].name == "__init__.py"]
+    types = [a for a in named if a not in faces]
     print(f"{len(modules())} modules, {len(arrows)} arrows")
     print(f"{len(found)} circles", *(" <-> ".join(sorted(c)) for c in found), sep="\n    ")
-    print(f"{len(real)} arrows back, and {len(back) - len(real)} lazy names of packages", *real, sep="\n    ")
+    print(f"{len(back)} arrows back", *back, sep="\n    ")
+    print(f"{len(faces)} lazy names of packages; names of types from a higher layer:", *types, sep="\n    ")
 
 
 if __name__ == "__main__":

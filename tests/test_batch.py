@@ -88,6 +88,7 @@ def test_templates_are_expanded(tmp_path):
     assert expand(["a __thing__"], tmp_path) == ["a cat", "a dog"]
 
 
+@pytest.mark.numbers
 def test_a_batch_gives_what_single_runs_give(plan, tmp_path):
     summary = batch.run_batch(plan, PROMPTS, tmp_path)
     assert summary["finished"] == len(PROMPTS) and summary["left"] == summary["failed"] == 0
@@ -96,8 +97,9 @@ def test_a_batch_gives_what_single_runs_give(plan, tmp_path):
         single = optimize(prompt, plan=plan)
         line = lines[prompt]
         assert line["best_prompt"] == single.best_prompt and line["seed"] == single.seed
-        assert line["predicted_reward"] == pytest.approx(single.predicted_reward, abs=1e-3)
-        assert line["reward"] == pytest.approx(single.reward, abs=0.05)
+        assert line["predicted_reward"] == pytest.approx(single.predicted_reward, rel=1e-3, abs=1e-4)  # 4 decimals
+        # The reward reads an image of whole grey levels, of which other batch sizes round some the other way.
+        assert line["reward"] == pytest.approx(single.reward, rel=0.02, abs=0.02)
         with Image.open(tmp_path / line["image"]) as image:
             assert image.size == (64, 64) and json.loads(image.text["promptprobe"])["prompt"] == prompt
             assert image.text["parameters"].startswith(line["best_prompt"] + "\nSteps: 25, Sampler: DDIM")

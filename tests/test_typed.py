@@ -72,7 +72,6 @@ def test_a_prompt_that_is_no_text_is_an_error(installed, outside):
     assert said.startswith("script.py:2: error:") and "[arg-type]" in said
 
 
-@pytest.mark.xfail(strict=True, reason="`**options: Any` takes everything, until the options have real signatures")
 @pytest.mark.parametrize(
     ("call", "code", "named"),
     [('optimize("x", seed="three")', "[arg-type]", "seed"), ('optimize("x", sede=3)', "[call-arg]", "sede"),
