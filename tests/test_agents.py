@@ -75,7 +75,7 @@ def test_the_offline_rewriter_keeps_the_meaning_and_never_repeats():
         ('{"rewrites": [{"prompt": 5}, {"prompt": ""}, {"prompt": "x\\u0007y"}]}', ["x y"]),
         (answer("w " * 10_000), []),
         ("I can't do that.", []),
-        ("[" * 50_000, []),
+        ("[" * 5_000, []),  # deeper than Python can call
     ],
 )  # fmt: skip
 def test_answers_are_read_as_data(text, prompts):
