@@ -4,6 +4,7 @@
     format      ruff's formatter
     types       mypy over both packages, tests and benchmarks
     house       the order of imports, what is public, help without torch
+    faults      each check finds a planted fault (tests/test_check.py)
     tests       the suite, on two processes
     processors  the tests that compare numbers, computed as other processors do, and with one and two threads
     build       wheel and sdist: their files, the main job from the wheel in a new environment, the sdist's own tests
@@ -86,6 +87,11 @@ def house() -> None:
     run(*PYTEST, "tests/test_house.py")
 
 
+def faults() -> None:
+    """Each check of this file finds what is planted for it."""
+    run(*PYTEST, "-m", "slow", "tests/test_check.py")
+
+
 def tests() -> None:
     """The suite on two processes of one thread each, which suits two cores better than one process of two."""
     run(*PYTEST, "-n", "2", "--dist", "loadfile", "--durations", "10", OMP_NUM_THREADS="1")
@@ -114,7 +120,7 @@ def build() -> None:
 
 
 STAGES: dict[str, Callable[[], None]] = {
-    "lint": lint, "format": formatting, "types": types, "house": house, "tests": tests, "processors": processors,
+    "lint": lint, "format": formatting, "types": types, "house": house, "faults": faults, "tests": tests, "processors": processors,
     "build": build,
 }  # fmt: skip
 
