@@ -38,7 +38,7 @@ class OfflineRewriter:
             return RewriteAnswer([], notes=[NO_THESAURUS])
         reading = read_prompt(request.prompt, self.thesaurus)
         seen = {t.prompt.casefold() for t in request.tried}
-        rewrites = []
+        rewrites: list[Rewrite] = []
         for strategy, text in _proposals(request.prompt, reading, self.thesaurus):
             if text.casefold() not in seen and len(rewrites) < request.count:
                 seen.add(text.casefold())

@@ -56,7 +56,7 @@ async def optimize_async(
     plan: Plan | None = None,
     **options: Unpack[PlanOptions],
 ) -> RunRecord:
-    """As `optimize`, without blocking the event loop; cancelling the task stops the run before its next step."""
+    """As `optimize`, also of `plan`, `out` and `on_event`, without blocking the event loop; cancelling the task stops the run before its next step."""
     stopped = threading.Event()
 
     def tell(event: str, values: dict[str, Any]) -> None:
@@ -112,7 +112,7 @@ def optimize_with_image(
             _write(record(context.reached | {"stop_reason": "interrupted"}, finished=False), Path(out))
         raise
     made = record(state, finished=True)
-    if out is not None:
+    if out is not None and context.image is not None:
         best = context.scored[state["best"]]
         heat = heat_map_image(best.maps, best.tokens, best.words, context.image)
         _write(made, Path(out), {".png": context.image, "-attention.png": heat})

@@ -145,7 +145,8 @@ class ChatRewriter:
             options["seed"] = self.seed
         if self._formats[0] is not None:
             options["response_format"] = self._formats[0]
-        reply = self.client.chat.completions.create(model=self.model, messages=messages, **options)  # type: ignore[call-overload]
+        said: Any = messages
+        reply = self.client.chat.completions.create(model=self.model, messages=said, **options)
         usage = getattr(reply, "usage", None)
         answer.input_tokens += int(getattr(usage, "prompt_tokens", 0) or 0)
         answer.output_tokens += int(getattr(usage, "completion_tokens", 0) or 0)

@@ -95,7 +95,8 @@ class Service:
     def size(self) -> tuple[int, int]:
         """Width and height of the images that come out, in pixels."""
         pipeline, settings = self.plan.scorer.pipeline, self.plan.scorer.settings
-        side = denoiser_of(pipeline).config.get("sample_size") or 0
+        config: Any = denoiser_of(pipeline).config
+        side = config.get("sample_size") or 0
         own = int(side if isinstance(side, int) else side[0]) * int(getattr(pipeline, "vae_scale_factor", 8))
         return int(settings.get("width") or own), int(settings.get("height") or own)
 

@@ -123,7 +123,7 @@ TOOLS = {
 def call_tool(service: Service, name: str, arguments: str | dict[str, Any], **how: Any) -> ToolResult:
     """Run a tool with arguments as a language model gives them, JSON text or a mapping.
 
-    `how` takes `progress` and `cancel`. Raises `InputError` that names the tool or argument and the remedy.
+    `service` does the work; `how` takes `progress` and `cancel`. Raises `InputError` that names the tool or argument and the remedy.
     """
     tool = TOOLS.get(name)
     if tool is None:
@@ -167,7 +167,7 @@ def openai_tools() -> list[dict[str, Any]]:
 def dispatch(service: Service, name: str, arguments: str | dict[str, Any], out: Path | str | None = None) -> str:
     """Run a tool and return text for a tool message: JSON with paths of images in `out`, or with an `error`.
 
-    Without `out`, images come as base64 PNG.
+    `service`, `name` and `arguments` are as for `call_tool`. Without `out`, images come as base64 PNG.
     """
     try:
         return json.dumps(_as_text(call_tool(service, name, arguments), name, out), ensure_ascii=False)

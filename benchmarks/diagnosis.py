@@ -39,11 +39,11 @@ def main() -> None:
         scored = scorer.score([p for p, _ in batch], [7])
         images = finish(scorer.pipeline, scored[0].trajectories[0][0])
         for (_, scene), s, image in zip(batch, scored, images, strict=True):
-            drawn = {icon.object for icon in read_image(np.asarray(image)).icons}
+            objects = {icon.object for icon in read_image(np.asarray(image)).icons}
             for word in s.words:
                 name = words.noun(word.word.lower())
                 if name in {g.object for g in scene.groups}:
-                    seen.append((word.focus, word.strength, word.diffuse, name in drawn))
+                    seen.append((word.focus, word.strength, word.diffuse, name in objects))
     focus, strength, diffuse, drawn = (np.array(column) for column in zip(*seen, strict=True))
     table = Table("object words", "number", "object missing from the image")
     for name, chosen in (("diffuse", diffuse), ("not diffuse", ~diffuse)):

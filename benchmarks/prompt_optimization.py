@@ -44,7 +44,7 @@ def main() -> None:
     scorer, reward = make_scorer(), load_reward("icons")
     results: dict[str, list[tuple[float, bool, int, int]]] = {}
 
-    def note(way: str, original: str, scene, image, calls: int, rewrites: int) -> float:
+    def note(way: str, original: str, scene, image, calls: float, rewrites: int) -> float:
         value = float(reward([image], [original])[0])
         results.setdefault(way, []).append((value, check(scene, np.asarray(image)).passed, calls, rewrites))
         return value

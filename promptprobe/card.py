@@ -7,6 +7,7 @@ uncertainty; warnings about a run that differs, `ProbeMismatchError` about one t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,7 +103,7 @@ def _at(values: list[float], quantile: float) -> float:
     return values[low] + (place - low) * (values[high] - values[low])
 
 
-def check_card(card: ProbeCard, pipeline, *, steps: int, probe_step: int, settings: dict[str, Any]) -> list[str]:
+def check_card(card: ProbeCard, pipeline, *, steps: int, probe_step: int, settings: Mapping[str, Any]) -> list[str]:
     """Compare a probe's card with a run; return warnings.
 
     Raises `ProbeMismatchError` when backbone, blocks or steps differ: the maps would mean something else.

@@ -32,9 +32,10 @@ def load_pipeline(
 
     Without `dtype` a built-in world is loaded in its own, anything else as its files and libraries have it.
 
-    `offload` moves weights to the device when they are needed: "model" by whole models, "sequential" by layers. `lora`
-    names adapter files, folders or hub names, each with an optional strength behind an equals sign (`style.safetensors=0.8`).
-    Raises `ModelError` when the folder is no pipeline, a weight file is corrupt, the name can't be reached, the
+    `dtype` is the weights' type: float32, float16 or bfloat16. `offload` moves weights to the device when they are
+    needed: "model" by whole models, "sequential" by layers. `lora` names adapter files, folders or hub names, each with
+    an optional strength behind an equals sign (`style.safetensors=0.8`). `revision` is a hub model's branch, tag or
+    commit, `variant` that of its weight files, such as fp16. Raises `ModelError` when the folder is no pipeline, a weight file is corrupt, the name can't be reached, the
     denoiser is not in the table of backbones or an adapter doesn't fit.
     """
     import torch

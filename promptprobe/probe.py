@@ -108,7 +108,7 @@ class ImageTower(nn.Module):
 
 
 class Probe(nn.Module):
-    """Predicts rewards from token maps.
+    """Predicts rewards from token maps, as its `card` says.
 
     `plain` is the paper's: one CNN over each token's planes, averaged over tokens. `maps` also shows the CNN each map's
     own shape (its logarithm, relative to its mass), keeps where on a 4x4 grid each token is looked for beside each map's

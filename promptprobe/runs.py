@@ -147,7 +147,7 @@ def found_seeds(
 
 @signed(GenerateOptions)
 def generate(prompt: str, *, out: Path | str = "image.png", **options: Unpack[GenerateOptions]) -> int:
-    """Write one image of a prompt as it is; return how many tokens did not fit.
+    """Write one image of a prompt as it is to the PNG file `out`; return how many tokens did not fit.
 
     Raises `InputError` for a file that is no PNG or can't be written, and `ModelError`.
     """
@@ -183,7 +183,7 @@ def _made(pipeline: Any, steps: int, call: Any, prompt: str, seed: int, on_step:
 def replay(image: Path | str, out: Path | str | None = None) -> tuple[Any, int]:
     """Make the image of a PNG file again from the record it carries; return it and the largest pixel difference.
 
-    Raises `InputError` when the file carries no record that can be replayed.
+    With `out`, the new image is written there. Raises `InputError` when the file carries no record that can be replayed.
     """
     import numpy as np
 

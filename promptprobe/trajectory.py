@@ -38,8 +38,10 @@ def start(
     cut: bool = False,
     **settings: Any,
 ) -> Paused:
-    """Denoise each (prompt, seed) to step `stop`, reading token maps at the steps in `watch` (default: `stop`).
+    """Denoise each of `prompts` with the seed of the same place in `seeds` to step `stop`.
 
+    Token maps are read at the steps in `watch` (default: `stop`) of the modules named in `blocks` (default: those of
+    the pipeline's row in `backbones.py`). `on_step` is told each finished step, the first is 1.
     With `cut`, step `stop` goes no further than its last probed block: the result has the step's maps, but is paused
     before it, and what goes on makes it anew. `settings` go to the pipeline as they are (`guidance_scale`, `height`,
     `negative_prompt`, ...). Raises `InputError` for empty prompts, unequal lengths or steps out of range.
@@ -75,10 +77,10 @@ def advance(
     on_step: Callable[[int], None] | None = None,
     cut: bool = False,
 ) -> Paused:
-    """Denoise the chosen trajectories (default: all) on to step `stop`, and pause again; no step is redone.
+    """Denoise the chosen trajectories of `paused` (default: all) on to step `stop`, and pause again; none is redone.
 
-    The result holds only the chosen ones, with maps of the newly watched steps (default: `stop`). `cut` as for `start`.
-    Raises as `finish`.
+    The result holds only the chosen ones, with maps of the newly watched steps (default: `stop`). `pipeline` is the one
+    that `paused` came from; `watch`, `blocks`, `on_step` and `cut` are as for `start`. Raises as `finish`.
     """
     chosen = check_chosen(paused, chosen)
     wanted = set(watch if watch is not None else (stop,))

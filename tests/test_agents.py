@@ -82,7 +82,7 @@ def test_the_offline_rewriter_keeps_the_meaning_and_never_repeats():
         ('{"rewrites": [{"prompt": 5}, {"prompt": ""}, {"prompt": "x\\u0007y"}]}', ["x y"]),
         (answer("w " * 10_000), []),
         ("I can't do that.", []),
-        ("[" * 50_000, []),
+        ("[" * 5_000, []),  # deeper than Python can call
     ],
 )  # fmt: skip
 def test_answers_are_read_as_data(text, prompts):
@@ -134,7 +134,7 @@ def test_optimize_probes_rewrites_and_generates_the_best(scorer, tmp_path):
     record = optimize(PROMPT, tau=99, rounds=2, scorer=scorer, out=tmp_path)
     assert record.stop_reason == "rounds used up" and record.rounds == 2
     scores = [c.score for c in record.candidates if c.score is not None]
-    assert len(scores) >= 5 and record.predicted_reward == pytest.approx(max(scores), abs=1e-4)
+    assert len(scores) >= 5 and record.predicted_reward == pytest.approx(max(scores), abs=1e-4)  # 4 decimals
     assert record.denoiser_calls["used"] == 5 * len(scores) + 20
     assert {c.seeds[0] for c in record.candidates if c.seeds} == {0}
     saved = json.loads(next(tmp_path.glob("*.json")).read_text())

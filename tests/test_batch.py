@@ -44,6 +44,15 @@ def plan():
     return make_plan(rewriter="offline", rounds=1, candidates=2)
 
 
+@pytest.fixture(scope="module")
+def whole(plan, tmp_path_factory):
+    """The folder of a batch that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole")
+    summary = batch.run_batch(plan, PROMPTS, out)
+    assert summary["finished"] == len(PROMPTS) and summary["left"] == summary["failed"] == 0
+    return out
+
+
 def lines_of(out):
     return [json.loads(x) for x in (out / "results.jsonl").read_text("utf-8").splitlines()]
 
@@ -92,22 +101,22 @@ def test_templates_are_expanded(tmp_path):
     assert expand(["a __thing__"], tmp_path) == ["a cat", "a dog"]
 
 
-def test_a_batch_gives_what_single_runs_give(plan, tmp_path):
-    summary = batch.run_batch(plan, PROMPTS, tmp_path)
-    assert summary["finished"] == len(PROMPTS) and summary["left"] == summary["failed"] == 0
-    lines = {line["prompt"]: line for line in lines_of(tmp_path)}
+@pytest.mark.numbers
+def test_a_batch_gives_what_single_runs_give(plan, whole):
+    lines = {line["prompt"]: line for line in lines_of(whole)}
     for prompt in PROMPTS[:3]:
         single = optimize(prompt, plan=plan)
         line = lines[prompt]
         assert line["best_prompt"] == single.best_prompt and line["seed"] == single.seed
-        assert line["predicted_reward"] == pytest.approx(single.predicted_reward, abs=1e-3)
-        assert line["reward"] == pytest.approx(single.reward, abs=0.05)
-        with Image.open(tmp_path / line["image"]) as image:
+        assert line["predicted_reward"] == pytest.approx(single.predicted_reward, rel=1e-3, abs=1e-4)  # 4 decimals
+        # The reward reads an image of whole grey levels, of which other batch sizes round some the other way.
+        assert line["reward"] == pytest.approx(single.reward, rel=0.02, abs=0.02)
+        with Image.open(whole / line["image"]) as image:
             assert image.size == (64, 64) and json.loads(image.text["promptprobe"])["prompt"] == prompt
             assert image.text["parameters"].startswith(line["best_prompt"] + "\nSteps: 25, Sampler: DDIM")
-    with (tmp_path / "results.csv").open(encoding="utf-8-sig") as file:
+    with (whole / "results.csv").open(encoding="utf-8-sig") as file:
         assert [row["prompt"] for row in csv.DictReader(file)] == PROMPTS
-    with Image.open(tmp_path / "grid.png") as grid:
+    with Image.open(whole / "grid.png") as grid:
         assert grid.width > 900
 
 
@@ -136,33 +145,27 @@ def test_a_folder_of_other_settings_or_at_work_is_refused(plan, tmp_path):
     BatchFolder(tmp_path, settings).close()
 
 
-def test_a_batch_survives_kill_9(tmp_path):
+def test_a_batch_survives_kill_9(plan, whole, tmp_path):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("\n".join(PROMPTS))
+    out = tmp_path / "killed"
     command = [
         sys.executable, "-m", "promptprobe", "batch", str(prompts), "--rewriter", "offline", "--rounds", "1", "--candidates",
-        "2", "--batch-size", "2",
+        "2", "--batch-size", "2", "--out", str(out),
     ]  # fmt: skip
-    random.seed(0)
-    for _ in range(2):
-        process = subprocess.Popen(
-            [*command, "--out", str(tmp_path / "killed")], env=ENVIRONMENT, stderr=subprocess.DEVNULL
-        )
-        until = time.monotonic() + 60
-        count = len(list((tmp_path / "killed").glob("images/*.png"))) if (tmp_path / "killed").exists() else 0
-        while time.monotonic() < until and process.poll() is None:
-            if len(list((tmp_path / "killed").glob("images/*.png"))) > count:
-                time.sleep(0.3 * random.random())
-                break
+    for _ in range(2):  # the second process takes up what the first one left
+        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+        before, until = len(list(out.glob("images/*.png"))), time.monotonic() + 120
+        while len(list(out.glob("images/*.png"))) <= before and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
+        time.sleep(0.3 * random.random())  # any moment of writing, probing or rewriting
         process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run([*command, "--out", str(tmp_path / "killed")], env=ENVIRONMENT, check=True, capture_output=True)
-    killed = lines_of(tmp_path / "killed")
+        assert process.wait() == -signal.SIGKILL  # it was at work
+    # Finished in this process, which saves the start of another; its settings are those of the command.
+    batch.run_batch(plan, PROMPTS, out)
+    killed = lines_of(out)
     assert sorted(x["prompt"] for x in killed) == sorted(PROMPTS)
-    subprocess.run([*command, "--out", str(tmp_path / "whole")], env=ENVIRONMENT, check=True, capture_output=True)
-    whole = {x["prompt"]: x["best_prompt"] for x in lines_of(tmp_path / "whole")}
-    assert {x["prompt"]: x["best_prompt"] for x in killed} == whole
+    assert {x["prompt"]: x["best_prompt"] for x in killed} == {x["prompt"]: x["best_prompt"] for x in lines_of(whole)}
 
 
 FAULTS = {
@@ -230,10 +233,11 @@ def test_all_wait_when_the_endpoint_says_so():
 
 
 def test_a_budget_stops_cleanly_and_the_rest_is_done_later(plan, tmp_path):
-    stopped = batch.run_batch(plan, PROMPTS, tmp_path, budget=batch.Budget(max_minutes=0))
-    assert stopped["left"] == len(PROMPTS) and "time budget" in stopped["stopped"]
-    done = batch.run_batch(plan, PROMPTS, tmp_path)
-    assert done["left"] == 0 and len(lines_of(tmp_path)) == len(PROMPTS)
+    few = PROMPTS[:3]
+    stopped = batch.run_batch(plan, few, tmp_path, budget=batch.Budget(max_minutes=0))
+    assert stopped["left"] == len(few) and "time budget" in stopped["stopped"]
+    done = batch.run_batch(plan, few, tmp_path)
+    assert done["left"] == 0 and len(lines_of(tmp_path)) == len(few)
 
 
 def test_a_failing_prompt_does_not_stop_the_others(plan, tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import PROMPTS
+from conftest import PROMPTS, close
 from scipy import stats
 
 from promptprobe import InputError, ModelError, Probe, ProbeCard, ProbeMismatchError, dataset, training
@@ -41,6 +41,7 @@ def shown(maps, counts, text=None, latents=None):
     return Observation(maps, torch.tensor(counts), torch.full((len(maps),), 839.0), 5, 25, text, latents)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("variant", ["latents", "words", "maps", "plain"])
 def test_the_probe_takes_any_number_of_tokens_and_any_size_and_ignores_padding(variant):
     torch.manual_seed(0)
@@ -53,7 +54,7 @@ def test_the_probe_takes_any_number_of_tokens_and_any_size_and_ignores_padding(v
     maps, text, latents = torch.rand(2, 9, 2, 8, 8), torch.rand(2, 9, 6), torch.randn(2, 8, 8, 8)
     short = probe(shown(maps[1:, :4], [4], text[1:, :4], latents[1:]))
     padded = probe(shown(maps, [9, 4], text, latents))
-    assert torch.allclose(short[0], padded[1], atol=1e-5)
+    assert close(short[0], padded[1])
 
 
 def test_a_saved_probe_predicts_the_same_and_a_broken_one_names_its_file(tmp_path):
@@ -174,7 +175,7 @@ def test_training_learns_what_the_maps_say_and_keeps_test_prompts_apart(tmp_path
     assert stats.spearmanr(predicted, validation.rewards["r"]).statistic > 0.9 and losses[-1] < losses[0]
     same = training.train(train, validation, epochs=4, features=16)
     assert np.array_equal(training.predict(same, validation, 5)["r"], predicted)
-    assert probe.card.tau(0.5) == pytest.approx(float(np.median(predicted)), abs=1e-3)
+    assert probe.card.tau(0.5) == pytest.approx(float(np.median(predicted)), rel=1e-4)  # the card has 5 decimals
     with pytest.raises(InputError, match="share 400 prompts"):
         training.train(train, train)
 
@@ -267,7 +268,7 @@ def test_prompts_are_collected_without_images_once_each(sd, tmp_path):
     order = [read.prompts.index(p) for p in whole.prompts]
     assert torch.equal(read.counts[order], whole.counts) and torch.equal(read.embeddings[order], whole.embeddings)
     wanted = Comparing().text_embeddings(read.prompts)
-    assert torch.allclose(read.text_features["x"].float(), wanted, atol=1e-3) and not read.maps
+    assert close(read.text_features["x"], wanted, 1e-3) and not read.maps  # kept in half precision, of 11 bits
     with pytest.raises(InputError, match="collected with --texts and holds no images"):
         training.train(read, whole)
     with pytest.raises(InputError, match="so prompts alone teach nothing"):
@@ -288,8 +289,8 @@ def test_prompts_without_images_teach_what_prompts_ask_for():
         if not images:
             return dataset.Items(prompts, [0] * n, {}, {}, counts, told, {}, settings, text_features={"r": text})
         seen = torch.nn.functional.normalize(torch.randn(n, 4, generator=generator), dim=1)
-        latents = seen[:, :, None, None].expand(-1, -1, 8, 8) + 0.1 * torch.randn(n, 4, 8, 8, generator=generator)
-        maps = torch.rand(n, 2, 1, 8, 8, generator=generator)
+        latents = seen[:, :, None, None].expand(-1, -1, 4, 4) + 0.1 * torch.randn(n, 4, 4, 4, generator=generator)
+        maps = torch.rand(n, 2, 1, 4, 4, generator=generator)
         return dataset.Items(
             prompts, [0] * n, {5: maps}, {5: torch.full((n,), 839.0)}, counts, told, {"r": (seen * text).sum(1)},
             settings, {5: latents}, {"r": seen}, {"r": text},
@@ -302,7 +303,8 @@ def test_prompts_without_images_teach_what_prompts_ask_for():
         told = probe.read(validation.embeddings, validation.counts)["r"]
         return float((told * validation.text_features["r"]).sum(1).mean())
 
-    alone, taught = training.train(few, validation, epochs=50), training.train(few, validation, texts=texts, epochs=50)
+    alone = training.train(few, validation, epochs=25, features=16)
+    taught = training.train(few, validation, texts=texts, epochs=25, features=16)
     assert read(taught) > read(alone) + 0.15
     assert taught.card.data["texts"] == 2000
     with pytest.raises(InputError, match="share 200 prompts"):

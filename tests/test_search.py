@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import ROUNDING
 from PIL import Image
 
 from promptprobe import InputError, Probe, ProbeCard, ProbeMismatchError, icons
@@ -47,6 +48,7 @@ def generated(sd, seed):
     return finish(sd, start(sd, [PROMPT], [seed], steps=25, stop=25, watch=(), **SIZE))[0]
 
 
+@pytest.mark.numbers
 def test_policies_cost_what_they_say_and_give_the_seed_s_own_image(scorer, sd):
     seeds = list(range(10))
     full = select_seed(scorer, PROMPT, seeds, policy="full", reward=brightness)
@@ -68,7 +70,8 @@ def test_policies_cost_what_they_say_and_give_the_seed_s_own_image(scorer, sd):
     judged = [s for s in raced.seeds if last in s.predicted]
     assert raced.best[0] == max(judged, key=lambda s: s.predicted[last]).seed
     for found in (fixed, racing, decoded, raced):
-        assert found.seeds[found.best[0]].reward == pytest.approx(rewards[found.best[0]], abs=0.01)
+        # Two grey levels of 255: what another batch size may round to, here as below in each pixel.
+        assert found.seeds[found.best[0]].reward == pytest.approx(rewards[found.best[0]], abs=2 / 255)
         difference = np.asarray(found.images[0], int) - np.asarray(generated(sd, found.best[0]), int)
         assert abs(difference).max() <= 2
     assert {s.why for s in racing.seeds} > {"finished"} and all(s.predicted for s in racing.seeds)
@@ -83,6 +86,7 @@ def test_hopeless_seeds_are_dropped_before_the_quota(scorer):
     assert any("a chance of 0.00" in s.why for s in sure.seeds)
 
 
+@pytest.mark.numbers
 def test_what_is_only_scored_is_cut_off_and_scores_the_same(scorer):
     prompts = ["a red cat", "a blue dog"]
     whole = scorer.score(prompts, [1, 2])
@@ -91,7 +95,7 @@ def test_what_is_only_scored_is_cut_off_and_scores_the_same(scorer):
         before = scorer.denoiser_calls
         seen = scorer.score(prompts, [1, 2], winners=winners)
         assert scorer.denoiser_calls - before == pytest.approx(4 * calls) == sum(s.calls for s in seen)
-        assert [s.predicted for s in seen] == [pytest.approx(s.predicted, abs=1e-5) for s in whole]
+        assert [s.predicted for s in seen] == [pytest.approx(s.predicted, rel=ROUNDING) for s in whole]
     early = Scorer(scorer.pipeline, scorer.judge, 25, 4, dict(SIZE), early_step=2)
     looked = early.score(prompts, [1, 2], winners=1)
     assert {s.calls for s in looked if not s.dropped} == {2 * (3 + scorer.share)}
@@ -169,6 +173,7 @@ def test_ctrl_c_keeps_the_best_so_far(scorer):
     assert kept.best[0] in range(4) and "best of the 4 finished ones" in kept.notes[-1]
 
 
+@pytest.mark.numbers
 def test_out_of_memory_halves_the_batch_and_loses_nothing(scorer, monkeypatch):
     whole = scorer.score([PROMPT], range(6))[0].predicted
     sizes = []
@@ -181,7 +186,9 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(scorer, monkeypatch):
         return original(batch, *more)
 
     monkeypatch.setattr(scorer, "begin", limited)
-    assert scorer.score([PROMPT], range(6))[0].predicted == pytest.approx(whole, abs=1e-4)
+    assert scorer.score([PROMPT], range(6))[0].predicted == pytest.approx(
+        whole, rel=1e-4
+    )  # another batch size, for 4 steps
     assert sizes == [6, 3, 1, 1, 1, 1, 1, 1] and "going on with 1" in scorer.warnings[-1]
 
     def never(batch, *more):
@@ -192,6 +199,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(scorer, monkeypatch):
         scorer.score([PROMPT], [1])
 
 
+@pytest.mark.numbers
 def test_wordings_that_can_hardly_win_are_given_up_early(scorer, sd):
     prompts = ["a red cat", "a blue dog", "a cat and a dog"]
     early = Scorer(sd, scorer.judge, 25, 4, dict(SIZE), early_step=2)
@@ -201,7 +209,7 @@ def test_wordings_that_can_hardly_win_are_given_up_early(scorer, sd):
     assert len(alive) == 1 and early.denoiser_calls == 6 * 2 + 2 * 2
     assert [s.calls for s in raced] == [2 * 2 if s.dropped else 2 * 4 for s in raced]
     plain = {s.prompt: s.predicted for s in scorer.score(prompts, [1, 2])}
-    assert alive[0].predicted == pytest.approx(plain[alive[0].prompt], abs=1e-4)
+    assert alive[0].predicted == pytest.approx(plain[alive[0].prompt], rel=1e-4)
     assert all("a chance of 0.00" in s.dropped and not s.trajectories for s in raced if s.dropped)
     apart = early.score(prompts, [1], groups=[0, 1, 2])
     assert all(s.dropped is None for s in apart)
@@ -220,6 +228,7 @@ def test_tau_as_a_probability_is_the_interval_s_bound(scorer):
         card.interval(0.0, step=3)
 
 
+@pytest.mark.numbers
 def test_seeds_command_writes_images_that_can_be_replayed(tmp_path, capsys):
     main_exit(
         ["seeds", "two red cars", "--seeds", "4", "--policy", "fixed", "--top", "2", "--out", str(tmp_path), "--json"]
@@ -254,6 +263,7 @@ def test_the_icon_probe_races():
     assert found.denoiser_calls <= 55
 
 
+@pytest.mark.numbers
 def test_objectives_weigh_the_heads(scorer, sd):
     from promptprobe.card import read_objective
 
@@ -264,7 +274,7 @@ def test_objectives_weigh_the_heads(scorer, sd):
         Scorer(sd, ProbeJudge(probe, read_objective(text, card)), 25, 4, dict(SIZE)).score([PROMPT], [1])[0].score
         for text in ("brightness", "brightness=2,size=-1", "size")
     )
-    assert both == pytest.approx(2 * first - second, abs=1e-5) and first != second
+    assert both == pytest.approx(2 * first - second, rel=1e-4) and first != second
     for wrong, message in (("speed", "is no head of this probe; it has brightness, size"), ("size=much", "no number")):
         with pytest.raises(InputError, match=message):
             read_objective(wrong, card)

@@ -57,7 +57,7 @@ REWARDS = {row.name: row for row in _ROWS}
 def load_reward(name: str | RewardFunction, device: str = "cpu") -> RewardFunction:
     """A reward by name (`clip`, `image-reward=FOLDER`), `module:function` of the user's own, or a callable as it is.
 
-    Raises `InputError` for an unknown name, `ModelError` when its weights are absent, corrupt or another model's.
+    Its weights go to the torch `device`. Raises `InputError` for an unknown name, `ModelError` when its weights are absent, corrupt or another model's.
     """
     if callable(name):
         return name
