@@ -59,7 +59,11 @@ def whole_pairs(text: str) -> str:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
     except UnicodeDecodeError as error:
         place = error.start // 2
-        half = ascii(text.encode("utf-16-le", "surrogatepass")[error.start : error.start + 2].decode("utf-16-le", "surrogatepass"))
+        half = ascii(
+            text.encode("utf-16-le", "surrogatepass")[error.start : error.start + 2].decode(
+                "utf-16-le", "surrogatepass"
+            )
+        )
         raise InputError(
             f"the prompt has half of a surrogate pair, {half}, at character {place + 1}: a broken emoji or bytes that "
             "are no UTF-8; type it anew"
@@ -89,7 +93,9 @@ def clusters(text: str) -> list[str]:
 
 
 def _within(prompt: str, start: int, end: int, pieces: Collection[int] | None) -> list[tuple[int, int]]:
-    if not regex.match(r"\p{scx=Han}", prompt[start]) or regex.match(r"\p{Script=Katakana}|\p{Script=Hiragana}", prompt[start]):
+    if not regex.match(r"\p{scx=Han}", prompt[start]) or regex.match(
+        r"\p{Script=Katakana}|\p{Script=Hiragana}", prompt[start]
+    ):
         while start < end and prompt[start] in "'’‐‑-·׳״":
             start += 1
         while start < end and prompt[end - 1] in "'’‐‑-·׳״":
