@@ -69,13 +69,15 @@ def _fitted(
     if extra > 0:
         notes.count(
             f"wider than the header's {len(header)} columns: the bare {SEPARATORS[separator]}s were taken as the prompt's own; "
-            "put such prompts in double quotes",
+            + ("take them out" if separator == "\t" else "put such prompts in double quotes"),
             line,
         )
         row[place : place + extra + 1] = [separator.join(row[place : place + extra + 1])]
     if len(row) <= place:
         notes.left_out(line, f"it has {len(row)} of {len(header)} columns, and none for {header[place]!r}; add it")
         return
+    if not whole:
+        row = [_unquoted(f) for f in row]
     columns = {
         plain_text(h): plain_text(v) for i, (h, v) in enumerate(zip(header, row, strict=False)) if i != place and h
     }
