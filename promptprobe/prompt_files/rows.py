@@ -22,6 +22,7 @@ IDS = (
     "id", "prompt_id", "uid", "uuid", "key", "image_id", "row_id", "index", "image_name", "file_name", "filename", "image_path",
     "image",
 )  # fmt: skip
+_ID_NAMES = frozenset(IDS)
 _NAMED = 10  # bad lines that are named one by one
 
 
@@ -150,9 +151,9 @@ def no_column(names: Iterable[str], column: str | None, what: str) -> str:
 
 def id_of(columns: Mapping[str, Any]) -> str | None:
     """The row's own id, from the first column that has the name of one."""
-    lower = {n.lower(): n for n in columns}
-    for name in IDS:
-        value = columns.get(lower.get(name, ""), None)
+    given = {n.lower(): v for n, v in columns.items() if n.lower() in _ID_NAMES}
+    for name in IDS if given else ():
+        value = given.get(name)
         if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip():
             return str(value).strip()[:500]
     return None
