@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import Unpack
 
 from ..errors import PromptProbeError
+from ..events import OnEvent
 from ..files import check_writable, free_name, write_together
 from ..heatmaps import heat_map_image
 from ..options import PlanOptions, refuse_beside, refuse_unknown, signed
@@ -24,8 +25,6 @@ from ..version import __version__
 from . import rounds
 from .loop import run as run_loop
 from .plan import Plan, cost_of, make_plan
-
-OnEvent = Callable[[str, dict[str, Any]], None]  # what happens, and its values
 
 
 @signed(PlanOptions)
@@ -95,7 +94,7 @@ def optimize_with_image(
     calls_before, spent_before, probed_before = (
         scorer.denoiser_calls, scorer.denoising_seconds, scorer.probe_seconds,
     )  # fmt: skip
-    context = rounds.Context(scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds, on_event=on_event)
+    state, context = rounds.begin(prompt, plan, on_event)
 
     def record(state: Any, finished: bool) -> RunRecord:
         seconds = (scorer.denoising_seconds - spent_before) / max(scorer.denoiser_calls - calls_before, 1)
@@ -107,9 +106,7 @@ def optimize_with_image(
         return record_of(plan, context, state, finished=finished, times=times, seconds_per_call=seconds)
 
     try:
-        state = run_loop(
-            prompt, plan.seeds, tau=plan.threshold, rounds=plan.rounds, count=plan.candidates, context=context
-        )
+        state = run_loop(state, context)
     except KeyboardInterrupt:
         if out is not None and context.reached is not None:
             _write(record(context.reached | {"stop_reason": "interrupted"}, finished=False), Path(out))

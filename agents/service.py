@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import getpass
 import os
 import tempfile
 import threading
@@ -20,10 +21,11 @@ from typing_extensions import Unpack
 
 from ..backbones import denoiser_of
 from ..errors import InputError, PromptProbeError
+from ..events import what_goes_on
 from ..files import lock_file
 from ..options import DEFAULT_MODEL, PlanOptions, check, default_of, refuse_beside, refuse_unknown, signed
 from ..pnginfo import png_bytes
-from ..records import carried, what_goes_on
+from ..records import carried
 from ..runs import found_seeds, generated, score_as_dict
 from ..seeds import seeds_from
 from ..threads import in_thread
@@ -213,6 +215,10 @@ def check_prompt(prompt: Any) -> str:
     return clean_prompt(prompt)
 
 
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
+
+
 @contextlib.contextmanager
 def device_turn(device: str, patience: float, cancel: threading.Event | None = None) -> Iterator[None]:
     """While inside, no other process of this user computes on `device`; the CPU is shared.
@@ -222,7 +228,7 @@ def device_turn(device: str, patience: float, cancel: threading.Event | None = N
     if device.split(":")[0] == "cpu":
         yield
         return
-    name = f"promptprobe-{os.getuid()}-{device.replace(':', '-')}.lock"
+    name = f"promptprobe-{_user()}-{device.replace(':', '-')}.lock"
     with (Path(tempfile.gettempdir()) / name).open("a") as file:
         until = time.monotonic() + patience
         while True:

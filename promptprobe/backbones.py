@@ -367,9 +367,7 @@ def probed_blocks(pipeline, which: str = "default") -> list[str]:
 
 def markdown_table() -> str:
     """The table of backbones for docs/BACKBONES.md, in Markdown."""
-    rows = [
-        ("family", "denoiser", "probed blocks", "text keys stand", "of a guided step is read", "seen to resume with")
-    ]
-    rows += [("---",) * len(rows[0])]
+    head = ("family", "denoiser", "probed blocks", "text keys stand", "of a guided step is read", "seen to resume with")
+    rows: list[tuple[str, ...]] = [head, ("---",) * len(head)]
     rows += [(b.family, f"`{b.denoiser}`", b.blocks, b.text_position, b.guided, b.solvers) for b in BACKBONES.values()]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

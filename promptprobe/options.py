@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from .rewards import RewardFunction
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_SEEDS = 100_000  # of one prompt: a list of more is a slip of the keyboard
 # Set by the engine itself in the pipeline's call.
 OWN_ARGUMENTS = frozenset(
@@ -255,7 +254,7 @@ class BatchBudgetOptions(TypedDict, total=False):
 class ServerOptions(TypedDict, total=False):
     """Where a server listens, on loopback only."""
 
-    host: Annotated[str, Option("127.0.0.1", "Loopback address.", choices=LOOPBACK)]
+    host: Annotated[str, Option("127.0.0.1", "Loopback address: 127.0.0.1, localhost or ::1.")]
     port: Annotated[int, Option(8721, "Port.", least=1, most=65535)]
     waiting: Annotated[int, Option(8, "Calls that may wait behind the running one.", least=0, most=1000)]
 

@@ -11,15 +11,6 @@ from .options import LoadingOptions, default_of, names_of
 from .version import __version__
 
 
-def what_goes_on(event: str, values: dict[str, Any]) -> str | None:
-    """An event of the loop in words for people; None for one that is no new piece of work."""
-    if event == "probing":
-        return f"round {values['round']}: probing {len(values['prompts'])} prompts"
-    if event == "rewriting":
-        return f"round {values['round']}: rewriting"
-    return "generating the best" if event == "generating" else None
-
-
 def whole(calls: float) -> float:
     """A number of denoiser calls for a record: an integer unless one of them was cut off."""
     return int(calls) if calls == int(calls) else round(calls, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from typing_extensions import Unpack
 
 from .errors import InputError
+from .events import OnEvent, OnStep
 from .files import check_writable, free_name, write_together
 from .options import (
     DEFAULT_MODEL,
@@ -94,7 +95,7 @@ def search_seeds(
     *,
     out: Path | str | None = None,
     scorer: Scorer | None = None,
-    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+    on_event: OnEvent | None = None,
     **options: Unpack[SeedSearchOptions],
 ) -> SeedSelection:
     """Find the `top` best of `seeds` (a number, counted from `seed`, or a list) for `prompt` and finish their images.
@@ -160,7 +161,7 @@ def generate(prompt: str, *, out: Path | str = "image.png", **options: Unpack[Ge
 
 
 def generated(
-    pipeline: Any, origin: Origin, prompt: str, seed: int, on_step: Callable[[int], None] | None = None
+    pipeline: Any, origin: Origin, prompt: str, seed: int, on_step: OnStep | None = None
 ) -> tuple[dict[str, Any], bytes]:
     """One image of a prompt as it is: its record, and the PNG that carries it."""
     seeds_from(seed, 1)

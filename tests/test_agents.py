@@ -1,13 +1,18 @@
 """The guard keeps the meaning, the rewriters propose, and the loop ends well whatever the LLM does."""
 
+import copy
 import json
 
 import pytest
+from promptprobe.agents import rounds
+from promptprobe.agents.batch import run_batch
 from promptprobe.agents.guard import lost
 from promptprobe.agents.offline import OfflineRewriter
+from promptprobe.agents.plan import make_plan
 from promptprobe.agents.rewriter import ChatRewriter
 from promptprobe.agents.rewriters import make_rewriter
-from promptprobe.agents.rewrites import RewriteRequest, Try, parse_rewrites
+from promptprobe.agents.rewrites import Rewrite, RewriteAnswer, RewriteRequest, Try, parse_rewrites
+from promptprobe.agents.session import Session
 
 from promptprobe import InputError, optimize
 from promptprobe.runs import make_scorer
@@ -181,3 +186,80 @@ def test_a_budget_ends_the_loop(scorer, llm):
     record = optimize(PROMPT, tau=99, rounds=9, max_llm_calls=1, scorer=scorer, rewriter=chat(llm.url))
     assert record.stop_reason == "LLM budget used up" and record.llm["requests"] == 1
     assert optimize(PROMPT, tau=99, max_seconds=0, scorer=scorer).stop_reason == "time used up"
+
+
+class Scripted:
+    """Gives the same wordings whatever it is asked."""
+
+    name, calls_llm = "scripted", True
+
+    def __init__(self, *wordings):
+        self.wordings = wordings
+
+    def rewrite(self, request):
+        if not self.wordings:
+            raise OSError("the line is dead")
+        return RewriteAnswer([Rewrite("scripted", w) for w in self.wordings], requests=1)
+
+
+SCRIPT = ("a green tree", PLAIN, PROMPT.upper(), "İ" + PLAIN, f"{PLAIN}, please")
+
+
+@pytest.mark.parametrize("tau,reason", [(99, "rounds used up"), (-99, "good enough as it was"), (None, "good enough")])
+def test_graph_batch_and_session_come_to_the_same(scorer, tmp_path, tau, reason):
+    if tau is None:  # what only the better wording reaches
+        before, after = (s.score for s in scorer.score([PROMPT, PLAIN], [0]))
+        tau = (before + after) / 2
+        assert before < after
+    plan = make_plan(rewriter=Scripted(*SCRIPT), scorer=scorer, tau=tau, rounds=1, candidates=5)
+    graph = optimize(PROMPT, plan=plan).as_dict()
+    run_batch(plan, [PROMPT], tmp_path / "batch")
+    batch = json.loads((tmp_path / "batch" / "results.jsonl").read_text("utf-8"))
+    session = Session(plan, tmp_path / "s.sqlite", "same", tmp_path)
+    said = session.say(PROMPT)["said"]
+    if graph["rounds"]:
+        said = session.say("/rewrite")["said"]
+    person = session.state["candidates"]
+    session.close()
+
+    assert graph["stop_reason"] == batch["stop_reason"] == reason
+    assert ("at or above τ" in said) == reason.startswith("good enough")
+    told = ("id", "prompt", "strategy", "rejected")
+    assert [[c[k] for k in told] for c in batch["candidates"]] == [[c[k] for k in told] for c in graph["candidates"]]
+    assert [c["score"] for c in batch["candidates"]] == pytest.approx([c["score"] for c in graph["candidates"]])
+    kept = [c for c in graph["candidates"] if c["rejected"] is None]
+    assert [c["prompt"] for c in person] == [c["prompt"] for c in kept]
+    assert [c["score"] for c in person] == pytest.approx([c["score"] for c in kept], abs=1e-4)
+    thrown_out = [f"out: {c['prompt']} ({c['rejected']})" for c in graph["candidates"] if c["rejected"]]
+    assert [line for line in said.splitlines() if line.startswith("out: ")] == thrown_out
+    assert len(thrown_out) == (3 if graph["rounds"] else 0)
+
+
+def test_a_rewriter_that_raises_is_noted_everywhere(scorer, tmp_path):
+    plan = make_plan(rewriter=Scripted(), scorer=scorer, tau=99, rounds=1)
+    note = "the rewriter failed: OSError: the line is dead"
+    assert f"round 1: {note}" in optimize(PROMPT, plan=plan).notes
+    run_batch(plan, [PROMPT], tmp_path)
+    assert f"round 1: {note}" in json.loads((tmp_path / "results.jsonl").read_text("utf-8"))["notes"]
+    session = Session(plan, tmp_path / "s.sqlite", "dead", tmp_path)
+    session.say(PROMPT)
+    assert session.say("/rewrite")["said"] == f"no usable rewrite\n{note}"
+    session.close()
+
+
+def test_no_step_of_the_loop_changes_what_it_is_given(scorer):
+    plan = make_plan(rewriter=Scripted(*SCRIPT), scorer=scorer, tau=99, rounds=1)
+    state, context = rounds.begin(PROMPT, plan)
+    for _ in range(2):
+        scored = scorer.score(rounds.to_probe(state), state["seeds"])
+        given = copy.deepcopy(state)
+        changes = rounds.take_scores(state, context, scored)
+        context.remember(state, scored, changes)
+        assert state == given and all(s.trajectories for s in scored)
+        probed = rounds.updated(state, changes)
+        assert state == given and probed == context.reached and not probed["waiting"]
+        given = copy.deepcopy(probed)
+        answer = rounds.ask(plan.rewriter, rounds.next_request(probed, context))
+        state = rounds.updated(probed, rounds.take_answer(probed, context, answer))
+        assert probed == given and state["candidates"] == probed["candidates"]
+    assert json.loads(json.dumps(state)) == state

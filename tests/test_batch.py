@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from promptprobe.agents import batch
+from promptprobe.agents.batch_folder import BatchFolder, batch_settings, item_key
+from promptprobe.agents.estimate import estimate
 from promptprobe.agents.optimize import optimize
 from promptprobe.agents.plan import make_plan
 from promptprobe.agents.rewriter import ChatRewriter, Pacer
@@ -29,6 +32,7 @@ PROMPTS = [
     for colour in ("crimson", "navy")
     for thing in ("automobiles", "felines")
 ]
+DATA = Path(__file__).parent / "data"
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI", "DASHSCOPE"))} | {
     "OMP_NUM_THREADS": "1"
 }
@@ -77,14 +81,14 @@ def test_only_what_is_missing_or_failed_is_done_again(plan, tmp_path):
 
 
 def test_a_folder_of_other_settings_or_at_work_is_refused(plan, tmp_path):
-    settings = batch.batch_settings(plan)
-    first = batch.BatchFolder(tmp_path, settings)
+    settings = batch_settings(plan)
+    first = BatchFolder(tmp_path, settings)
     with pytest.raises(InputError, match="another batch is at work"):
-        batch.BatchFolder(tmp_path, settings)
+        BatchFolder(tmp_path, settings)
     first.close()
     with pytest.raises(InputError, match="made with rounds 1, now it is 2"):
-        batch.BatchFolder(tmp_path, settings | {"rounds": 2})
-    batch.BatchFolder(tmp_path, settings).close()
+        BatchFolder(tmp_path, settings | {"rounds": 2})
+    BatchFolder(tmp_path, settings).close()
 
 
 def test_a_batch_survives_kill_9(tmp_path):
@@ -198,12 +202,40 @@ def test_a_failing_prompt_does_not_stop_the_others(plan, tmp_path):
     assert all(("error" in line) == ("navy" in line["prompt"]) for line in lines)
 
 
-def test_spreadsheet_formulas_are_defused():
-    assert batch._cell("=cmd()") == "'=cmd()" and batch._cell(1.5) == 1.5 and batch._cell(None) == ""
+def test_spreadsheet_formulas_are_defused(plan, tmp_path):
+    batch.run_batch(plan, ["=two red cars"], tmp_path)
+    with (tmp_path / "results.csv").open(encoding="utf-8-sig") as file:
+        (row,) = csv.DictReader(file)
+    assert row["prompt"] == "'=two red cars" and row["error"] == "" and float(row["predicted_reward"])
+
+
+def test_a_folder_of_an_earlier_version_goes_on(plan, tmp_path):
+    before = DATA / "batch-before"
+    settings = json.loads((before / "settings.json").read_text())
+    lines = lines_of(before)
+    assert all(item_key(line["prompt"], settings) == line["key"] for line in lines)
+    with pytest.raises(InputError, match="made with rounds 1, now it is 4; with steps 25, now it is 9"):
+        BatchFolder(_copy(before, tmp_path / "refused"), settings | {"rounds": 4, "steps": 9})
+    # The shipped probe may have changed since; everything else is as it was.
+    now = settings | {"probe": batch_settings(plan)["probe"]}
+    assert batch_settings(plan) == now
+    out = _copy(before, tmp_path / "goes-on")
+    (out / "settings.json").write_text(json.dumps(now))
+    renamed = [json.dumps(line | {"key": item_key(line["prompt"], now)}) + "\n" for line in lines]
+    (out / "results.jsonl").write_text("".join(renamed))
+    calls = plan.scorer.denoiser_calls
+    summary = batch.run_batch(plan, [line["prompt"] for line in lines], out)
+    assert summary["before"] == summary["finished"] == 2 and plan.scorer.denoiser_calls == calls
+    assert (out / "results.jsonl").read_text() == "".join(renamed)
+    assert batch.run_batch(plan, [*(line["prompt"] for line in lines), PROMPTS[-1]], out)["finished"] == 3
+
+
+def _copy(folder, target):
+    return Path(shutil.copytree(folder, target))
 
 
 def test_an_estimate_has_bounds(plan):
-    expected = batch.estimate(plan, 10)
+    expected = estimate(plan, 10)
     low, high = expected["denoiser calls"]
     assert low == 10 * (5 + 20) and high == 10 * (3 * 5 + 20)
     assert 0 < expected["seconds"][0] < expected["seconds"][1]

@@ -140,10 +140,10 @@ def test_importing_and_help_do_not_load_torch():
 
 def test_imports_follow_one_order():
     order = [
-        "errors", "version", "lazy", "options", "threads", "words", "text", "files", "seeds", "icons", "phrases", "backbones", "attention", "tokens",
+        "errors", "version", "lazy", "events", "options", "threads", "words", "text", "files", "seeds", "icons", "phrases", "backbones", "attention", "tokens",
         "trajectory", "probe", "pipelines",
         "rewards", "prompt_files", "dataset", "evaluation", "training", "diagnosis", "records", "scoring", "thresholds", "search", "pnginfo",
-        "fonts", "heatmaps", "runs", "agents",
+        "fonts", "sheets", "heatmaps", "runs", "agents",
         "view", "cli",
     ]  # fmt: skip
     for file in (ROOT / "promptprobe").glob("*.py"):

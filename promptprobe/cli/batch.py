@@ -25,6 +25,7 @@ def batch(
 ) -> None:
     """Optimise a file of prompts into a folder. Run the same command again to go on where it stopped."""
     from ..agents import batch as work
+    from ..agents.estimate import estimate
     from ..agents.plan import make_plan
     from ..prompt_files import expand as expand_prompts
     from ..prompt_files import read_prompts
@@ -48,7 +49,7 @@ def batch(
     for note in [*plan.notes, *plan.scorer.warnings]:
         typer.echo(f"note: {note}", err=True)
     if options["dry_run"]:
-        expected = work.estimate(plan, len(texts))
+        expected = estimate(plan, len(texts))
         typer.echo(json.dumps(expected, indent=1) if as_json else "\n".join(f"{k:16}{v}" for k, v in expected.items()))
         return
     budget = work.Budget(options["max_llm_tokens"], options["max_minutes"])
