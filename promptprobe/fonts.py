@@ -109,7 +109,9 @@ def _candidates(text: str) -> Iterator[tuple[str, int]]:
             listed = ""
         found = [line.split("\t") for line in listed.splitlines() if line.count("\t") == 2]
         # Named instances of variable fonts have an index beyond 16 bits.
-        found.sort(key=lambda f: ("Regular" not in f[2] and "Book" not in f[2], "Sans" not in f[0], "Mono" in f[0], f[0]))
+        found.sort(
+            key=lambda f: ("Regular" not in f[2] and "Book" not in f[2], "Sans" not in f[0], "Mono" in f[0], f[0])
+        )
         yield from ((path, int(index) & 0xFFFF) for path, index, _ in found if index.isdigit())
         return
     likely = regex.compile(
