@@ -19,6 +19,7 @@ from ..options import PlanOptions, refuse_beside, refuse_unknown, signed
 from ..pnginfo import png_bytes
 from ..records import CandidateRecord, RunRecord, carried, whole
 from ..rewards import measure
+from ..scoring import Scorer
 from ..threads import in_thread
 from ..tokens import clean_prompt
 from ..version import __version__
@@ -34,17 +35,18 @@ def optimize(
     out: Path | str | None = None,
     on_event: OnEvent | None = None,
     plan: Plan | None = None,
+    scorer: Scorer | None = None,
     **options: Unpack[PlanOptions],
 ) -> RunRecord:
     """Probe `prompt`, rewrite it while it scores below τ, generate the best candidate, and return the record.
 
-    `plan` reuses what `make_plan` loaded; no option can be given beside it. With `out`, image, JSON record and heat
+    `plan` reuses what `make_plan` loaded; no option can be given beside it. `scorer` reuses what `make_scorer` loaded. With `out`, image, JSON record and heat
     maps are written there together; an interrupted run leaves the record of what was probed. `rewriter` may be an
     object with `rewrite(request)`; `reward` measures the final image against the original prompt. Raises
     `PromptProbeError` classes for input that can't be used; trouble with the LLM never raises, it is noted in the
     record.
     """
-    return optimize_with_image(prompt, out=out, on_event=on_event, plan=plan, **options)[0]
+    return optimize_with_image(prompt, out=out, on_event=on_event, plan=plan, scorer=scorer, **options)[0]
 
 
 @signed(PlanOptions)
@@ -54,6 +56,7 @@ async def optimize_async(
     out: Path | str | None = None,
     on_event: OnEvent | None = None,
     plan: Plan | None = None,
+    scorer: Scorer | None = None,
     **options: Unpack[PlanOptions],
 ) -> RunRecord:
     """As `optimize`, also of `plan`, `out` and `on_event`, without blocking the event loop; cancelling the task stops the run before its next step."""
@@ -65,7 +68,9 @@ async def optimize_async(
         if on_event:
             on_event(event, values)
 
-    return await in_thread(lambda: optimize(prompt, out=out, on_event=tell, plan=plan, **options), stopped)
+    return await in_thread(
+        lambda: optimize(prompt, out=out, on_event=tell, plan=plan, scorer=scorer, **options), stopped
+    )
 
 
 @signed(PlanOptions)
@@ -75,6 +80,7 @@ def optimize_with_image(
     out: Path | str | None = None,
     on_event: OnEvent | None = None,
     plan: Plan | None = None,
+    scorer: Scorer | None = None,
     **options: Unpack[PlanOptions],
 ) -> tuple[RunRecord, Any]:
     """As `optimize`; returns the record and the finished PIL image."""
@@ -84,8 +90,8 @@ def optimize_with_image(
         check_writable(Path(out))
     if plan is not None:
         refuse_unknown(PlanOptions, options, "optimize")
-        refuse_beside("plan", options)
-    plan = plan or make_plan(**options)
+        refuse_beside("plan", [*options, *(["scorer"] if scorer else [])])
+    plan = plan or make_plan(scorer=scorer, **options)
     loaded = time.perf_counter()
     scorer = plan.scorer
     if on_event:

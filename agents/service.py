@@ -29,6 +29,7 @@ from ..records import carried
 from ..runs import found_seeds, generated, score_as_dict
 from ..search import usual_policy
 from ..seeds import seeds_from
+from ..text import MAX_CHARACTERS
 from ..threads import in_thread
 from ..thresholds import threshold
 from ..tokens import clean_prompt
@@ -37,8 +38,7 @@ from .plan import Plan, make_plan
 
 WAITING: int = default_of("waiting")
 PATIENCE = 600.0  # seconds that a call waits for the device
-MAX_PROMPT = 10_000  # characters
-MAX_PROMPTS = 64
+MAX_CHARACTERSS = 64
 MAX_SEEDS = 64
 Progress = Callable[[float, str], None]  # share done 0..1, what is going on
 
@@ -145,8 +145,8 @@ class Service:
         cancel: threading.Event | None = None,
     ) -> list[dict[str, Any]]:  # fmt: skip
         """Predicted rewards and each word's diagnosis."""
-        if not prompts or len(prompts) > MAX_PROMPTS:
-            raise InputError(f"{len(prompts)} prompts; give 1 to {MAX_PROMPTS}")
+        if not prompts or len(prompts) > MAX_CHARACTERSS:
+            raise InputError(f"{len(prompts)} prompts; give 1 to {MAX_CHARACTERSS}")
         texts = [check_prompt(p) for p in prompts]
         with self.turn(cancel) as plan:
             seeds = plan.seeds if seed is None else seeds_from(check("seed", seed), len(plan.seeds))
@@ -212,8 +212,8 @@ def check_prompt(prompt: Any) -> str:
     """A prompt from outside, cleaned; raises `InputError` when it is empty, too long or no text."""
     if not isinstance(prompt, str):
         raise InputError(f"the prompt is a {type(prompt).__name__}; give text")
-    if len(prompt) > MAX_PROMPT:
-        raise InputError(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT} are taken")
+    if len(prompt) > MAX_CHARACTERS:
+        raise InputError(f"the prompt has {len(prompt)} characters; at most {MAX_CHARACTERS} are taken")
     return clean_prompt(prompt)
 
 

@@ -20,9 +20,10 @@ from typing_extensions import Unpack
 from ..errors import InputError, PromptProbeError
 from ..files import check_writable, free_path, write_together
 from ..options import OPTIONS, PlanOptions, check, refuse_beside, signed
-from .service import MAX_PROMPT, MAX_PROMPTS, MAX_SEEDS, Service
+from ..text import MAX_CHARACTERS
+from .service import MAX_SEEDS, Service
 
-PROMPT: Any = (str, Field(min_length=1, max_length=MAX_PROMPT, description="What the picture should show."))
+PROMPT: Any = (str, Field(min_length=1, max_length=MAX_CHARACTERS, description="What the picture should show."))
 PROMPTS: Any = (
     list[str],
     Field(min_length=1, max_length=MAX_PROMPTS, description="Prompts to compare."),
@@ -244,7 +245,7 @@ def agents_sdk_tools(
     return [made(t) for t in TOOLS.values()]
 
 
-def _service(service: Service | None, options: dict[str, Any]) -> Service:
+def _service(service: Service | None, options: PlanOptions) -> Service:
     if service is not None:
         refuse_beside("service", options)
     return service or Service(**options)

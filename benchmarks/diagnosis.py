@@ -41,7 +41,7 @@ def main() -> None:
         for (_, scene), s, image in zip(batch, scored, images, strict=True):
             objects = {icon.object for icon in read_image(np.asarray(image)).icons}
             for word in s.words:
-                name = words.noun(word.word.lower())
+                name = words and words.noun(word.word.lower())
                 if name in {g.object for g in scene.groups}:
                     seen.append((word.focus, word.strength, word.diffuse, name in objects))
     focus, strength, diffuse, drawn = (np.array(column) for column in zip(*seen, strict=True))

@@ -42,7 +42,7 @@ def main() -> None:
         write(Path(folder), sizes={name: size for name, size in SIZES.items() if name != "texts"})
         rows = read_scenes(Path(folder) / "user_test.jsonl")[: args.prompts]
     scorer, reward = make_scorer(), load_reward("icons")
-    results: dict[str, list[tuple[float, bool, int, int]]] = {}
+    results: dict[str, list[tuple[float, bool, float, int]]] = {}
 
     def note(way: str, original: str, scene, image, calls: float, rewrites: int) -> float:
         value = float(reward([image], [original])[0])

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from .fonts import Font, font_for
+from .text import clusters
+
 GAP = 8  # pixels between and around tiles
 SIDE = 160  # pixels; what smaller pictures are enlarged to
 COLUMNS = 6
@@ -41,9 +44,8 @@ def contact_sheet(tiles: Sequence[Tile], side: int | None = None, columns: int =
     Default of `side`: the largest picture's, but at least `SIDE`. A row is as high as its longest captions need.
     """
     side = side or max([SIDE, *(max(t.image.size) for t in tiles)])
-    font = ImageFont.load_default(FONT_SIZE)
     columns = max(1, min(columns, len(tiles)))
-    texts = [[line for c in t.captions for line in _lines(c, font, side)] for t in tiles]
+    texts = [[line for c in t.captions for line in _lines(c, _font(c.text), side)] for t in tiles]
     rows = range(0, len(tiles), columns)
     heights = [side + GAP + LINE * max(len(lines) for lines in texts[i : i + columns]) for i in rows]
     size = (GAP + columns * (side + GAP), GAP + sum(heights) + GAP * len(heights))
@@ -55,7 +57,7 @@ def contact_sheet(tiles: Sequence[Tile], side: int | None = None, columns: int =
             left = GAP + column * (side + GAP)
             picture = fitted(tile.image, side)
             sheet.paste(picture, (left + (side - picture.width) // 2, top + (side - picture.height) // 2))
-            for n, line in enumerate(texts[first + column]):
+            for n, (line, font) in enumerate(texts[first + column]):
                 pen.text((left, top + side + GAP // 2 + n * LINE), line.text, fill=line.colour, font=font)
         top += height + GAP
     return sheet
@@ -69,8 +71,13 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
     return image.convert("RGB").resize(size, way)
 
 
-def _lines(caption: Caption, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[Caption]:
-    """The caption in lines that fit into `width` pixels; a word that alone is wider is broken."""
+def _font(text: str) -> Font:
+    """A font that has the text's letters, or Pillow's own, which draws boxes for those it hasn't."""
+    return font_for(text, FONT_SIZE) or ImageFont.load_default(FONT_SIZE)
+
+
+def _lines(caption: Caption, font: Font, width: int) -> list[tuple[Caption, Font]]:
+    """The caption in lines that fit into `width` pixels; a word that alone is wider is broken between letters."""
     lines = [""]
     for word in caption.text.split():
         joined = f"{lines[-1]} {word}".strip()
@@ -79,7 +86,7 @@ def _lines(caption: Caption, font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
             continue
         if lines[-1]:
             lines.append("")
-        for letter in word:
+        for letter in clusters(word):
             if lines[-1] and font.getlength(lines[-1] + letter) > width:
                 lines.append("")
             lines[-1] += letter
@@ -88,4 +95,4 @@ def _lines(caption: Caption, font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
         while len(last) > 1 and font.getlength(last) > width:
             last = last[:-2] + "…"
         lines = [*lines[: MAX_LINES - 1], last]
-    return [Caption(line, caption.colour) for line in lines]
+    return [(Caption(line, caption.colour), font) for line in lines]

@@ -86,7 +86,7 @@ def unknown_words(prompt: str, world: World) -> list[str]:
     if known is None:
         return []
     reading = read_prompt(prompt, known.thesaurus)
-    colours: set[str | None] = {c for phrase in reading.phrases for c in phrase.colours} - {*known.colours}
+    colours: set[str | None] = {c for phrase in reading.phrases for c in phrase.colours if c not in known.colours}
     colours |= {reading.background} - {*known.backgrounds, None}
     things = {phrase.head for phrase in reading.phrases}
     unknown = [w for w in words_of(prompt) if _is_unknown(w, known, colours, things)]

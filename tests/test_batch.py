@@ -25,7 +25,6 @@ from promptprobe.agents.rewriters import CachedRewriter
 from promptprobe.agents.rewrites import Rewrite, RewriteAnswer
 
 from promptprobe.errors import InputError
-from promptprobe.prompt_files import expand, read_prompts
 
 PROMPTS = [
     f"{n} {colour} {thing}"
@@ -55,50 +54,6 @@ def whole(plan, tmp_path_factory):
 
 def lines_of(out):
     return [json.loads(x) for x in (out / "results.jsonl").read_text("utf-8").splitlines()]
-
-
-@pytest.mark.parametrize(
-    "name,data,found",
-    [
-        ("a.txt", b"\xef\xbb\xbfa cat\r\n\r\na dog\r\na cat\r\n", ["a cat", "a dog"]),
-        ("a.csv", b"id,Prompt\n1,a cat\n2,\"a dog, brown\"\n", ["a cat", "a dog, brown"]),
-        ("a.tsv", b"caption\tid\na cat\t1\n", ["a cat"]),
-        ("a.jsonl", b'{"prompt": "a cat"}\n\n"a dog"\n', ["a cat", "a dog"]),
-        ("a.json", b'{"images": [], "annotations": [{"id": 1, "caption": "a cat"}]}', ["a cat"]),
-        ("a.json", b'["a cat", {"text": "a dog"}]', ["a cat", "a dog"]),
-        ("a.txt", "a cat\nein Bär".encode("utf-16"), ["a cat", "ein Bär"]),
-    ],
-)  # fmt: skip
-def test_prompts_are_read_from_every_kind_of_file(tmp_path, name, data, found):
-    (tmp_path / name).write_bytes(data)
-    assert read_prompts(tmp_path / name).prompts == found
-
-
-@pytest.mark.parametrize(
-    "name,data,message",
-    [
-        ("a.txt", b"", "has no prompt"), ("a.txt", b"\n \n", "has no prompt"),
-        ("a.txt", b"a cat\nB\xe4r\n", "not UTF-8 text \\(line 2"),
-        ("a.txt", b"a " * 600_000, "line 1: a prompt of 1200000 characters"),
-        ("a.csv", b"id,name\n1,a cat\n", "its columns are: id, name"),
-        ("a.jsonl", b'{"prompt": "a"}\n{"prompt"\n', "line 2: broken JSON"),
-        ("a.jsonl", b'{"prompt": 3}\n', "item 1: no text"), ("a.json", b"{", "broken JSON"),
-        ("a.json", b'{"a": 1}', "no list 'annotations'"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_with_a_prompt_file_is_named(tmp_path, name, data, message):
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(InputError, match=message):
-        read_prompts(tmp_path / name)
-    with pytest.raises(InputError, match="No such file"):
-        read_prompts(tmp_path / "missing.txt")
-
-
-def test_templates_are_expanded(tmp_path):
-    pytest.importorskip("dynamicprompts")
-    (tmp_path / "thing.txt").write_text("cat\ndog\n")
-    assert expand(["a {red|blue} fish"]) == ["a red fish", "a blue fish"]
-    assert expand(["a __thing__"], tmp_path) == ["a cat", "a dog"]
 
 
 @pytest.mark.numbers

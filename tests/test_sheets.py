@@ -16,7 +16,7 @@ def ink(image):
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-@pytest.mark.parametrize("text", ["short", LONG, LONG * 10, "W" * 500])
+@pytest.mark.parametrize("text", ["short", LONG, LONG * 10, "W" * 500, "猫" * 90, "قطة بيضاء " * 9, "बिल्ली" * 40])
 def test_nothing_reaches_the_edge_of_a_sheet(count, text):
     tiles = [Tile(Image.new("RGB", (64, 64), "black"), (Caption(text), Caption("predicted 0.50", RED)))] * count
     sheet = contact_sheet(tiles)

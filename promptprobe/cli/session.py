@@ -19,21 +19,21 @@ _UNUSED = ("rounds", "early_step", "seeds_per_prompt", "max_llm_calls", "max_sec
 )  # fmt: skip
 def session(*, name: str, store: Path | None, sessions: bool, out: Path, **options: Any) -> None:
     """Refine a prompt with the machine, command by command. Reads standard input when it is no terminal."""
-    from ..agents import session as work
     from ..agents.plan import make_plan
+    from ..agents.session import Session, check_name, lines_in, names, run
     from ..view import SessionView
 
     path = store or out / "sessions.sqlite"
     if sessions:
-        for known in work.names(path):
+        for known in names(path):
             typer.echo(known)
         return
-    work.check_name(name)
+    check_name(name)
     plan = make_plan(**only(options, PlanOptions))
-    opened = work.Session(plan, path, name, out)
+    opened = Session(plan, path, name, out)
     try:
         view = SessionView()
         view.greet(opened.state, opened.taken_up, name, [*plan.notes, *plan.scorer.warnings])
-        work.run(opened, work.lines_in(lambda: opened.state, out / ".history"), view.show)
+        run(opened, lines_in(lambda: opened.state, out / ".history"), view.show)
     finally:
         opened.close()
