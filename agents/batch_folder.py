@@ -20,7 +20,6 @@ from PIL import Image
 from ..errors import InputError
 from ..files import check_writable, lock_file, write_together
 from ..pnginfo import png_bytes
-from ..probe import probe_digest
 from ..sheets import GREY, SIDE, Caption, Tile, contact_sheet, fitted
 from .plan import Plan
 
@@ -46,8 +45,8 @@ def item_key(prompt: str, settings: dict[str, Any]) -> str:
 
 def batch_settings(plan: Plan) -> dict[str, Any]:
     """What must be equal for results to lie in one folder."""
-    probe = probe_digest(plan.scorer.probe)
-    return plan.settings | {"rewriter": plan.rewriter_name, "reward": plan.label, "probe": probe}
+    judge = plan.scorer.judge
+    return plan.settings | {"rewriter": plan.rewriter_name, "reward": plan.label, judge.name: judge.digest}
 
 
 class BatchFolder:

@@ -17,6 +17,7 @@ from ..scoring import Scorer
 from ..seeds import seeds_from
 from ..thresholds import threshold
 from ..trajectory import check_steps
+from ..worlds import thesaurus_of
 from .rewriters import make_rewriter
 from .rewrites import Rewriter
 
@@ -83,9 +84,11 @@ def make_plan(*, scorer: Scorer | None = None, **options: Unpack[PlanOptions]) -
     check_steps(o["steps"], o["probe_step"])
     rewriter, notes = o["rewriter"], []
     if isinstance(rewriter, str):
+        model = o["model"] if scorer is None else scorer.model or ""
         rewriter, note = make_rewriter(
-            rewriter, llm_model=o["llm_model"], llm_base_url=o["llm_base_url"], seed=o["seed"]
-        )
+            rewriter, llm_model=o["llm_model"], llm_base_url=o["llm_base_url"], seed=o["seed"],
+            thesaurus=thesaurus_of(model),
+        )  # fmt: skip
         notes += [note] if note else []
     scorer = scorer or make_scorer(**{n: o[n] for n in names_of(ScorerOptions)})
     label, measure = reward_of(o["reward"], scorer)

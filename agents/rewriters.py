@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from ..errors import InputError
 from ..files import write_together
+from ..phrases import Thesaurus
 from .offline import OfflineRewriter
 from .rewriter import ChatRewriter
 from .rewrites import Rewrite, RewriteAnswer, Rewriter, RewriteRequest
@@ -39,9 +40,16 @@ class CachedRewriter:
 
 
 def make_rewriter(
-    kind: str = "auto", *, llm_model: str | None = None, llm_base_url: str | None = None, seed: int | None = None
+    kind: str = "auto",
+    *,
+    llm_model: str | None = None,
+    llm_base_url: str | None = None,
+    seed: int | None = None,
+    thesaurus: Thesaurus | None = None,
 ) -> tuple[Rewriter | None, str | None]:
     """The rewriter that the environment and options call for, and a note when it is not what was asked.
+
+    `thesaurus` is the model's world's; the offline rewriter proposes nothing without one.
 
     Raises `InputError` for an unknown kind or a base URL that is none.
     """
@@ -57,7 +65,7 @@ def make_rewriter(
         key, model = os.environ.get("DASHSCOPE_API_KEY") or key, llm_model or DASHSCOPE_MODEL
     local = base_url and urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
     if kind == "offline" or (kind == "auto" and not key and not local and not llm_model and not llm_base_url):
-        return OfflineRewriter(), None
+        return OfflineRewriter(thesaurus), None
     if not key and not local:
         return (
             None,

@@ -27,6 +27,7 @@ from ..options import DEFAULT_MODEL, PlanOptions, check, default_of, refuse_besi
 from ..pnginfo import png_bytes
 from ..records import carried
 from ..runs import found_seeds, generated, score_as_dict
+from ..search import usual_policy
 from ..seeds import seeds_from
 from ..threads import in_thread
 from ..thresholds import threshold
@@ -171,7 +172,7 @@ class Service:
             check("policy", policy)
         check("top", top)
         with self.turn(cancel) as plan:
-            policy = policy or ("racing" if len(plan.scorer.probe.card.probe_steps) > 1 else "fixed")
+            policy = policy or usual_policy(plan.scorer)
 
             def event(name: str, values: dict[str, Any]) -> None:
                 _check(cancel)

@@ -10,9 +10,11 @@ from typing import Any
 
 from typing_extensions import Unpack
 
+from .card import read_objective
 from .errors import InputError
 from .events import OnEvent, OnStep
 from .files import check_writable, free_name, write_together
+from .judges import ProbeJudge, load_probe
 from .options import (
     DEFAULT_MODEL,
     CallOptions,
@@ -27,9 +29,9 @@ from .options import (
     settle,
     signed,
 )
-from .pipelines import check_settings, load_pipeline, load_probe, open_pipeline
+from .pipelines import check_settings, load_pipeline, open_pipeline
 from .pnginfo import png_bytes, read_record
-from .probe import Probe, read_objective
+from .probe import Probe
 from .records import Origin
 from .rewards import RewardFunction, default_reward, load_reward, reward_name
 from .scoring import Scored, Scorer
@@ -61,7 +63,9 @@ def make_scorer(
     name = None if pipeline is not None else str(o["model"])
     pipeline, call = open_pipeline(o["model"], pipeline, **_opening(o))
     weights = read_objective(o["objective"], loaded.card) if o["objective"] else {}
-    scorer = Scorer(pipeline, loaded, o["steps"], o["probe_step"], call, o["batch_size"], o["early_step"], weights)
+    scorer = Scorer(
+        pipeline, ProbeJudge(loaded, weights), o["steps"], o["probe_step"], call, o["batch_size"], o["early_step"]
+    )
     scorer.model, scorer.loading = name, {} if name is None else {n: o[n] for n in names_of(LoadingOptions)}
     return scorer
 

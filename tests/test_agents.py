@@ -16,6 +16,7 @@ from promptprobe.agents.session import Session
 
 from promptprobe import InputError, optimize
 from promptprobe.runs import make_scorer
+from promptprobe.worlds import thesaurus_of
 
 PROMPT = "a pair of crimson automobiles to the left of a green tree on a white background"
 PLAIN = "two red cars left of a green tree on a white background"
@@ -60,10 +61,11 @@ def test_the_guard_says_what_a_rewrite_lost(original, rewrite, missing):
 
 
 def test_the_offline_rewriter_keeps_the_meaning_and_never_repeats():
-    first = OfflineRewriter().rewrite(request())
+    rewriter = OfflineRewriter(thesaurus_of("icons"))
+    first = rewriter.rewrite(request())
     assert first.rewrites[0].prompt == PLAIN
     texts = [r.prompt for r in first.rewrites]
-    second = OfflineRewriter().rewrite(request(tried=[Try(t, 0.2) for t in texts]))
+    second = rewriter.rewrite(request(tried=[Try(t, 0.2) for t in texts]))
     assert len(texts) == 4 and not set(texts) & {r.prompt for r in second.rewrites}
     assert all(lost(PROMPT, t) == [] for t in texts)
 

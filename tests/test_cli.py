@@ -140,9 +140,10 @@ def test_importing_and_help_do_not_load_torch():
 
 def test_imports_follow_one_order():
     order = [
-        "errors", "version", "lazy", "events", "options", "threads", "words", "files", "seeds", "icons", "phrases", "backbones", "attention", "tokens",
-        "trajectory", "probe", "pipelines",
-        "rewards", "prompt_files", "dataset", "evaluation", "training", "diagnosis", "records", "scoring", "thresholds", "search", "pnginfo",
+        "errors", "version", "lazy", "events", "options", "threads", "words", "files", "seeds", "icons", "phrases", "worlds", "loading", "backbones", "attention", "tokens",
+        "paused", "solver", "trajectory", "observation", "card", "probe", "pipelines",
+        "rewards", "prompt_files", "dataset", "evaluation", "training", "diagnosis", "records", "judges", "runner", "race", "scoring",
+        "thresholds", "search", "pnginfo",
         "sheets", "heatmaps", "runs", "agents",
         "view", "cli",
     ]  # fmt: skip

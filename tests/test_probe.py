@@ -10,8 +10,9 @@ from conftest import PROMPTS
 from scipy import stats
 
 from promptprobe import InputError, ModelError, Probe, ProbeCard, ProbeMismatchError, dataset, training
+from promptprobe.card import check_card
 from promptprobe.evaluation import agreement, auc, balanced, coverage, within_prompts
-from promptprobe.pipelines import check_probe
+from promptprobe.observation import Observation
 
 SIZE = {"height": 32, "width": 32}
 MADE_WITH = {"denoiser": "U", "blocks": ["a"], "steps": 25, "probe_steps": [5], "scheduler": "S", "settings": {}}
@@ -35,6 +36,11 @@ def card(**changes):
     return ProbeCard(**made | changes)
 
 
+def shown(maps, counts, text=None, latents=None):
+    """Rows at step 5 of 25."""
+    return Observation(maps, torch.tensor(counts), torch.full((len(maps),), 839.0), 5, 25, text, latents)
+
+
 @pytest.mark.parametrize("variant", ["latents", "words", "maps", "plain"])
 def test_the_probe_takes_any_number_of_tokens_and_any_size_and_ignores_padding(variant):
     torch.manual_seed(0)
@@ -43,23 +49,23 @@ def test_the_probe_takes_any_number_of_tokens_and_any_size_and_ignores_padding(v
         maps, text, latents = (
             torch.rand(2, tokens, 2, size, size), torch.rand(2, tokens, 6), torch.randn(2, 8, size, 2 * size),
         )  # fmt: skip
-        assert probe(maps, torch.tensor([tokens, 1]), torch.tensor([839.0, 839.0]), text, latents).shape == (2, 3)
+        assert probe(shown(maps, [tokens, 1], text, latents)).shape == (2, 3)
     maps, text, latents = torch.rand(2, 9, 2, 8, 8), torch.rand(2, 9, 6), torch.randn(2, 8, 8, 8)
-    short = probe(maps[1:, :4], torch.tensor([4]), torch.tensor([839.0]), text[1:, :4], latents[1:])
-    padded = probe(maps, torch.tensor([9, 4]), torch.tensor([839.0, 839.0]), text, latents)
+    short = probe(shown(maps[1:, :4], [4], text[1:, :4], latents[1:]))
+    padded = probe(shown(maps, [9, 4], text, latents))
     assert torch.allclose(short[0], padded[1], atol=1e-5)
 
 
 def test_a_saved_probe_predicts_the_same_and_a_broken_one_names_its_file(tmp_path):
     probe = Probe(card())
     maps, text, latents = torch.rand(3, 5, 2, 8, 8), torch.rand(3, 5, 6), torch.randn(3, 8, 8, 8)
-    before = probe.predict(maps, [5, 5, 2], 839.0, text, latents)
+    before = probe.predict(shown(maps, [5, 5, 2], text, latents))
     probe.save(tmp_path)
-    assert Probe.load(tmp_path).predict(maps, [5, 5, 2], 839.0, text, latents) == before
+    assert Probe.load(tmp_path).predict(shown(maps, [5, 5, 2], text, latents)) == before
     with pytest.raises(InputError, match="reads latents of 8 channels, given was none"):
-        probe.predict(maps, [5, 5, 2], 839.0, text)
+        probe.predict(shown(maps, [5, 5, 2], text))
     with pytest.raises(InputError, match="reads text embeddings of size 6, given was none"):
-        probe.predict(maps, [5, 5, 2], 839.0)
+        probe.predict(shown(maps, [5, 5, 2]))
     weights = tmp_path / "probe.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelError, match=r"probe\.safetensors is corrupt"):
@@ -71,24 +77,22 @@ def test_a_saved_probe_predicts_the_same_and_a_broken_one_names_its_file(tmp_pat
 def test_a_probe_for_something_else_is_refused_and_a_difference_is_told(sd):
     blocks = [n for n, _ in sd.unet.named_modules() if n.startswith("down_blocks") and n.endswith("attn2")]
     run = {"steps": 25, "probe_step": 5, "settings": {"guidance_scale": 1.0}}
-    assert check_probe(Probe(card(blocks=blocks)), sd, **run) == []
-    warned = check_probe(
-        Probe(card(blocks=blocks, scheduler="Other")), sd, **run | {"settings": {"guidance_scale": 7.0}}
-    )
+    assert check_card(card(blocks=blocks), sd, **run) == []
+    warned = check_card(card(blocks=blocks, scheduler="Other"), sd, **run | {"settings": {"guidance_scale": 7.0}})
     assert len(warned) == 2 and "guidance_scale 1.0, this run uses 7.0" in warned[1]
     with pytest.raises(ProbeMismatchError, match="trained for FluxTransformer2DModel"):
-        check_probe(Probe(card(denoiser="FluxTransformer2DModel")), sd, **run)
+        check_card(card(denoiser="FluxTransformer2DModel"), sd, **run)
     several = card(blocks=blocks, probe_steps=[2, 5, 8])
-    warned = check_probe(Probe(several), sd, **run | {"steps": 50, "probe_step": 10})
+    warned = check_card(several, sd, **run | {"steps": 50, "probe_step": 10})
     assert warned == ["the probe was trained with 25 steps, this run takes 50"]
     with pytest.raises(ProbeMismatchError, match="step 2/5/8 of 25, not step 25 of 50"):
-        check_probe(Probe(several), sd, **run | {"steps": 50, "probe_step": 25})
+        check_card(several, sd, **run | {"steps": 50, "probe_step": 25})
     with pytest.raises(ProbeMismatchError, match="step 5 of 25, not step 10 of 50"):
-        check_probe(Probe(card(blocks=blocks)), sd, **run | {"steps": 50, "probe_step": 10})
+        check_card(card(blocks=blocks), sd, **run | {"steps": 50, "probe_step": 10})
     with pytest.raises(ProbeMismatchError, match="step 5 of 25, not step 3 of 25"):
-        check_probe(Probe(card(blocks=blocks)), sd, **run | {"probe_step": 3})
+        check_card(card(blocks=blocks), sd, **run | {"probe_step": 3})
     with pytest.raises(ProbeMismatchError, match="of which the pipeline lacks"):
-        check_probe(Probe(card()), sd, **run)
+        check_card(card(), sd, **run)
 
 
 def test_collecting_goes_on_where_it_stopped_and_never_redoes(sd, tmp_path, monkeypatch):

@@ -120,7 +120,7 @@ def evaluate(
     """Print SRCC, KTC, PCC and AUC of a probe on test data: overall, score-balanced, and within a prompt across seeds."""
     from .. import dataset, training
     from ..evaluation import coverage, evaluate_probe
-    from ..pipelines import load_probe
+    from ..judges import load_probe
     from ..view import print_evaluation
 
     loaded = load_probe(probe)
