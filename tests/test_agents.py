@@ -250,7 +250,7 @@ def test_a_rewriter_that_raises_is_noted_everywhere(scorer, tmp_path):
 
 
 def test_no_step_of_the_loop_changes_what_it_is_given(scorer):
-    plan = make_plan(rewriter=Scripted(*SCRIPT), scorer=scorer, tau=99, rounds=1)
+    plan = make_plan(rewriter=Scripted(*SCRIPT), scorer=scorer, tau=99, rounds=1, candidates=len(SCRIPT))
     state, context = rounds.begin(PROMPT, plan)
     for _ in range(2):
         scored = scorer.score(rounds.to_probe(state), state["seeds"])
