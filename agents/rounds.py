@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import operator
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Protocol, TypedDict, get_type_hints
 
 from PIL import Image
 
 from ..errors import PromptProbeError, reason_of
+from ..events import OnEvent
 from ..records import CandidateRecord, whole
 from ..scoring import Scored, Scorer
 from ..tokens import tokenize_prompt
@@ -89,7 +90,7 @@ class Context:
     rewriter: Rewriter | None
     max_llm_calls: int | None = None
     max_seconds: float | None = None
-    on_event: Callable[[str, dict[str, Any]], None] | None = None
+    on_event: OnEvent | None = None
     began: float = field(default_factory=time.perf_counter)
     scored: dict[int, Scored] = field(default_factory=dict)
     image: Image.Image | None = None
@@ -110,9 +111,7 @@ class Context:
         self.reached = updated(state, changes)
 
 
-def begin(
-    prompt: str, plan: Settled, on_event: Callable[[str, dict[str, Any]], None] | None = None
-) -> tuple[State, Context]:
+def begin(prompt: str, plan: Settled, on_event: OnEvent | None = None) -> tuple[State, Context]:
     """State and context before anything was probed: the user's prompt is candidate 0 and waits."""
     state: State = {
         "prompt": prompt, "seeds": plan.seeds, "tau": plan.threshold, "rounds": plan.rounds, "count": plan.candidates,

@@ -250,7 +250,7 @@ def test_a_rewriter_that_raises_is_noted_everywhere(scorer, tmp_path):
 
 
 def test_no_step_of_the_loop_changes_what_it_is_given(scorer):
-    plan = make_plan(rewriter=Scripted(*SCRIPT), scorer=scorer, tau=99, rounds=1)
+    plan = make_plan(rewriter=Scripted(*SCRIPT), scorer=scorer, tau=99, rounds=1, candidates=len(SCRIPT))
     state, context = rounds.begin(PROMPT, plan)
     for _ in range(2):
         scored = scorer.score(rounds.to_probe(state), state["seeds"])
@@ -264,4 +264,7 @@ def test_no_step_of_the_loop_changes_what_it_is_given(scorer):
         answer = rounds.ask(plan.rewriter, rounds.next_request(probed, context))
         state = rounds.updated(probed, rounds.take_answer(probed, context, answer))
         assert probed == given and state["candidates"] == probed["candidates"]
+    # Candidates and notes have grown by each round's; the second round's wordings wait.
+    assert [c["id"] for c in state["candidates"]] == list(range(1 + len(SCRIPT)))
+    assert len(state["waiting"]) == len(SCRIPT) and state["notes"] == ["round 2: no usable rewrite"]
     assert json.loads(json.dumps(state)) == state
