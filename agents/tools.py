@@ -21,7 +21,7 @@ from ..errors import InputError, PromptProbeError
 from ..files import check_writable, free_path, write_together
 from ..options import OPTIONS, PlanOptions, check, refuse_beside, signed
 from ..text import MAX_CHARACTERS
-from .service import MAX_SEEDS, Service
+from .service import MAX_PROMPTS, MAX_SEEDS, Service
 
 PROMPT: Any = (str, Field(min_length=1, max_length=MAX_CHARACTERS, description="What the picture should show."))
 PROMPTS: Any = (
