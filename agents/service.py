@@ -38,7 +38,7 @@ from .plan import Plan, make_plan
 
 WAITING: int = default_of("waiting")
 PATIENCE = 600.0  # seconds that a call waits for the device
-MAX_CHARACTERSS = 64
+MAX_PROMPTS = 64
 MAX_SEEDS = 64
 Progress = Callable[[float, str], None]  # share done 0..1, what is going on
 
@@ -145,8 +145,8 @@ class Service:
         cancel: threading.Event | None = None,
     ) -> list[dict[str, Any]]:  # fmt: skip
         """Predicted rewards and each word's diagnosis."""
-        if not prompts or len(prompts) > MAX_CHARACTERSS:
-            raise InputError(f"{len(prompts)} prompts; give 1 to {MAX_CHARACTERSS}")
+        if not prompts or len(prompts) > MAX_PROMPTS:
+            raise InputError(f"{len(prompts)} prompts; give 1 to {MAX_PROMPTS}")
         texts = [check_prompt(p) for p in prompts]
         with self.turn(cancel) as plan:
             seeds = plan.seeds if seed is None else seeds_from(check("seed", seed), len(plan.seeds))
