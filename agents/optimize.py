@@ -40,9 +40,9 @@ def optimize(
 ) -> RunRecord:
     """Probe `prompt`, rewrite it while it scores below τ, generate the best candidate, and return the record.
 
-    `plan` reuses what `make_plan` loaded; no option can be given beside it. `scorer` reuses what `make_scorer` loaded. With `out`, image, JSON record and heat
-    maps are written there together; an interrupted run leaves the record of what was probed. `rewriter` may be an
-    object with `rewrite(request)`; `reward` measures the final image against the original prompt. Raises
+    `plan` reuses what `make_plan` loaded; no option can be given beside it. `scorer` reuses what `make_scorer` loaded.
+    With `out`, image, JSON record and heat maps are written there together; an interrupted run leaves the record of
+    what was probed. `on_event` is told what happens, with its values. `rewriter` may be an object with `rewrite(request)`; `reward` measures the final image against the original prompt. Raises
     `PromptProbeError` classes for input that can't be used; trouble with the LLM never raises, it is noted in the
     record.
     """
@@ -59,7 +59,10 @@ async def optimize_async(
     scorer: Scorer | None = None,
     **options: Unpack[PlanOptions],
 ) -> RunRecord:
-    """As `optimize`, also of `plan`, `out` and `on_event`, without blocking the event loop; cancelling the task stops the run before its next step."""
+    """As `optimize`, also of `plan`, `scorer`, `out` and `on_event`, without blocking the event loop.
+
+    Cancelling the task stops the run before its next step.
+    """
     stopped = threading.Event()
 
     def tell(event: str, values: dict[str, Any]) -> None:

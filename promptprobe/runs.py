@@ -104,8 +104,8 @@ def search_seeds(
 ) -> SeedSelection:
     """Find the `top` best of `seeds` (a number, counted from `seed`, or a list) for `prompt` and finish their images.
 
-    With `out`, the images and a JSON record are written there. `scorer` reuses what `make_scorer` loaded. Raises as
-    `make_scorer` and `select_seed`.
+    With `out`, the images and a JSON record are written there. `on_event` is told what happens, with its values.
+    `scorer` reuses what `make_scorer` loaded. Raises as `make_scorer` and `select_seed`.
     """
     prompt = clean_prompt(prompt)
     o = settle(SeedSearchOptions, options, "search_seeds")

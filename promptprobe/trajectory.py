@@ -108,7 +108,7 @@ def finish(
     """Denoise the chosen trajectories (default: all) from where they are to the end.
 
     Returns images, or final latents `[chosen, channels, height, width]` with `output="latent"`. The paused batch stays
-    as it is and can be finished again. Raises `ModelError` when the pipeline's solver is not the one it was paused in.
+    as it is and can be finished again. `on_step` is told each finished step. Raises `ModelError` when the pipeline's solver is not the one it was paused in.
     """
     chosen = check_chosen(paused, chosen)
     check_same(pipeline, paused)

@@ -80,7 +80,7 @@ class ProbeJudge(Judge):
 
 
 def load_probe(probe: str | Path | None, model: str | Path = DEFAULT) -> Probe:
-    """The probe of a folder, or the icon world's own.
+    """The probe of a folder, or where `probe` is None that of `model`, if it is a built-in world.
 
     Raises `ModelError` when another pipeline is used without a probe.
     """
