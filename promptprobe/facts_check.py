@@ -178,7 +178,7 @@ def _attribute(fact: Fact, given: Reading, context: Context) -> Finding:
     if not found:
         if thing.head != "background":
             return Finding(KEPT)
-        floating = value in given.words or bool({value} & {v for m in given.things() for v in m.values()})
+        floating = _mentioned(value, given)
         return Finding(UNSURE if floating else LOST, label)
     best = given.mentions[found[0]]
     tied = [given.mentions[i] for i in found if _likeness(thing, given.mentions[i]) == _likeness(thing, best)]
@@ -198,15 +198,23 @@ def _attribute(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(UNSURE, f"{label} became {_near(best, value)}")
     if fits(thing, best) == 1 and fact.sort == "kind":
         return Finding(UNSURE, label)
-    if value in given.words or stem(value) in given.stems or all(stem(w) in given.stems for w in value.split()):
+    if fact.sort == "kind" and fits(thing, best) == 2 and set(best.of) - set(thing.of) - context.words and not set(best.of) & set(thing.of):
+        return Finding(LOST, f"{label} (it became {best.of[-1]})")
+    if _mentioned(value, given):
         return Finding(UNSURE, label)
     if fact.sort in ("colour", "material", "shape", "pattern", "origin", "era"):
         return Finding(LOST, label)
     if fact.sort in ("texture",) and sum(f.sort == "texture" for f in context.facts) > 1:
         return Finding(LOST, label)
-    if fact.sort == "kind" and best.of and not set(best.of) & set(thing.of) and fits(thing, best) == 2:
-        return Finding(LOST, f"{label} (it became {best.of[-1]})")
     return Finding(UNSURE, label)
+
+
+def _mentioned(value: str, given: Reading) -> bool:
+    """Is a word for this value anywhere in the rewrite?"""
+    if value in given.words or all(stem(w) in given.stems for w in value.split()):
+        return True
+    known = known_words().attributes
+    return any(value == other for w in given.words for _, other in known.get(w, ()))
 
 
 def _has(mention: Mention, value: str, sort: str) -> bool:
@@ -226,7 +234,7 @@ def _parts_of(owners: Iterable[int], given: Reading, context: Context) -> list[i
     wanted = {t.head for t in context.things}
     found = []
     for link in given.links:
-        if link.kind == "relation" and link.name in ("with", "of", "in", "is", "on") and set(link.lefts) & set(owners):
+        if link.kind == "relation" and link.name in ("with", "of", "is") and set(link.lefts) & set(owners):
             found += [i for i in link.rights if given.mentions[i].head not in wanted or link.name in ("of", "is")]
     return found
 
@@ -345,6 +353,13 @@ def _action(fact: Fact, given: Reading, context: Context) -> Finding:
     label = fact.text
     if (subject is not None and not lefts) or (other is not None and not rights):
         return Finding(KEPT)  # the objects' own facts say so
+    if fact.other is None and subject is not None and "doing" in {c for c, _ in subject.attributes}:
+        verbs_now = {v for i in lefts[:1] for c, v in given.mentions[i].attributes if c == "doing"}
+        verbs_now |= {x.name for x in given.links if x.kind == "action" and not x.rights and _meets(x.lefts, lefts[:1])}
+        asked = {v for c, v in subject.attributes if c == "doing"}
+        known = [v for v in verbs_now if v in words.meanings and v not in asked and v not in words.posture]
+        if known and verb in words.meanings and not any(same_verb(v, verb) for v in verbs_now) and stem(verb) not in given.stems:
+            return Finding(LOST, f"{label} (now {known[0]})")
     same = [x for x in given.links if x.kind == "action" and not x.negated and (same_verb(x.name, verb) or stem(x.name) == stem(verb))]
     for link in same:
         if (subject is None or _meets(link.left(), lefts)) and (other is None or _meets(link.right(), rights)):
@@ -381,7 +396,7 @@ def _action(fact: Fact, given: Reading, context: Context) -> Finding:
     if verb not in words.meanings:
         return Finding(UNSURE, label)
     if other is not None and subject is not None:
-        return Finding(UNSURE if _linked(given, lefts, rights) else LOST, label)
+        return Finding(UNSURE if _linked(given, lefts, rights, closely=True) else LOST, label)
     if subject is not None and {"person", "animal"} & words.sorts.get(subject.head, set()) and verb not in _MILD:
         return Finding(LOST, label)
     return Finding(UNSURE, label)
@@ -533,8 +548,10 @@ def _asked(context: Context, fact: Fact, thing: Thing) -> bool:
     return any(fits_each(t, thing) for t in fact.maybe)
 
 
-def _linked(given: Reading, lefts: list[int], rights: list[int]) -> bool:
+def _linked(given: Reading, lefts: list[int], rights: list[int], closely: bool = False) -> bool:
     for link in given.links:
+        if closely and link.name in ("next", "left", "right", "front", "behind", "above", "below", "around", "between"):
+            continue
         if not link.negated and (
             _apart(link.left(), link.right(), lefts, rights) or _apart(link.right(), link.left(), lefts, rights)
         ):

@@ -15,7 +15,7 @@ from .facts_reading import Mention, Reading, read
 from .facts_text import numbers_in
 from .facts_words import known_words, stem
 
-_BARE = {"set", "photo", "part"}
+_TEXT_BEARERS = {"sign", "label", "banner", "logo", "lettering", "letter", "neon sign", "text", "word", "chalk"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,10 @@ def _added(wanted: Reading, given: Reading, context: Context) -> tuple[list[str]
             continue
         sorts = known_words().sorts.get(mention.head, set())
         owned = any(index in x.rights and x.name in ("with", "of") for x in given.links)
-        if sorts & {"place", "surface"} or ("part" in sorts and owned) or not _counts(mention, sorts):
+        holds = any(index in x.lefts and x.name == "of" and _any_known(x.rights, given, wanted, original) for x in given.links)
+        bears = mention.head in _TEXT_BEARERS and bool(wanted.surface.quoted)
+        compound = any(w in wanted.words for w in mention.of) or holds or bears
+        if compound or sorts & {"place", "surface"} or ("part" in sorts and owned) or not _counts(mention, sorts):
             unsure.append(f"added {mention.head}")
         else:
             lost.append(f"added {mention.head}")
@@ -96,6 +99,10 @@ def _added(wanted: Reading, given: Reading, context: Context) -> tuple[list[str]
         if len(have) > len(asked) and _too_many(have, asked):
             lost.append(f"one {head} too many")
     return lost, unsure
+
+
+def _any_known(indexes: list[int], given: Reading, wanted: Reading, original: list[Thing]) -> bool:
+    return any(_is_known(given.mentions[i], wanted, original) for i in indexes)
 
 
 def _is_known(mention: Mention, wanted: Reading, original: list[Thing]) -> bool:

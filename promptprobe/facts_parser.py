@@ -104,7 +104,10 @@ class Parser:
             self._close(at)
         if after and after.kind == "relation" and after.value == "of":
             what = self._at(at + 2)
-            if what and (what.kind in ("pronoun", "determiner", "relative") or what.kind == "possessive"):
+            if what and what.kind == "determiner":
+                self.phrase.count, self.phrase.determined = value, True  # "one of its legs"
+                return 3
+            if what and what.kind in ("pronoun", "relative"):
                 self._count_of_last(value, at)
                 return 3
             if what is None or what.kind in ("stop", "comma"):
@@ -190,7 +193,7 @@ class Parser:
 
     def _pronoun(self, token: Token, at: int) -> None:
         self._close(at)
-        exclude = set(self.pending.link.left()) if self.pending and self.pending.link else set()
+        exclude = set(self.pending.link.lefts) if self.pending and self.pending.link else set()
         found = self._resolve(token.low, exclude)
         if self.pending and self.pending.what in ("right", "object", "left", "agent", "of", "aside"):
             self._arrive(found[:1], found[1:3])
@@ -254,6 +257,9 @@ class Parser:
         if after is None or after.kind not in ("word", "scene", "and"):
             self.phrase = Phrase()
             if self.pending and self.pending.what in ("right", "object"):
+                link = self.pending.link  # "on a rainy day"
+                self.reading.links = [x for x in self.reading.links if x is not link or x.kind == "action"]
+                self.front = None if self.front is link else self.front
                 self._drop_pending()
 
     # Relations
@@ -323,7 +329,7 @@ class Parser:
     def _word(self, token: Token, at: int) -> int | None:
         phrase = self.phrase
         after = self._next(at)
-        role = is_verb(token, phrase, after, self._state())
+        role = is_verb(token, phrase, after, self._state(at))
         if role == "verb":
             self._verb(token, at, after)
             return None
@@ -344,7 +350,7 @@ class Parser:
             if phrase.nouns and not (after and after.kind == "word" and not self._is_verb_soon(at + 1)):
                 mention = self._close(at)
                 if mention is not None:
-                    self._describe([mention], token.attributes)
+                    self._describe([mention], token.attributes[:1])
                     self.last = mention
                 return None
             if phrase.nouns:
@@ -440,7 +446,7 @@ class Parser:
         if self.pending and self.pending.what == "of" and self._is_material(mention, self.pending.to):
             self._as_attribute(mention)
             return self.last
-        index = merge_into(self.reading.mentions, mention, self._owner_of(phrase))
+        index = merge_into(self.reading.mentions, mention, phrase.one)
         self._parts(phrase, index)
         self._arrive_at(index, at, owner)
         return index
@@ -457,6 +463,8 @@ class Parser:
                     self.pending = ditransitive
         elif self.joined == "and" and self.last is not None:
             self._beside(index, self.last)
+        elif self.joined == "comma" and self.last not in (None, index) and not (mention.determined or self._mention(self.last).above):
+            mention.beside = [self.last, *self._mention(self.last).beside][:4]
         if top and self.place:
             mention.places.add(self.place)
             self.place = ""
@@ -499,6 +507,7 @@ class Parser:
         elif link is not None and pending.what in ("right", "object"):
             link.rights.append(index)
             link.maybe_rights += maybe
+            link.maybe_lefts = [i for i in link.maybe_lefts if i != index]
             if not mention.above:
                 mention.above = [i for i in link.left()[:1] if i != index]
             self.anchor = [index, *link.lefts]
@@ -565,7 +574,8 @@ class Parser:
     def _parts(self, phrase: Phrase, owner: int) -> None:
         for part, attribute, noun in phrase.parts:
             mention = Mention(part, part, attributes=[attribute] if attribute else [], of=[noun.noun] if noun else [])
-            mention.plural, mention.listed, mention.sentence, mention.above = True, True, self.sentence, [owner]
+            paired = part in known_words().function["paired"] or part in ("spot", "stripe", "freckle", "dot", "tooth")
+            mention.plural, mention.listed, mention.sentence, mention.above = paired, True, self.sentence, [owner]
             self.reading.mentions.append(mention)
             self._add(Link("relation", "with", lefts=[owner], rights=[len(self.reading.mentions) - 1]))
 
@@ -593,6 +603,11 @@ class Parser:
         if phrase.count is not None and not phrase.attributes and phrase.count > 1 and self.last is not None:
             self._count_of_last(phrase.count, 0)
         if not phrase.attributes:
+            return
+        if self.pending and self.pending.what in ("material", "shape"):
+            pending, self.pending = self.pending, None
+            chosen = [p for p in [*phrase.attributes, *phrase.more] if p[0] == pending.what] or phrase.attributes
+            self._describe(pending.to[:1], chosen)
             return
         if self.pending and self.pending.what in ("right", "of"):
             target = [i for i in (self.pending.link.lefts if self.pending.link else self.pending.to)][:1]
@@ -623,10 +638,12 @@ class Parser:
 
     # Bookkeeping
 
-    def _owner_of(self, phrase: Phrase) -> bool:
-        return phrase.owned
+    def _count_follows(self, at: int) -> bool:
+        """ "boats, azure, two of them": a bare colour before a number is no thing."""
+        comma, number = self._at(at + 1), self._at(at + 2)
+        return comma is not None and comma.kind == "comma" and number is not None and number.kind == "number"
 
-    def _state(self) -> dict[str, bool]:
+    def _state(self, at: int) -> dict[str, bool]:
         return {
             "after_be": self.after_be,
             "pronoun": bool(self.spoken_for),
@@ -636,6 +653,7 @@ class Parser:
             "to": bool(self.pending and self.pending.link and self.pending.link.name == "to"),
             "begins": self.joined != "" or self.last is None,
             "front": self.front is not None,
+            "count_follows": self._count_follows(at),
         }
 
     def _is_verb_soon(self, at: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .facts_reading import Mention, joined
 from .facts_tokens import Token
@@ -49,7 +49,7 @@ def make_mention(phrase: Phrase, negative: bool, sentence: int) -> Mention:
     of = [t.noun or t.low for t in tokens[:-1]]
     soft = is_soft(head.noun) or head.low.isdecimal()
     attributes = [a for a in phrase.attributes if a[0] != "vague"]
-    if soft and head.noun != "background" or (head.noun == "background" and tokens[:-1] and not attributes):
+    if head.noun in _FRAMES or (head.noun == "background" and not attributes):
         for at in range(len(tokens) - 2, -1, -1):
             if not is_soft(tokens[at].noun):
                 head, of, soft = tokens[at], [t.noun for t in tokens[:at]], False
@@ -72,9 +72,12 @@ def make_mention(phrase: Phrase, negative: bool, sentence: int) -> Mention:
     )  # fmt: skip
 
 
-def merge_into(mentions: list[Mention], new: Mention, owned: bool) -> int:
+def merge_into(mentions: list[Mention], new: Mention, phrase_has_article: bool) -> int:
     """The index of `new` among `mentions`: that of the thing it names again, else a new one."""
     if not new.negated:
+        if new.count == 1 and not (new.determined and phrase_has_article):
+            kin = [m for m in mentions if m.head == new.head and (m.count or 1) > 1 and not m.negated]
+            new.part_of_count = any(_same_thing(m, replace(new, count=None, plural=m.plural)) for m in kin)
         best, best_fit = -1, -1
         for index in range(len(mentions) - 1, max(-1, len(mentions) - 40), -1):
             old = mentions[index]
@@ -118,7 +121,7 @@ def _opposed(value: str, values: set[str]) -> bool:
 def part_noun(token: Token, before: Token | None) -> str | None:
     """The part in "blue-eyed", "red-roofed", "bearded": what comes before says what it is like."""
     low = token.low
-    if not low.endswith("ed") or len(low) < 5 or before is None or token.attributes or known_words().verbs.get(low):
+    if not low.endswith("ed") or len(low) < 4 or before is None or token.attributes or known_words().verbs.get(low):
         return None
     if not (before.kind == "word" and (before.attributes or before.noun)) and before.kind != "number":
         return None
@@ -183,7 +186,7 @@ def _ing(token: Token, phrase: Phrase, after: Token | None, state: dict[str, boo
     if state["after_be"] and not phrase.nouns:
         return "verb"
     bare = kind == "word" and after is not None and bool(after.noun)
-    tool = bare and after is not None and after.noun in words["ing tool"]
+    tool = bare and after is not None and after.noun in words["ing tool"] and token.low not in known_words().attributes
     if phrase.is_open():
         if tool:
             return "noun"
@@ -203,7 +206,7 @@ def _third(token: Token, phrase: Phrase, kind: str, state: dict[str, bool]) -> b
         if phrase.is_open() or state["pending"] and not state["front"]:
             return False
         return state["pronoun"] or (not token.listed and token.low not in known_words().attributes)
-    if phrase.is_plural():
+    if phrase.is_plural() and not (state["front"] and not token.listed):
         return False
     if not token.listed:
         return True
@@ -215,6 +218,8 @@ def _third(token: Token, phrase: Phrase, kind: str, state: dict[str, bool]) -> b
 def _base(token: Token, phrase: Phrase, kind: str, state: dict[str, bool]) -> bool:
     if phrase.nouns and phrase.is_plural():
         return not token.listed or kind in ("determiner", "relation", "possessive", "number")
+    if state["front"] and phrase.nouns and token.noun not in known_words().sorts:
+        return True  # "on a shelf sit four bears"
     if phrase.nouns or phrase.is_open():
         return False
     if state["pronoun"] or state["to"]:
@@ -236,10 +241,15 @@ def _is_noun_here(token: Token, phrase: Phrase, after: Token | None, state: dict
         return True
     if phrase.determined or phrase.count is not None:
         return not state["after_be"] or phrase.one
-    if state["after_be"]:
+    if state["after_be"] or state["count_follows"]:
+        return False
+    if phrase.nouns and phrase.nouns[-1].noun == "background":
         return False
     colour = any(name == "colour" for name, _ in token.attributes)
-    return not colour or not (state["begins"] or state["pending"]) or (token.noun not in _PLAIN_COLOURS and state["pending"])
+    return not colour or token.noun not in _PLAIN_COLOURS
 
 
+_FRAMES = {"portrait", "photo", "photograph", "picture", "image", "illustration", "painting", "drawing", "art", "artwork", "poster",
+           "wallpaper", "scene", "view", "shot", "style", "design", "theme", "silhouette", "background", "sketch", "print",
+           "setting", "composition", "scenery", "render", "rendering", "concept art", "display", "arrangement"}  # fmt: skip
 _PLAIN_COLOURS = {"orange", "violet", "turquoise", "gold", "silver", "amber", "emerald", "ruby", "jade", "ivory", "indigo"}

@@ -108,5 +108,6 @@ def joined(mention_head: str, of: list[str] | tuple[str, ...]) -> set[str]:
     forms = {mention_head, mention_head.replace(" ", "")}
     if of:
         whole = f"{of[-1]} {mention_head}"
-        forms |= {whole.replace(" ", ""), known_words().nouns.get(whole, whole)}
+        closed = whole.replace(" ", "")
+        forms |= {closed, known_words().nouns.get(whole, whole), known_words().nouns.get(closed, closed)}
     return forms

@@ -130,8 +130,10 @@ def _small(text: str, low: str, before: Token | None, after: str) -> Token | Non
             return Token(text, low, kind)
     if low in known_words().relations:
         return None
-    if low in function["filler"] and low not in ("image", "picture", "paint", "draw", "like", "light"):
-        return Token(text, low, "filler")
+    if low in function["filler"] and low not in ("image", "picture", "like", "light"):
+        begins = before is None or before.kind in ("filler", "pronoun")
+        if begins or low not in ("paint", "draw", "create", "make", "show", "shows", "showing", "see", "give"):
+            return Token(text, low, "filler")
     if low == "like":
         return Token(text, low, "relation", "as", "weak")
     return None
@@ -147,6 +149,8 @@ def _word(text: str, low: str, thesaurus: Mapping[str, str] | None) -> Token:
     elif not verbs and low.endswith("ed") and len(low) > 4 and low not in known.nouns:
         verbs = {"past": low[:-2]}
     attributes = list(known.attributes.get(low, ()))
+    if "ing" in verbs:
+        attributes = [pair for pair in attributes if pair[0] not in ("state", "vague")]
     if thesaurus and low in thesaurus and thesaurus[low] in known.attributes:
         attributes = [pair for pair in known.attributes[thesaurus[low]] if pair[0] == "colour"]
     thing = noun(low, thesaurus)

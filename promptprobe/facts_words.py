@@ -178,8 +178,9 @@ def _read_nouns(words: Words) -> None:
     for _, first, others in rings:
         words.nouns.setdefault(first, first)
         for word in others:
-            if word not in heads:
-                words.nouns.setdefault(word, first)
+            if word in heads:
+                words.nouns[word] = first
+            words.nouns.setdefault(word, first)
     for section, first, _ in rings:
         words.sorts.setdefault(words.nouns[first], set()).add(section)
     for first, word in kinds:
@@ -202,6 +203,7 @@ def _read_nouns(words: Words) -> None:
 
 
 def _read_attributes(words: Words) -> None:
+    later: list[tuple[str, str, str]] = []
     for section, line in _lines("attributes"):
         if section == "opposites":
             one, other = line.split(" / ")
@@ -215,8 +217,12 @@ def _read_attributes(words: Words) -> None:
         for word in (canonical, *_listed(others)):
             words.attributes.setdefault(plain(word), []).append((name, canonical))
         for word in _listed(close):
+            later.append((plain(word), name, word))
             words.near.setdefault(canonical, set()).add(word)
             words.near.setdefault(word, set()).add(canonical)
+    for word, name, value in later:
+        if not any(name == known for known, _ in words.attributes.get(word, ())):
+            words.attributes.setdefault(word, []).append((name, value))
 
 
 def _read_verbs(words: Words) -> None:
