@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ..facts_compare import Verdict, compare
+from .fact_check import FACT_CHECK_SCHEMA, fact_check_request, read_fact_check, settle
 
 
 def lost(original: str, rewrite: str, thesaurus: Mapping[str, str] | None = None) -> list[str]:
@@ -27,4 +28,14 @@ def lost_words(keep: Sequence[str], rewrite: str) -> list[str]:
     return [f"pinned word {w}" for w in keep if w.casefold() not in given]
 
 
-__all__ = ["Verdict", "compare", "lost", "lost_words", "unsure"]
+__all__ = [
+    "FACT_CHECK_SCHEMA",
+    "Verdict",
+    "compare",
+    "fact_check_request",
+    "lost",
+    "lost_words",
+    "read_fact_check",
+    "settle",
+    "unsure",
+]

@@ -15,6 +15,7 @@ from .facts_words import known_words
 
 KINDS = ("text", "name", "code", "object", "count", "attribute", "relation", "action", "place", "absence", "style",
          "number", "tag")  # fmt: skip
+MOST = 300  # facts of one prompt; a page of text has fewer
 _SPELT = {"front": "in front of", "left": "left of", "right": "right of", "next": "next to", "with": "with"}
 _ARTICLE = {1: "one"}
 
@@ -101,7 +102,11 @@ class Facts:
 
 def facts_of(prompt: str, thesaurus: Mapping[str, str] | None = None) -> Facts:
     """The facts of a prompt. `thesaurus` maps a world's synonyms and their plurals to its own words ("feline": "cat")."""
-    reading = read(prompt, thesaurus)
+    return facts_of_read(prompt, read(prompt, thesaurus))
+
+
+def facts_of_read(prompt: str, reading: Reading) -> Facts:
+    """The facts of a prompt that has been read; at most `MOST` of them."""
     seen = reading.surface
     facts = [Fact("text", f'text "{q}"', q) for q in seen.quoted]
     facts += [Fact("name", f"name {n}", n) for n in seen.names]
@@ -110,7 +115,8 @@ def facts_of(prompt: str, thesaurus: Mapping[str, str] | None = None) -> Facts:
     if seen.language == "english":
         facts += facts_of_reading(reading)
     facts += [Fact("tag", f"tag {t}", t) for t in seen.tags]
-    return Facts(prompt, tuple(dict.fromkeys(facts)), seen.language, seen.cut)
+    facts = list(dict.fromkeys(facts))
+    return Facts(prompt, tuple(facts[:MOST]), seen.language, seen.cut or len(facts) > MOST)
 
 
 def facts_of_reading(reading: Reading) -> list[Fact]:

@@ -74,10 +74,10 @@ def check_reading(fact: Fact, given: Reading, rewrite: str, context: Context) ->
 
 def matches(thing: Thing, given: Reading, loosely: bool = True) -> list[int]:
     """Where a rewrite names this thing: exact matches, the best described first; else kinds of it."""
-    exact = [i for i, m in enumerate(given.mentions) if not m.negated and fits(thing, m) == 2]
-    if exact:
+    exact = sorted({i for form in joined(thing.head, thing.of) for i in given.forms.get(form, ())})
+    if exact or not loosely:
         return sorted(exact, key=lambda i: -_likeness(thing, given.mentions[i]))
-    return [i for i, m in enumerate(given.mentions) if not m.negated and fits(thing, m) == 1] if loosely else []
+    return [i for i, m in enumerate(given.mentions) if not m.negated and same_kind(thing.head, m.head)]
 
 
 def fits(thing: Thing, mention: Mention) -> int:

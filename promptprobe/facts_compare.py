@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .facts import Fact, Facts, Thing, as_thing, facts_of
+from .facts import MOST, Fact, Facts, Thing, as_thing, facts_of, facts_of_read
 from .facts_check import KEPT, LOST, UNSURE, Context, check_reading, fits, fits_each
 from .facts_reading import Mention, Reading, read
 from .facts_text import numbers_in
@@ -37,8 +37,8 @@ def compare(
     """Does `rewrite` keep what `original` asks for? `facts` are its facts as a person left them, else all of them."""
     if " ".join(original.split()) == " ".join(rewrite.split()) and facts is None:
         return Verdict(KEPT)
-    facts = facts if facts is not None else facts_of(original, thesaurus)
     wanted, given = read(original, thesaurus), read(rewrite, thesaurus)
+    facts = facts if facts is not None else facts_of_read(original, wanted)
     context = Context([f.thing for f in facts if f.kind == "object" and f.thing], list(facts), wanted.words)
     lost: list[str] = []
     unsure: list[str] = []
@@ -78,8 +78,8 @@ def _foreign_numbers(wanted: Reading, given: Reading) -> list[str]:
 def _added(wanted: Reading, given: Reading, context: Context) -> tuple[list[str], list[str]]:
     lost: list[str] = []
     unsure: list[str] = []
-    original = [as_thing(m) for m in wanted.mentions]
-    for index, mention in enumerate(given.mentions):
+    original = list({(m.head, tuple(m.of)): as_thing(m) for m in wanted.mentions}.values())
+    for index, mention in enumerate(given.mentions[:MOST]):
         if mention.negated or mention.soft or mention.part_of_count or _is_known(mention, wanted, original):
             continue
         if mention.head in wanted.surface.text.lower().split():
@@ -94,7 +94,7 @@ def _added(wanted: Reading, given: Reading, context: Context) -> tuple[list[str]
         else:
             lost.append(f"added {mention.head}")
     for head in dict.fromkeys(t.head for t in context.things):
-        have = [m for m in given.things() if m.head == head and not m.part_of_count]
+        have = [m for m in given.things()[:MOST] if m.head == head and not m.part_of_count]
         asked = [t for t in context.things if t.head == head]
         if len(have) > len(asked) and _too_many(have, asked):
             lost.append(f"one {head} too many")

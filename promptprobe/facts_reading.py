@@ -70,7 +70,7 @@ class Reading:
     lacking: list[str] = field(default_factory=list)  # verbs and attributes that are said not to be
     words: set[str] = field(default_factory=set)
     stems: set[str] = field(default_factory=set)
-    positive: set[str] = field(default_factory=set)  # stems of what isn't negated
+    forms: dict[str, list[int]] = field(default_factory=dict)  # every form that a mention may have -> where
 
     def things(self) -> list[Mention]:
         """What is said to be there."""
@@ -98,6 +98,10 @@ def read(prompt: str, thesaurus: Mapping[str, str] | None = None) -> Reading:
         for base in token.verbs.values():
             reading.stems.add(stem(base))
     reading.stems |= {stem(w) for m in reading.mentions for w in (m.head, *m.of, *m.values())}
+    for index, mention in enumerate(reading.mentions):
+        if not mention.negated:
+            for form in joined(mention.head, mention.of):
+                reading.forms.setdefault(form, []).append(index)
     for quoted in seen.quoted:
         reading.words |= set(quoted.lower().split())
     return reading

@@ -70,6 +70,7 @@ def plain(phrase: str) -> str:
     return " ".join(TOKEN.findall(phrase.lower().replace("’", "'").replace("-", " ")))
 
 
+@lru_cache(maxsize=20_000)
 def singular(word: str) -> str:
     """A noun without its plural ending; "men" becomes "man"."""
     found = known_words()
@@ -104,6 +105,7 @@ def is_plural(word: str) -> bool:
     return singular(word) != word
 
 
+@lru_cache(maxsize=20_000)
 def stem(word: str) -> str:
     """A rough stem, to see that "snowy" and "snow", "smiling" and "smile" belong together."""
     word = singular(word)
@@ -116,6 +118,7 @@ def stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word[-1] in "eiy" else word
 
 
+@lru_cache(maxsize=20_000)
 def same_kind(one: str, other: str) -> bool:
     """Is one of two canonical nouns a kind of the other ("dog", "poodle")?"""
     wider = known_words().wider
