@@ -16,6 +16,7 @@ from .facts_words import known_words
 KINDS = ("text", "name", "code", "object", "count", "attribute", "relation", "action", "place", "absence", "style",
          "number", "tag")  # fmt: skip
 MOST = 300  # facts of one prompt; a page of text has fewer
+_SPEAKING = {"say", "read", "spell", "write", "print", "title", "label", "name", "inscribe", "letter", "show", "display"}
 _SPELT = {"front": "in front of", "left": "left of", "right": "right of", "next": "next to", "with": "with"}
 _ARTICLE = {1: "one"}
 
@@ -179,6 +180,8 @@ def _of_link(link: Link, reading: Reading) -> list[Fact]:
     lefts = [reading.mentions[i] for i in link.lefts]
     rights = [reading.mentions[i] for i in link.rights]
     maybe = tuple(as_thing(reading.mentions[i]) for i in link.maybe_lefts if not reading.mentions[i].negated)
+    if link.kind == "action" and link.name in _SPEAKING and not link.rights and reading.surface.quoted:
+        return facts  # "a sign that says": the text is a fact of its own
     if link.kind == "action":
         for left in lefts or [None]:  # type: ignore[list-item]
             for right in rights or [None]:  # type: ignore[list-item]

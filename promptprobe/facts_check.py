@@ -316,6 +316,12 @@ def _relation(fact: Fact, given: Reading, context: Context) -> Finding:
     taken = _taken_over(fact, given, context, lefts, rights)
     if taken:
         return Finding(LOST, f"{label} (now {taken})")
+    if any(
+        link.name == name and link.kind == "relation" and _meets(link.rights, rights) and not _meets(link.left(), lefts)
+        and any(first and fits(first, given.mentions[i]) == 2 for i in link.lefts)
+        for link in given.links
+    ) and sum(first is not None and t.head == first.head for t in context.things) > 1:  # fmt: skip
+        return Finding(LOST, f"{label} (now another {first.head if first else ''})")
     if sure:
         inside = name == "in" and rights and given.mentions[rights[0]].head in _CONTAINERS
         return Finding(LOST if inside and _told_for_sure(given, "on", lefts, rights) else UNSURE, label)
@@ -388,7 +394,11 @@ def _action(fact: Fact, given: Reading, context: Context) -> Finding:
     for link in given.links:
         if link.kind != "action" or link.negated or link in same or not _meets(link.lefts, lefts):
             continue
-        known = link.name in words.meanings and verb in words.meanings
+        if verb in _MILD and link.name in words.posture:
+            continue
+        if verb in _GENERAL and link.name in _UNMAKING:
+            return Finding(LOST, f"{label} (now {link.name})")
+        known = link.name in words.meanings and verb in words.meanings and link.name not in _GENERAL and verb not in _GENERAL
         if known and (other is None or _meets(link.right(), rights) or not link.rights) and stem(verb) not in given.stems:
             return Finding(LOST, f"{label} (now {link.name})")
     if stem(verb) in given.stems:
@@ -402,7 +412,9 @@ def _action(fact: Fact, given: Reading, context: Context) -> Finding:
     return Finding(UNSURE, label)
 
 
-_MILD = {"wait", "smile", "walk", "gather", "grow", "float", "turn", "form", "make", "use", "work", "rest", "play", "return", "talk",
+_GENERAL = {"make", "use", "take", "prepare", "create", "perform", "get", "do", "try", "start", "begin", "give", "have"}
+_UNMAKING = {"eat", "drink", "throw", "break", "chase", "destroy", "kick", "burn", "steal", "sell"}
+_MILD = {"sunbathe", "bask", "wait", "smile", "walk", "gather", "grow", "float", "turn", "form", "make", "use", "work", "rest", "play", "return", "talk",
          "park", "land", "fold", "bow", "point", "model", "watch", "cover", "cross"}  # fmt: skip
 
 

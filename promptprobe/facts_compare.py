@@ -13,8 +13,11 @@ from .facts import MOST, Fact, Facts, Thing, as_thing, facts_of, facts_of_read
 from .facts_check import KEPT, LOST, UNSURE, Context, check_reading, fits, fits_each
 from .facts_reading import Mention, Reading, read
 from .facts_text import numbers_in
-from .facts_words import known_words, stem
+from .facts_words import known_words, same_verb, stem
 
+_HARMLESS = {"wear", "hold", "carry", "watch", "observe", "form", "cover", "reflect", "top", "play", "make", "use", "have", "contain",
+             "surround", "touch", "cross"}  # fmt: skip
+_SKY = {"sun", "cloud", "sky", "horizon", "cityscape", "skyline"}  # with light and weather
 _TEXT_BEARERS = {"sign", "label", "banner", "logo", "lettering", "letter", "neon sign", "text", "word", "chalk"}
 
 
@@ -89,16 +92,49 @@ def _added(wanted: Reading, given: Reading, context: Context) -> tuple[list[str]
         holds = any(index in x.lefts and x.name == "of" and _any_known(x.rights, given, wanted, original) for x in given.links)
         bears = mention.head in _TEXT_BEARERS and bool(wanted.surface.quoted)
         compound = any(w in wanted.words for w in mention.of) or holds or bears
+        compound = compound or mention.head in _SKY
         if compound or sorts & {"place", "surface"} or ("part" in sorts and owned) or not _counts(mention, sorts):
             unsure.append(f"added {mention.head}")
         else:
             lost.append(f"added {mention.head}")
+    more_lost, more_unsure = _added_deeds(wanted, given, context)
+    lost += more_lost
+    unsure += more_unsure
     for head in dict.fromkeys(t.head for t in context.things):
         have = [m for m in given.things()[:MOST] if m.head == head and not m.part_of_count]
         asked = [t for t in context.things if t.head == head]
         if len(have) > len(asked) and _too_many(have, asked):
             lost.append(f"one {head} too many")
     return lost, unsure
+
+
+def _added_deeds(wanted: Reading, given: Reading, context: Context) -> tuple[list[str], list[str]]:
+    """What a thing does to another in the rewrite, and did not in the prompt."""
+    lost: list[str] = []
+    unsure: list[str] = []
+    words = known_words()
+    for link in given.links[:MOST]:
+        if link.kind != "action" or link.negated or link.name not in words.transitive or link.name in _HARMLESS:
+            continue
+        if stem(link.name) in wanted.stems or any(same_verb(link.name, x.name) for x in wanted.links if x.kind == "action"):
+            continue
+        for left, right in ((i, j) for i in link.lefts for j in link.rights):
+            one, other = given.mentions[left], given.mentions[right]
+            if not (_asked_for(one, context) and _asked_for(other, context)):
+                continue
+            text = f"added {one.head} {link.name} {other.head}"
+            related = any(
+                {m.head for m in (wanted.mentions[i] for i in x.left())} & {one.head, other.head}
+                and {m.head for m in (wanted.mentions[i] for i in x.right())} & {one.head, other.head}
+                for x in wanted.links
+                if x.name in ("as", "next", "behind", "front", "left", "right", "above", "below", "look")
+            )
+            (lost if related else unsure).append(text)
+    return lost, unsure
+
+
+def _asked_for(mention: Mention, context: Context) -> bool:
+    return any(fits(t, mention) == 2 for t in context.things)
 
 
 def _any_known(indexes: list[int], given: Reading, wanted: Reading, original: list[Thing]) -> bool:

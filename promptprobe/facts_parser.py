@@ -45,6 +45,7 @@ class Parser:
         self.sentence = 0
         self.sentence_empty = True
         self.last: int | None = None
+        self.on_top = False  # did the last phrase begin its clause, hanging on nothing?
 
     def run(self) -> None:
         at = 0
@@ -230,7 +231,7 @@ class Parser:
         mention = self._close(at)
         if mention is not None:
             self.pending = self.pending if self.front else None
-            self.spoken_for = self.spoken_for if self.spoken_for and mention in self.spoken_for else [self._root(mention)]
+            self.spoken_for = self.spoken_for if self.spoken_for and mention in self.spoken_for else [mention if self.on_top else self._root(mention)]
         elif token.low == "there":
             self.spoken_for = []
             return
@@ -385,7 +386,7 @@ class Parser:
         ) and form != "active"  # fmt: skip
         if base in _NEVER_PASSIVE:
             passive = False
-        lefts, maybe = self._subject_of(mention, form, passive)
+        lefts, maybe = self._subject_of(mention, form, base, passive)
         if self.negative:
             self.reading.lacking.append(base)
         link = Link("action", base, negated=self.negative, passive=passive)
@@ -414,15 +415,21 @@ class Parser:
         self.spoken_for = []
         self.joined = ""
 
-    def _subject_of(self, mention: int | None, form: str, passive: bool) -> tuple[list[int], list[int]]:
+    def _is_alive(self, index: int) -> bool:
+        return bool({"person", "animal"} & known_words().sorts.get(self._mention(index).head, set()))
+
+    def _subject_of(self, mention: int | None, form: str, base: str, passive: bool) -> tuple[list[int], list[int]]:
         if self.spoken_for:
             return self.spoken_for[:1], self.spoken_for[1:]
         if mention is not None:
-            chain = [i for i in self._chain(mention) if i != mention]
+            chain = [] if self.on_top else [i for i in self._chain(mention) if i != mention]
             beside = [i for i in self._mention(mention).beside if not self._mention(i).above]
             if form in ("third", "base", "past") and chain and not passive and not self._mention(mention).beside:
                 root = chain[-1]
                 return [root], [mention, *[i for i in chain if i != root]][:4]
+            alive = [i for i in chain if self._is_alive(i)]
+            if alive and not passive and not self._is_alive(mention) and base not in known_words().posture:
+                return alive[:1], [mention, *beside]
             return [mention], [*beside, *chain][:4]
         options = self._clause_subject()
         return options[:1], [*options[1:], *([self.last] if self.last is not None and self.last not in options else [])][:4]
@@ -453,7 +460,7 @@ class Parser:
 
     def _arrive_at(self, index: int, at: int, owner: bool) -> None:
         mention = self._mention(index)
-        top = self.pending is None
+        top = self.on_top = self.pending is None
         if self.pending:
             ditransitive = self.pending if self.pending.what == "object" else None
             self._arrive([index], [])
@@ -663,7 +670,7 @@ class Parser:
     def _anchor(self, mention: int | None) -> list[int]:
         if mention is not None:
             beside = [i for i in self._mention(mention).beside if not self._mention(i).above]
-            return _once([mention, *self._chain(mention), *beside])
+            return _once([mention, *([] if self.on_top else self._chain(mention)), *beside])
         if self.after_be and self.spoken_for:
             return _once([*self.spoken_for])
         if not self.action_ended and self.last_action is not None:

@@ -147,7 +147,7 @@ def is_verb(token: Token, phrase: Phrase, after: Token | None, state: dict[str, 
         return _ing(token, phrase, after, state)
     if attributes and not _is_noun_here(token, phrase, after, state):
         passive = ("past" in verbs or "participle" in verbs) and kind == "relation" and (phrase.nouns or state["after_be"])
-        if not (passive and after is not None and after.low in ("by", "in", "with", "on")) and not (listens and phrase.nouns):
+        if not (passive and after is not None and after.low == "by") and not (listens and phrase.nouns):
             if all(name == "vague" for name, _ in attributes):
                 return "adverb"
             return "attribute"
@@ -205,9 +205,12 @@ def _third(token: Token, phrase: Phrase, kind: str, state: dict[str, bool]) -> b
     if not phrase.nouns:
         if phrase.is_open() or state["pending"] and not state["front"]:
             return False
-        return state["pronoun"] or (not token.listed and token.low not in known_words().attributes)
+        known = token.verbs["third"] in known_words().meanings and token.low not in known_words().attributes
+        return state["pronoun"] or (not token.listed and known)
     if phrase.is_plural() and not (state["front"] and not token.listed):
         return False
+    if token.verbs["third"] not in known_words().meanings:
+        return phrase.determined and kind in ("determiner", "possessive", "number")
     if not token.listed:
         return True
     if kind == "end" or kind in ("comma", "stop", "and"):

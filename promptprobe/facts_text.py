@@ -60,6 +60,7 @@ def surface(prompt: str) -> Surface:
     language = _language(text)
     if language == "english":
         quoted += [s for s in _spoken(text) if s not in quoted]
+        text = _SPOKEN.sub(lambda m: m.group(0)[: m.start(1) - m.start(0)] + " § ", text)
     return Surface(
         text,
         tuple(dict.fromkeys(q for q in quoted if q)),
@@ -114,6 +115,8 @@ def _is_han(char: str) -> bool:
 def _unhyphen(text: str) -> str:
     text = re.sub(r"n't\b", " not", text.replace("can't", "can not"), flags=re.IGNORECASE)
     text = re.sub(r"\b(\d)(girls?|boys?|others?)\b", r"\1 \2", text)
+    # "scarf-wearing penguins" are penguins wearing a scarf; without the hyphen it would be a scarf that wears.
+    text = re.sub(r"\b(\w{2,20})-(wearing|holding|carrying|eating|riding|playing|drinking|reading) (\w{2,20})\b", r"\3 \2 \1", text)
     return re.sub(r"(?<=\w)[-‐‑](?=\w)", " ", text)
 
 

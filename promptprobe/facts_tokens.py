@@ -148,6 +148,8 @@ def _word(text: str, low: str, thesaurus: Mapping[str, str] | None) -> Token:
         verbs = {"ing": low[:-3]}
     elif not verbs and low.endswith("ed") and len(low) > 4 and low not in known.nouns:
         verbs = {"past": low[:-2]}
+    if not verbs and low.endswith("s") and len(low) > 4 and low not in known.nouns and noun(low) not in known.sorts:
+        verbs = {"third": low[:-1]}
     attributes = list(known.attributes.get(low, ()))
     if "ing" in verbs:
         attributes = [pair for pair in attributes if pair[0] not in ("state", "vague")]
