@@ -157,8 +157,8 @@ def _of_thing(mention: Mention) -> list[Fact]:
     thing = as_thing(mention)
     facts = [Fact("object", mention.head, mention.head, thing=thing)]
     if mention.part_of_count:
-        return facts
-    if mention.count is not None:
+        facts = [Fact("count", f"{mention.count} of the {mention.head}", str(mention.count or 1), "part", thing)]
+    elif mention.count is not None:
         facts.append(Fact("count", f"{_ARTICLE.get(mention.count, mention.count)} {mention.head}", str(mention.count), thing=thing))
     elif mention.plural:
         facts.append(Fact("count", f"several {mention.head}", "several", thing=thing))

@@ -123,8 +123,14 @@ def _object(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(UNSURE, f"{thing.head} became {given.mentions[found[0]].head}")
     if any(m.negated and fits(thing, m) == 2 for m in given.mentions):
         return Finding(LOST, f"object {thing.head} (it is said not to be there)")
+    if any(("shape", thing.head) in m.attributes for m in given.mentions) and not _is_shape_of(thing.head, context):
+        return Finding(LOST, f"object {thing.head}")
+    if any(thing.head in m.values() for m in given.mentions):
+        return Finding(UNSURE, f"{thing.head} is only hinted at")
     if thing.head in given.words or stem(thing.head) in given.stems or thing.head.replace(" ", "") in given.words:
         return Finding(UNSURE, f"{thing.head} is only hinted at")
+    if len(thing.head) > 3 and any(w.endswith(thing.head) for w in given.words):
+        return Finding(UNSURE, f"{thing.head} is worded otherwise")
     parts = thing.head.split()
     if len(parts) > 1 and all(stem(p) in given.stems for p in parts):
         return Finding(UNSURE, f"{thing.head} is worded otherwise")
@@ -134,14 +140,26 @@ def _object(fact: Fact, given: Reading, context: Context) -> Finding:
     return Finding(LOST, f"object {thing.head}")
 
 
+def _is_shape_of(head: str, context: Context) -> bool:
+    return not context.things or any(("shape", head) in t.attributes for t in context.things)
+
+
 def _count(fact: Fact, given: Reading, context: Context) -> Finding:
     thing = _of(fact)
     found = matches(thing, given)
     if not found:
         return Finding(KEPT)  # the object's own fact says that it is gone
     mentions = [given.mentions[i] for i in found]
+    if fact.sort != "part":
+        mentions = [m for m in mentions if not m.part_of_count] or mentions
     best = [m for m in mentions if _likeness(thing, m) == _likeness(thing, mentions[0])]
     paired = thing.head in known_words().function["paired"]
+    if fact.sort == "part":
+        wanted = int(fact.value)
+        if any(m.part_of_count or m.count == wanted for m in mentions):
+            return Finding(KEPT)
+        every = all((m.count or 2) > wanted and set(thing.attributes) <= set(m.attributes) for m in mentions)
+        return Finding(LOST if every and thing.attributes else UNSURE, f"only {wanted} {thing.head}")
     if fact.value == "several":
         if all(m.count == 1 and not m.plural for m in mentions) and not paired and len(mentions) == 1:
             return Finding(LOST, f"several {thing.head} became one")
@@ -198,6 +216,10 @@ def _attribute(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(UNSURE, f"{label} became {_near(best, value)}")
     if fits(thing, best) == 1 and fact.sort == "kind":
         return Finding(UNSURE, label)
+    own = [i for i, m in enumerate(given.mentions) if m.head == value and not m.negated]
+    if fact.sort in ("shape", "material") and own and value not in {t.head for t in context.things}:
+        if not any(x.name in ("with", "of", "is", "as") and _meets([*x.left(), *x.right()], own) for x in given.links):
+            return Finding(LOST, f"{label} (it became a thing of its own)")
     if fact.sort == "kind" and fits(thing, best) == 2 and set(best.of) - set(thing.of) - context.words and not set(best.of) & set(thing.of):
         return Finding(LOST, f"{label} (it became {best.of[-1]})")
     if _mentioned(value, given):
@@ -296,7 +318,7 @@ def _relation(fact: Fact, given: Reading, context: Context) -> Finding:
     label = f"{first.head if first else ''} {fact.value} {fact.other.head if fact.other else ''}".strip()
     name = fact.value
     if not lefts or not rights:
-        directed = name in _OPPOSITE or name == "on"
+        directed = name in _OPPOSITE
         return Finding(LOST, label) if directed and not (_hinted(fact, given)) else Finding(KEPT)
     if name not in _STRONG:
         return _weak(fact, given, context, lefts, rights, label)
@@ -313,7 +335,7 @@ def _relation(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(LOST, label)
     if name in _OPPOSITE and _told_for_sure(given, _OPPOSITE[name], lefts, rights):
         return Finding(LOST, label)
-    taken = _taken_over(fact, given, context, lefts, rights)
+    taken = "" if sure else _taken_over(fact, given, context, lefts, rights)
     if taken:
         return Finding(LOST, f"{label} (now {taken})")
     if any(

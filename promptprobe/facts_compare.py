@@ -17,6 +17,7 @@ from .facts_words import known_words, same_verb, stem
 
 _HARMLESS = {"wear", "hold", "carry", "watch", "observe", "form", "cover", "reflect", "top", "play", "make", "use", "have", "contain",
              "surround", "touch", "cross"}  # fmt: skip
+_ANYBODY = {"everyone", "everybody", "someone", "somebody", "people", "crowd", "crowded", "audience", "player"}
 _SKY = {"sun", "cloud", "sky", "horizon", "cityscape", "skyline"}  # with light and weather
 _TEXT_BEARERS = {"sign", "label", "banner", "logo", "lettering", "letter", "neon sign", "text", "word", "chalk"}
 
@@ -92,7 +93,7 @@ def _added(wanted: Reading, given: Reading, context: Context) -> tuple[list[str]
         holds = any(index in x.lefts and x.name == "of" and _any_known(x.rights, given, wanted, original) for x in given.links)
         bears = mention.head in _TEXT_BEARERS and bool(wanted.surface.quoted)
         compound = any(w in wanted.words for w in mention.of) or holds or bears
-        compound = compound or mention.head in _SKY
+        compound = compound or mention.head in _SKY or ("person" in sorts and bool(_ANYBODY & wanted.words))
         if compound or sorts & {"place", "surface"} or ("part" in sorts and owned) or not _counts(mention, sorts):
             unsure.append(f"added {mention.head}")
         else:

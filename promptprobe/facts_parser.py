@@ -109,23 +109,36 @@ class Parser:
                 self.phrase.count, self.phrase.determined = value, True  # "one of its legs"
                 return 3
             if what and what.kind in ("pronoun", "relative"):
-                self._count_of_last(value, at)
+                self._some_of(value)
                 return 3
             if what is None or what.kind in ("stop", "comma"):
                 self._count_of_last(value, at)
                 return 2
         if after is None or after.kind in ("stop", "comma", "quote", "be", "colon") or (after.kind == "and" and value > 1):
             if after and after.kind == "be":
-                self.phrase.part_of_count = True
-                if self.last is not None:
-                    self.spoken_for = [self.last]
-                self.phrase = Phrase()
+                self._some_of(value)
             else:
                 self._count_of_last(value, at)
             return None
         self.phrase.count = 12 * (self.phrase.count or 1) if token.low == "dozen" else value
         self.phrase.determined = True
         return None
+
+    def _some_of(self, value: int) -> None:
+        """ "boats, two of them" counts the boats; "four dogs, one of them black" speaks of one of the four."""
+        self._close(0)
+        found = self._resolve("them", set())
+        if not found:
+            return
+        whole = self._mention(found[0])
+        if (whole.count or 1) <= value:
+            self.last = found[0]
+            self._count_of_last(value, 0)
+            return
+        part = Mention(whole.head, whole.word, list(whole.of), [], value, listed=whole.listed, part_of_count=True, sentence=self.sentence)
+        self.reading.mentions.append(part)
+        self.last = len(self.reading.mentions) - 1
+        self.spoken_for = [self.last]
 
     def _many(self, token: Token, at: int) -> int | None:
         after = self._at(at + 1)
@@ -344,8 +357,12 @@ class Parser:
             return None
         part = part_noun(token, self._before(at))
         if part:
-            about = phrase.attributes.pop() if phrase.attributes else None
-            phrase.parts.append((part, about, phrase.nouns.pop() if about is None and phrase.nouns else None))
+            if phrase.nouns and phrase.nouns[-1].attributes:
+                phrase.attributes.append(phrase.nouns.pop().attributes[0])
+            about = [phrase.attributes.pop()] if phrase.attributes else []
+            while about and about[0][0] == "colour" and phrase.attributes and phrase.attributes[-1][0] == "colour":
+                about.append(phrase.attributes.pop())  # "blue and orange winged"
+            phrase.parts.append((part, about, phrase.nouns.pop() if not about and phrase.nouns else None))
             return None
         if role == "attribute":
             if phrase.nouns and not (after and after.kind == "word" and not self._is_verb_soon(at + 1)):
@@ -580,7 +597,7 @@ class Parser:
 
     def _parts(self, phrase: Phrase, owner: int) -> None:
         for part, attribute, noun in phrase.parts:
-            mention = Mention(part, part, attributes=[attribute] if attribute else [], of=[noun.noun] if noun else [])
+            mention = Mention(part, part, attributes=attribute, of=[noun.noun] if noun else [])
             paired = part in known_words().function["paired"] or part in ("spot", "stripe", "freckle", "dot", "tooth")
             mention.plural, mention.listed, mention.sentence, mention.above = paired, True, self.sentence, [owner]
             self.reading.mentions.append(mention)

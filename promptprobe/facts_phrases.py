@@ -29,7 +29,7 @@ class Phrase:
     more: list[tuple[str, str]] = field(default_factory=list)  # second readings of attributes
     texts: list[str] = field(default_factory=list)
     nouns: list[Token] = field(default_factory=list)
-    parts: list[tuple[str, tuple[str, str] | None, Token | None]] = field(default_factory=list)
+    parts: list[tuple[str, list[tuple[str, str]], Token | None]] = field(default_factory=list)
 
     def add_noun(self, token: Token) -> None:
         self.nouns.append(token)
