@@ -72,7 +72,9 @@ def settle(code: Verdict, llm: Verdict | None) -> Verdict:
     if llm is None or code.verdict == LOST:
         return code
     if code.verdict == UNSURE:
-        return llm if llm.verdict != UNSURE else Verdict(UNSURE, unsure=tuple(dict.fromkeys([*code.unsure, *llm.unsure])))
+        return (
+            llm if llm.verdict != UNSURE else Verdict(UNSURE, unsure=tuple(dict.fromkeys([*code.unsure, *llm.unsure])))
+        )
     return Verdict(UNSURE, unsure=llm.reasons) if llm.verdict == LOST else code
 
 
@@ -81,7 +83,9 @@ def _verdict(entry: dict[str, Any], facts: Facts) -> Verdict | None:
     unsure = _named(_first(entry, "unsure", "unclear"), facts)
     added = [f"added {a}" for a in _strings(entry.get("added"))]
     said = entry.get("verdict", entry.get("ok", entry.get("kept")))
-    known = any(isinstance(_first(entry, *keys), list) for keys in (("lost", "missing"), ("unsure", "unclear"), ("added",)))
+    known = any(
+        isinstance(_first(entry, *keys), list) for keys in (("lost", "missing"), ("unsure", "unclear"), ("added",))
+    )
     if not known and said is None:
         return None
     if said is False or (isinstance(said, str) and said.strip().lower() == LOST and not lost and not added):
@@ -140,7 +144,12 @@ def _entries(text: str) -> list[dict[str, Any]]:
         entries = _listed(value)
         if entries:
             return entries
-    return [_line(m) for m in re.finditer(r"(?im)^\W{0,8}(?:rewrite\s{0,3})?(\d{1,3})\W{1,6}(kept|ok|fine|unsure|lost)\b(.{0,200})", text)]
+    return [
+        _line(m)
+        for m in re.finditer(
+            r"(?im)^\W{0,8}(?:rewrite\s{0,3})?(\d{1,3})\W{1,6}(kept|ok|fine|unsure|lost)\b(.{0,200})", text
+        )
+    ]
 
 
 def _listed(value: Any) -> list[dict[str, Any]]:
@@ -150,7 +159,14 @@ def _listed(value: Any) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):
             return []
     if isinstance(value, dict):
-        inner = next((v for k, v in value.items() if k in ("checks", "results", "rewrites", "verdicts", "answers") and isinstance(v, list)), None)
+        inner = next(
+            (
+                v
+                for k, v in value.items()
+                if k in ("checks", "results", "rewrites", "verdicts", "answers") and isinstance(v, list)
+            ),
+            None,
+        )
         value = inner if inner is not None else [value] if {"lost", "added", "verdict"} & set(value) else []
     return [e for e in value if isinstance(e, dict)] if isinstance(value, list) else []
 

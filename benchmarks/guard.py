@@ -21,11 +21,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from promptprobe.agents.guard import compare, lost
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import norm
-
-from promptprobe.agents.guard import compare, lost
 
 DATA = Path(__file__).parent / "data"
 Case = tuple[str, str, str]  # kind, prompt, rewrite
@@ -57,7 +56,9 @@ def main() -> None:
         for right, part in ((True, good), (False, bad)):
             for kind, prompt, rewrite in part:
                 if bool(lost(prompt, rewrite)) == right:
-                    console.print(f"{kind}, {'good' if right else 'bad'}: {prompt!r} -> {rewrite!r}: {lost(prompt, rewrite)}")
+                    console.print(
+                        f"{kind}, {'good' if right else 'bad'}: {prompt!r} -> {rewrite!r}: {lost(prompt, rewrite)}"
+                    )
 
 
 def cases(half: str) -> tuple[list[Case], list[Case]]:
@@ -88,11 +89,30 @@ def share(hits: int, of: int) -> str:
 
 def templates() -> Iterator[tuple[str, list[Case], str]]:
     """Sets whose right answer is known by how they were made."""
-    things = ["barrel", "lantern", "typewriter", "kettle", "accordion", "birdhouse", "wheelbarrow", "parrot", "goat", "canoe"]
+    things = [
+        "barrel",
+        "lantern",
+        "typewriter",
+        "kettle",
+        "accordion",
+        "birdhouse",
+        "wheelbarrow",
+        "parrot",
+        "goat",
+        "canoe",
+    ]
     pairs = [(a, b) for a, b in itertools.permutations(things, 2)]
-    scenes = [f"a {a} {r} a {b}" for (a, b), r in zip(pairs, itertools.cycle(["next to", "behind", "in front of", "and"]), strict=False)]
+    scenes = [
+        f"a {a} {r} a {b}"
+        for (a, b), r in zip(pairs, itertools.cycle(["next to", "behind", "in front of", "and"]), strict=False)
+    ]
     yield "unchanged", [("", p, p) for p in scenes], "0"
-    padding = ["masterpiece, best quality, {}", "{}, highly detailed, 8k, sharp focus", "a beautiful photo of {}, soft light", "{}, golden hour, misty mood"]
+    padding = [
+        "masterpiece, best quality, {}",
+        "{}, highly detailed, 8k, sharp focus",
+        "a beautiful photo of {}, soft light",
+        "{}, golden hour, misty mood",
+    ]
     yield "with quality words, light or style", [("", p, q.format(p)) for p in scenes for q in padding], "0"
     for name, values in (
         ("textures", ["wooden", "glass", "metal", "leather", "velvet", "fluffy", "rusty"]),
@@ -115,7 +135,11 @@ def templates() -> Iterator[tuple[str, list[Case], str]]:
     swapped = [("", f"a {a} {d} a {b}", f"a {b} {d} a {a}") for a, b in itertools.permutations(who, 2) for d in deeds]
     yield "who does what to whom, swapped", swapped, ">= 95 %"
     passive = {"chasing": "chased", "carrying": "carried", "painting": "painted", "feeding": "fed", "hugging": "hugged"}
-    said = [("", f"a {a} {d} a {b}", f"a {b} being {passive[d]} by a {a}") for a, b in itertools.permutations(who, 2) for d in deeds]
+    said = [
+        ("", f"a {a} {d} a {b}", f"a {b} being {passive[d]} by a {a}")
+        for a, b in itertools.permutations(who, 2)
+        for d in deeds
+    ]
     yield "who does what to whom, passive", said, "0"
 
 
@@ -132,7 +156,9 @@ def _turned(prompt: str) -> str:
 def old_guard(commit: str) -> Callable[[str, str], list[str]]:
     """`lost` of the code at `commit`, unpacked beside this one under another name."""
     root = Path(__file__).parent.parent
-    packed = subprocess.run(["git", "archive", commit, "agents", "promptprobe"], cwd=root, check=True, capture_output=True).stdout
+    packed = subprocess.run(
+        ["git", "archive", commit, "agents", "promptprobe"], cwd=root, check=True, capture_output=True
+    ).stdout
     folder = Path(tempfile.mkdtemp())
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(folder, filter="data")

@@ -16,7 +16,20 @@ from .facts_words import known_words
 KINDS = ("text", "name", "code", "object", "count", "attribute", "relation", "action", "place", "absence", "style",
          "number", "tag")  # fmt: skip
 MOST = 300  # facts of one prompt; a page of text has fewer
-_SPEAKING = {"say", "read", "spell", "write", "print", "title", "label", "name", "inscribe", "letter", "show", "display"}
+_SPEAKING = {
+    "say",
+    "read",
+    "spell",
+    "write",
+    "print",
+    "title",
+    "label",
+    "name",
+    "inscribe",
+    "letter",
+    "show",
+    "display",
+}
 _SPELT = {"front": "in front of", "left": "left of", "right": "right of", "next": "next to", "with": "with"}
 _ARTICLE = {1: "one"}
 
@@ -94,7 +107,9 @@ class Facts:
     def from_dict(cls, values: Mapping[str, Any]) -> Facts:
         """From what `to_dict` gave."""
         facts = tuple(Fact.from_dict(f) for f in values.get("facts", ()))
-        return cls(str(values.get("prompt", "")), facts, str(values.get("language", "english")), bool(values.get("cut")))
+        return cls(
+            str(values.get("prompt", "")), facts, str(values.get("language", "english")), bool(values.get("cut"))
+        )
 
     def texts(self) -> list[str]:
         """One readable line a fact."""
@@ -138,7 +153,8 @@ def facts_of_reading(reading: Reading) -> list[Fact]:
     for mention in reading.things():
         if not mention.soft:
             facts += [
-                Fact("place", f"{mention.head} {place}", place, thing=as_thing(mention)) for place in sorted(mention.places)
+                Fact("place", f"{mention.head} {place}", place, thing=as_thing(mention))
+                for place in sorted(mention.places)
             ]
     for section, name in dict.fromkeys(reading.scene):
         if section != "quality":
@@ -159,7 +175,11 @@ def _of_thing(mention: Mention) -> list[Fact]:
     if mention.part_of_count:
         facts = [Fact("count", f"{mention.count} of the {mention.head}", str(mention.count or 1), "part", thing)]
     elif mention.count is not None:
-        facts.append(Fact("count", f"{_ARTICLE.get(mention.count, mention.count)} {mention.head}", str(mention.count), thing=thing))
+        facts.append(
+            Fact(
+                "count", f"{_ARTICLE.get(mention.count, mention.count)} {mention.head}", str(mention.count), thing=thing
+            )
+        )
     elif mention.plural:
         facts.append(Fact("count", f"several {mention.head}", "several", thing=thing))
     for name, value in mention.attributes:
@@ -190,7 +210,15 @@ def _of_link(link: Link, reading: Reading) -> list[Fact]:
                 text = " ".join(filter(None, [left.head if left else "", link.name, right.head if right else ""]))
                 text = text if left else f"{right.head} {link.name}ed" if right else text
                 facts.append(
-                    Fact("action", text, link.name, "", as_thing(left) if left else None, as_thing(right) if right else None, maybe)
+                    Fact(
+                        "action",
+                        text,
+                        link.name,
+                        "",
+                        as_thing(left) if left else None,
+                        as_thing(right) if right else None,
+                        maybe,
+                    )
                 )
         return facts
     if link.name in ("is", "as", "for", "about"):

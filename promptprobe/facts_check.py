@@ -38,7 +38,22 @@ _SAYS = {
     "around": [("around", 1, True), ("around", -1, False), ("with", -1, False)],
 }  # fmt: skip
 _WEARING = {"wear", "hold", "carry", "have", "wield", "sport"}
-_CONTAINERS = {"box", "bottle", "jar", "cage", "basket", "bag", "bucket", "cup", "glass", "pot", "suitcase", "drawer", "crate", "carton"}
+_CONTAINERS = {
+    "box",
+    "bottle",
+    "jar",
+    "cage",
+    "basket",
+    "bag",
+    "bucket",
+    "cup",
+    "glass",
+    "pot",
+    "suitcase",
+    "drawer",
+    "crate",
+    "carton",
+}
 
 
 @dataclass(frozen=True)
@@ -134,10 +149,15 @@ def _object(fact: Fact, given: Reading, context: Context) -> Finding:
     parts = thing.head.split()
     if len(parts) > 1 and all(stem(p) in given.stems for p in parts):
         return Finding(UNSURE, f"{thing.head} is worded otherwise")
+    if thing.head in _IMPLIED:
+        return Finding(UNSURE, f"{thing.head} isn't named")
     new = [m.head for m in given.things() if not m.listed and not m.soft and m.head not in context.words]
     if not thing.listed and new and context.words:
         return Finding(UNSURE, f"{thing.head} may have become {new[0]}")
     return Finding(LOST, f"object {thing.head}")
+
+
+_IMPLIED = {"sky", "ground", "floor", "horizon", "air", "surface"}  # there even where nobody says so
 
 
 def _is_shape_of(head: str, context: Context) -> bool:
@@ -173,11 +193,21 @@ def _count(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(KEPT)
     if wanted in everyone and len(mentions) > 1 and not thing.attributes:
         return Finding(KEPT)
-    if wanted == 1 and told == [None] and mentions[0].count is None and not mentions[0].determined and _same_for_all(thing):
+    if (
+        wanted == 1
+        and told == [None]
+        and mentions[0].count is None
+        and not mentions[0].determined
+        and _same_for_all(thing)
+    ):
         return Finding(KEPT)
     if any(m.part_of_count for m in best):
         return Finding(UNSURE, f"count of {thing.head}")
-    same = [f for f in context.facts if f.kind == "count" and f.thing and f.thing.head == thing.head and f.value != "several"]
+    same = [
+        f
+        for f in context.facts
+        if f.kind == "count" and f.thing and f.thing.head == thing.head and f.value != "several"
+    ]
     if len(same) > 1 and None not in everyone and sum(int(f.value) for f in same) == sum(n for n in everyone if n):
         return Finding(KEPT)
     return Finding(LOST, f"count {wanted} of {thing.head}")
@@ -210,7 +240,7 @@ def _attribute(fact: Fact, given: Reading, context: Context) -> Finding:
     if mover:
         return Finding(LOST, f"{label} (it went to {mover})")
     clash = _clashes(best, value, fact.sort, thing)
-    if clash and len(found) == 1 or clash and all(_clashes(m, value, fact.sort, thing) for m in tied):
+    if (clash and len(found) == 1) or (clash and all(_clashes(m, value, fact.sort, thing) for m in tied)):
         return Finding(LOST, label if fact.sort == "colour" else f"{label} (it became {clash})")
     if _near(best, value):
         return Finding(UNSURE, f"{label} became {_near(best, value)}")
@@ -220,11 +250,16 @@ def _attribute(fact: Fact, given: Reading, context: Context) -> Finding:
     if fact.sort in ("shape", "material") and own and value not in {t.head for t in context.things}:
         if not any(x.name in ("with", "of", "is", "as") and _meets([*x.left(), *x.right()], own) for x in given.links):
             return Finding(LOST, f"{label} (it became a thing of its own)")
-    if fact.sort == "kind" and fits(thing, best) == 2 and set(best.of) - set(thing.of) - context.words and not set(best.of) & set(thing.of):
+    if (
+        fact.sort == "kind"
+        and fits(thing, best) == 2
+        and set(best.of) - set(thing.of) - context.words
+        and not set(best.of) & set(thing.of)
+    ):
         return Finding(LOST, f"{label} (it became {best.of[-1]})")
     if _mentioned(value, given):
         return Finding(UNSURE, label)
-    if fact.sort in ("colour", "material", "shape", "pattern", "origin", "era"):
+    if fact.sort in ("colour", "material", "shape", "pattern", "origin", "era") and value != "multicolored":
         return Finding(LOST, label)
     if fact.sort in ("texture",) and sum(f.sort == "texture" for f in context.facts) > 1:
         return Finding(LOST, label)
@@ -265,7 +300,7 @@ def _moved(fact: Fact, given: Reading, context: Context) -> str:
     """The head of another wanted thing that has the attribute now and had not."""
     thing = _of(fact)
     for other in context.things:
-        if other.head == thing.head and other != thing or fits_each(other, thing):
+        if (other.head == thing.head and other != thing) or fits_each(other, thing):
             continue
         if fact.value in {v for _, v in other.attributes} or fact.value in other.of or fact.value == other.head:
             continue
@@ -295,7 +330,9 @@ def _clashes(mention: Mention, value: str, sort: str, thing: Thing) -> str:
 
 def _near(mention: Mention, value: str) -> str:
     near = known_words().near.get(value, set())
-    return next((v for v in sorted(mention.values()) if v in near), "") or next((w for w in mention.of if w in near), "")
+    return next((v for v in sorted(mention.values()) if v in near), "") or next(
+        (w for w in mention.of if w in near), ""
+    )
 
 
 def _likeness(thing: Thing, mention: Mention) -> float:
@@ -304,7 +341,9 @@ def _likeness(thing: Thing, mention: Mention) -> float:
     words = known_words()
     for name, value in thing.attributes:
         for other_name, other in mention.attributes:
-            if other != value and ((name == other_name and name in words.exclusive) or (value, other) in words.opposites):
+            if other != value and (
+                (name == other_name and name in words.exclusive) or (value, other) in words.opposites
+            ):
                 score -= 1.5 * (other not in {v for _, v in thing.attributes})
     return score
 
@@ -331,7 +370,7 @@ def _relation(fact: Fact, given: Reading, context: Context) -> Finding:
     place = _placed(name, given, lefts, rights)
     if place == KEPT:
         return Finding(KEPT)
-    if name != "next" and _told_for_sure(given, name, rights, lefts) or place == LOST:
+    if (name != "next" and _told_for_sure(given, name, rights, lefts)) or place == LOST:
         return Finding(LOST, label)
     if name in _OPPOSITE and _told_for_sure(given, _OPPOSITE[name], lefts, rights):
         return Finding(LOST, label)
@@ -349,7 +388,9 @@ def _relation(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(LOST if inside and _told_for_sure(given, "on", lefts, rights) else UNSURE, label)
     for other in _STRONG - {name}:
         if _told_for_sure(given, other, lefts, rights) or _told_for_sure(given, other, rights, lefts):
-            lax = name in ("next", "around") or (name == "in" and other == "on" and given.mentions[rights[0]].head not in _CONTAINERS)
+            lax = name in ("next", "around") or (
+                name == "in" and other == "on" and given.mentions[rights[0]].head not in _CONTAINERS
+            )
             return Finding(UNSURE if lax else LOST, f"{label} (now {other})")
     if _acts_between(given, lefts, rights):
         return Finding(UNSURE, label)
@@ -386,9 +427,18 @@ def _action(fact: Fact, given: Reading, context: Context) -> Finding:
         verbs_now |= {x.name for x in given.links if x.kind == "action" and not x.rights and _meets(x.lefts, lefts[:1])}
         asked = {v for c, v in subject.attributes if c == "doing"}
         known = [v for v in verbs_now if v in words.meanings and v not in asked and v not in words.posture]
-        if known and verb in words.meanings and not any(same_verb(v, verb) for v in verbs_now) and stem(verb) not in given.stems:
+        if (
+            known
+            and verb in words.meanings
+            and not any(same_verb(v, verb) for v in verbs_now)
+            and stem(verb) not in given.stems
+        ):
             return Finding(LOST, f"{label} (now {known[0]})")
-    same = [x for x in given.links if x.kind == "action" and not x.negated and (same_verb(x.name, verb) or stem(x.name) == stem(verb))]
+    same = [
+        x
+        for x in given.links
+        if x.kind == "action" and not x.negated and (same_verb(x.name, verb) or stem(x.name) == stem(verb))
+    ]
     for link in same:
         if (subject is None or _meets(link.left(), lefts)) and (other is None or _meets(link.right(), rights)):
             return Finding(KEPT)
@@ -407,7 +457,7 @@ def _action(fact: Fact, given: Reading, context: Context) -> Finding:
     if taken:
         return Finding(LOST, f"{label} (now {taken})")
     if other is not None and subject is not None:
-        if verb == "ride" and _told(given, "on", lefts, rights, 1) or posture:
+        if (verb == "ride" and _told(given, "on", lefts, rights, 1)) or posture:
             return Finding(UNSURE, label) if _linked(given, lefts, rights) else Finding(KEPT)
         if same and any(_meets(x.left(), lefts) or _meets(x.right(), rights) for x in same):
             return Finding(UNSURE, label)
@@ -420,8 +470,17 @@ def _action(fact: Fact, given: Reading, context: Context) -> Finding:
             continue
         if verb in _GENERAL and link.name in _UNMAKING:
             return Finding(LOST, f"{label} (now {link.name})")
-        known = link.name in words.meanings and verb in words.meanings and link.name not in _GENERAL and verb not in _GENERAL
-        if known and (other is None or _meets(link.right(), rights) or not link.rights) and stem(verb) not in given.stems:
+        known = (
+            link.name in words.meanings
+            and verb in words.meanings
+            and link.name not in _GENERAL
+            and verb not in _GENERAL
+        )
+        if (
+            known
+            and (other is None or _meets(link.right(), rights) or not link.rights)
+            and stem(verb) not in given.stems
+        ):
             return Finding(LOST, f"{label} (now {link.name})")
     if stem(verb) in given.stems:
         return Finding(UNSURE, label)
@@ -528,7 +587,8 @@ def _told(given: Reading, name: str, lefts: list[int], rights: list[int], way: i
 
 def _told_for_sure(given: Reading, name: str, lefts: list[int], rights: list[int]) -> bool:
     return any(
-        x.name == name and x.kind == "relation" and not x.negated and _apart(x.lefts, x.rights, lefts, rights) for x in given.links
+        x.name == name and x.kind == "relation" and not x.negated and _apart(x.lefts, x.rights, lefts, rights)
+        for x in given.links
     )
 
 
@@ -575,7 +635,11 @@ def _asked(context: Context, fact: Fact, thing: Thing) -> bool:
     for other in context.facts:
         if other.kind not in ("relation", "action") or other is fact:
             continue
-        alike = other.value == fact.value or {other.value, fact.value} <= {"with", *_WEARING} or same_verb(other.value, fact.value)
+        alike = (
+            other.value == fact.value
+            or {other.value, fact.value} <= {"with", *_WEARING}
+            or same_verb(other.value, fact.value)
+        )
         if alike and any(t is not None and fits_each(t, thing) for t in (other.thing, *other.maybe)):
             if fact.other is None or (other.other is not None and fits_each(other.other, fact.other)):
                 return True
@@ -594,7 +658,10 @@ def _linked(given: Reading, lefts: list[int], rights: list[int], closely: bool =
 
 
 def _acts_between(given: Reading, lefts: list[int], rights: list[int]) -> bool:
-    return any(x.kind == "action" and _apart([*x.left(), *x.right()], [*x.left(), *x.right()], lefts, rights) for x in given.links)
+    return any(
+        x.kind == "action" and _apart([*x.left(), *x.right()], [*x.left(), *x.right()], lefts, rights)
+        for x in given.links
+    )
 
 
 def _with(given: Reading, lefts: list[int], rights: list[int]) -> bool:

@@ -18,7 +18,7 @@ from .facts_words import known_words, same_verb, stem
 _HARMLESS = {"wear", "hold", "carry", "watch", "observe", "form", "cover", "reflect", "top", "play", "make", "use", "have", "contain",
              "surround", "touch", "cross"}  # fmt: skip
 _ANYBODY = {"everyone", "everybody", "someone", "somebody", "people", "crowd", "crowded", "audience", "player"}
-_SKY = {"sun", "cloud", "sky", "horizon", "cityscape", "skyline"}  # with light and weather
+_SKY = {"costume", "clothes", "sun", "cloud", "sky", "horizon", "cityscape", "skyline"}  # with light and weather
 _TEXT_BEARERS = {"sign", "label", "banner", "logo", "lettering", "letter", "neon sign", "text", "word", "chalk"}
 
 
@@ -90,7 +90,9 @@ def _added(wanted: Reading, given: Reading, context: Context) -> tuple[list[str]
             continue
         sorts = known_words().sorts.get(mention.head, set())
         owned = any(index in x.rights and x.name in ("with", "of") for x in given.links)
-        holds = any(index in x.lefts and x.name == "of" and _any_known(x.rights, given, wanted, original) for x in given.links)
+        holds = any(
+            index in x.lefts and x.name == "of" and _any_known(x.rights, given, wanted, original) for x in given.links
+        )
         bears = mention.head in _TEXT_BEARERS and bool(wanted.surface.quoted)
         compound = any(w in wanted.words for w in mention.of) or holds or bears
         compound = compound or mention.head in _SKY or ("person" in sorts and bool(_ANYBODY & wanted.words))
@@ -117,7 +119,9 @@ def _added_deeds(wanted: Reading, given: Reading, context: Context) -> tuple[lis
     for link in given.links[:MOST]:
         if link.kind != "action" or link.negated or link.name not in words.transitive or link.name in _HARMLESS:
             continue
-        if stem(link.name) in wanted.stems or any(same_verb(link.name, x.name) for x in wanted.links if x.kind == "action"):
+        if stem(link.name) in wanted.stems or any(
+            same_verb(link.name, x.name) for x in wanted.links if x.kind == "action"
+        ):
             continue
         for left, right in ((i, j) for i in link.lefts for j in link.rights):
             one, other = given.mentions[left], given.mentions[right]
@@ -168,7 +172,11 @@ def _too_many(have: list[Mention], asked: list[Thing]) -> bool:
         if clash == len(asked):
             return True
     counts = [m.count for m in have]
-    return None not in counts and all(t.count is not None for t in asked) and sum(counts) > sum(t.count or 0 for t in asked)  # type: ignore[arg-type]
+    return (
+        None not in counts
+        and all(t.count is not None for t in asked)
+        and sum(counts) > sum(t.count or 0 for t in asked)
+    )  # type: ignore[arg-type]
 
 
 __all__ = ["Fact", "Facts", "Verdict", "compare", "facts_of", "fits_each"]

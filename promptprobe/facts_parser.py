@@ -114,7 +114,11 @@ class Parser:
             if what is None or what.kind in ("stop", "comma"):
                 self._count_of_last(value, at)
                 return 2
-        if after is None or after.kind in ("stop", "comma", "quote", "be", "colon") or (after.kind == "and" and value > 1):
+        if (
+            after is None
+            or after.kind in ("stop", "comma", "quote", "be", "colon")
+            or (after.kind == "and" and value > 1)
+        ):
             if after and after.kind == "be":
                 self._some_of(value)
             else:
@@ -135,7 +139,16 @@ class Parser:
             self.last = found[0]
             self._count_of_last(value, 0)
             return
-        part = Mention(whole.head, whole.word, list(whole.of), [], value, listed=whole.listed, part_of_count=True, sentence=self.sentence)
+        part = Mention(
+            whole.head,
+            whole.word,
+            list(whole.of),
+            [],
+            value,
+            listed=whole.listed,
+            part_of_count=True,
+            sentence=self.sentence,
+        )
         self.reading.mentions.append(part)
         self.last = len(self.reading.mentions) - 1
         self.spoken_for = [self.last]
@@ -172,7 +185,13 @@ class Parser:
         after = self._at(at + 1)
         if self.phrase.attributes and not self.phrase.nouns and after and after.kind == "word" and after.attributes:
             return
-        if self.phrase.determined and self.phrase.attributes and not self.phrase.nouns and after and after.kind == "determiner":
+        if (
+            self.phrase.determined
+            and self.phrase.attributes
+            and not self.phrase.nouns
+            and after
+            and after.kind == "determiner"
+        ):
             self.phrase.shared = True  # "a red and a blue car"
         negative = self.negative or (self.last is not None and self._mention(self.last).negated and not self._ends(at))
         self._close(at)
@@ -198,7 +217,7 @@ class Parser:
         after = self._at(at + 1)
         self._close(at)
         self._drop_pending_right()
-        if token.low == "no" and after and after.low == "one" or token.low in ("nobody", "none"):
+        if (token.low == "no" and after and after.low == "one") or token.low in ("nobody", "none"):
             self.negative = True
             self.subject, self.spoken_for = [], []
             return 2 if token.low == "no" else 1
@@ -238,13 +257,19 @@ class Parser:
         outer = self.pending
         owner = self._close(at, owner=True)
         if owner is not None:
-            self.pending = Pending("owner", link=outer.link if outer and outer.what in ("right", "object") else None, to=[owner])
+            self.pending = Pending(
+                "owner", link=outer.link if outer and outer.what in ("right", "object") else None, to=[owner]
+            )
 
     def _be(self, token: Token, at: int) -> None:
         mention = self._close(at)
         if mention is not None:
             self.pending = self.pending if self.front else None
-            self.spoken_for = self.spoken_for if self.spoken_for and mention in self.spoken_for else [mention if self.on_top else self._root(mention)]
+            self.spoken_for = (
+                self.spoken_for
+                if self.spoken_for and mention in self.spoken_for
+                else [mention if self.on_top else self._root(mention)]
+            )
         elif token.low == "there":
             self.spoken_for = []
             return
@@ -306,7 +331,9 @@ class Parser:
         link = Link("relation", token.value, negated=negated)
         self.negative = False if negated else self.negative
         self._add(link)
-        front = mention is None and (self.sentence_empty or (self.joined == "comma" and not self.after_be) or self._starts(at))
+        front = mention is None and (
+            self.sentence_empty or (self.joined == "comma" and not self.after_be) or self._starts(at)
+        )
         if front and token.value not in ("with", "of", "as", "for"):
             link.maybe_lefts = anchor[:4]
             self.front = link
@@ -326,7 +353,11 @@ class Parser:
     def _place(self, token: Token, at: int, mention: int | None, after: Token | None) -> None:
         """ "on the left": of what was just said, or of what comes next."""
         here = mention if mention is not None else (self.spoken_for[0] if self.after_be and self.spoken_for else None)
-        starts = after is not None and after.kind in ("determiner", "number", "word", "many") and not (after.verbs and after.kind == "word")
+        starts = (
+            after is not None
+            and after.kind in ("determiner", "number", "word", "many")
+            and not (after.verbs and after.kind == "word")
+        )
         if here is None and self.last_action and not self.action_ended and self.last_action.lefts:
             here = self.last_action.lefts[0]
         if here is None and not starts and self.last is not None:
@@ -384,7 +415,9 @@ class Parser:
             phrase.attributes.append(("doing", role[6:]))
             return None
         if token.low.endswith("less") and len(token.low) > 6 and not token.listed:
-            self.reading.mentions.append(Mention(known_words().nouns.get(token.low[:-4], token.low[:-4]), token.low, negated=True))
+            self.reading.mentions.append(
+                Mention(known_words().nouns.get(token.low[:-4], token.low[:-4]), token.low, negated=True)
+            )
             return None
         if token.low in _WITHOUT:
             self.reading.mentions.append(Mention(_WITHOUT[token.low], token.low, negated=True))
@@ -423,7 +456,13 @@ class Parser:
         self.pending = None
         if base == "have" and not link.negated:
             link.kind, link.name = "relation", "with"
-        if not passive and not speaks and self.front_verb is not link and after is not None and after.kind in (*_OPENS, "pronoun"):
+        if (
+            not passive
+            and not speaks
+            and self.front_verb is not link
+            and after is not None
+            and after.kind in (*_OPENS, "pronoun")
+        ):
             self.pending = Pending("object", link=link)
         self.anchor = [*lefts, *maybe]
         self.last_action = link
@@ -449,7 +488,10 @@ class Parser:
                 return alive[:1], [mention, *beside]
             return [mention], [*beside, *chain][:4]
         options = self._clause_subject()
-        return options[:1], [*options[1:], *([self.last] if self.last is not None and self.last not in options else [])][:4]
+        return options[:1], [
+            *options[1:],
+            *([self.last] if self.last is not None and self.last not in options else []),
+        ][:4]
 
     # Mentions and where they go
 
@@ -457,7 +499,9 @@ class Parser:
         """End the noun phrase, if there is one; its mention's index."""
         phrase, self.phrase = self.phrase, Phrase()
         if phrase.shared and not phrase.nouns:
-            later = next((t for t in self.tokens[at + 1 : at + 8] if t.kind == "word" and t.noun and not t.attributes), None)
+            later = next(
+                (t for t in self.tokens[at + 1 : at + 8] if t.kind == "word" and t.noun and not t.attributes), None
+            )
             if later:
                 phrase.add_noun(later)
         if not phrase.nouns:
@@ -487,7 +531,11 @@ class Parser:
                     self.pending = ditransitive
         elif self.joined == "and" and self.last is not None:
             self._beside(index, self.last)
-        elif self.joined == "comma" and self.last not in (None, index) and not (mention.determined or self._mention(self.last).above):
+        elif (
+            self.joined == "comma"
+            and self.last not in (None, index)
+            and not (mention.determined or self._mention(self.last).above)
+        ):
             mention.beside = [self.last, *self._mention(self.last).beside][:4]
         if top and self.place:
             mention.places.add(self.place)
@@ -497,7 +545,7 @@ class Parser:
             if self.after_be and self.spoken_for and index not in self.spoken_for:
                 self._add(Link("relation", "is", lefts=self.spoken_for[:1], rights=[index]))
                 mention.above = mention.above or self.spoken_for[:1]
-            elif not self.subject or mention.definite and self._at(at) and self._at(at).kind == "be":  # type: ignore[union-attr]
+            elif not self.subject or (mention.definite and self._at(at) and self._at(at).kind == "be"):  # type: ignore[union-attr]
                 self.subject = [index]
             elif self.joined == "and":
                 self.subject = [*self.subject, index]
@@ -588,7 +636,9 @@ class Parser:
             return
         for link in reversed(self.reading.links[-6:]):
             if last in link.rights and link.kind != "is":
-                between = link.name == "between" or (not mention.determined and link.name in ("with", "in", "on", "between"))
+                between = link.name == "between" or (
+                    not mention.determined and link.name in ("with", "in", "on", "between")
+                )
                 (link.rights if between else link.maybe_rights).append(index)
                 if between:
                     mention.above = [*link.left()[:1]]
@@ -692,7 +742,11 @@ class Parser:
             return _once([*self.spoken_for])
         if not self.action_ended and self.last_action is not None:
             action = self.last_action
-            return _once([*action.rights, *action.lefts, *action.maybe_lefts] if not action.passive else [*action.rights, *action.maybe_rights])
+            return _once(
+                [*action.rights, *action.lefts, *action.maybe_lefts]
+                if not action.passive
+                else [*action.rights, *action.maybe_rights]
+            )
         if self.anchor and self.joined != "comma":
             return _once(self.anchor)
         last = [self.last, *self._chain(self.last)] if self.last is not None else []
@@ -778,7 +832,9 @@ _WITHOUT = {"barefoot": "shoe", "bald": "hair", "shaven": "beard", "cloudless": 
 
 def _form(token: Token, phrase: Phrase, after_be: bool) -> tuple[str, str]:
     """The verb form that a token has here."""
-    order = ("ing", "participle", "past", "third", "base") if after_be else ("ing", "third", "past", "participle", "base")
+    order = (
+        ("ing", "participle", "past", "third", "base") if after_be else ("ing", "third", "past", "participle", "base")
+    )
     if phrase.nouns and phrase.is_plural() and "base" in token.verbs and "past" in token.verbs:
         order = ("base", *order)
     for form in order:

@@ -102,7 +102,11 @@ def _same_thing(old: Mention, new: Mention) -> bool:
         return False
     if old.of and new.of and not set(old.of) & set(new.of):
         return False
-    if new.count is not None and old.count != new.count and not (new.count == 1 and old.count is None and not old.plural):
+    if (
+        new.count is not None
+        and old.count != new.count
+        and not (new.count == 1 and old.count is None and not old.plural)
+    ):
         return False
     if new.plural != old.plural and new.count is None and not new.definite:
         return False
@@ -146,7 +150,9 @@ def is_verb(token: Token, phrase: Phrase, after: Token | None, state: dict[str, 
     if "ing" in verbs:
         return _ing(token, phrase, after, state)
     if attributes and not _is_noun_here(token, phrase, after, state):
-        passive = ("past" in verbs or "participle" in verbs) and kind == "relation" and (phrase.nouns or state["after_be"])
+        passive = (
+            ("past" in verbs or "participle" in verbs) and kind == "relation" and (phrase.nouns or state["after_be"])
+        )
         if not (passive and after is not None and after.low == "by") and not (listens and phrase.nouns):
             if all(name == "vague" for name, _ in attributes):
                 return "adverb"
@@ -161,7 +167,11 @@ def is_verb(token: Token, phrase: Phrase, after: Token | None, state: dict[str, 
         if phrase.nouns:
             unlisted = not token.listed or (phrase.determined and kind in ("relation", "determiner"))
             if before_noun and not attributes and unlisted and "base" not in verbs:
-                return "verb" if after is not None and after.listed and not phrase.determined else "doing:" + next(iter(verbs.values()))
+                return (
+                    "verb"
+                    if after is not None and after.listed and not phrase.determined
+                    else "doing:" + next(iter(verbs.values()))
+                )
             return "verb" if unlisted else "noun"
         if not token.listed and not phrase.is_open():
             return "verb"
@@ -203,7 +213,7 @@ def _ing(token: Token, phrase: Phrase, after: Token | None, state: dict[str, boo
 
 def _third(token: Token, phrase: Phrase, kind: str, state: dict[str, bool]) -> bool:
     if not phrase.nouns:
-        if phrase.is_open() or state["pending"] and not state["front"]:
+        if phrase.is_open() or (state["pending"] and not state["front"]):
             return False
         known = token.verbs["third"] in known_words().meanings and token.low not in known_words().attributes
         return state["pronoun"] or (not token.listed and known)
@@ -238,8 +248,17 @@ def _is_noun_here(token: Token, phrase: Phrase, after: Token | None, state: dict
         follows = not (after.verbs and not after.listed and not after.attributes)
         if follows and not (after.attributes and not after.listed and "ing" in after.verbs):
             return False
-    if after is not None and after.kind == "and" and phrase.is_open() and all(n == "colour" for n, _ in token.attributes):
-        return token.noun in ("orange", "rose", "plum", "peach", "lemon", "lime", "olive") and phrase.count is not None or phrase.one
+    if (
+        after is not None
+        and after.kind == "and"
+        and phrase.is_open()
+        and all(n == "colour" for n, _ in token.attributes)
+    ):
+        return (
+            (token.noun in ("orange", "rose", "plum", "peach", "lemon", "lime", "olive")
+            and phrase.count is not None)
+            or phrase.one
+        )
     if token.plural:
         return True
     if phrase.determined or phrase.count is not None:
@@ -255,4 +274,16 @@ def _is_noun_here(token: Token, phrase: Phrase, after: Token | None, state: dict
 _FRAMES = {"portrait", "photo", "photograph", "picture", "image", "illustration", "painting", "drawing", "art", "artwork", "poster",
            "wallpaper", "scene", "view", "shot", "style", "design", "theme", "silhouette", "background", "sketch", "print",
            "setting", "composition", "scenery", "render", "rendering", "concept art", "display", "arrangement"}  # fmt: skip
-_PLAIN_COLOURS = {"orange", "violet", "turquoise", "gold", "silver", "amber", "emerald", "ruby", "jade", "ivory", "indigo"}
+_PLAIN_COLOURS = {
+    "orange",
+    "violet",
+    "turquoise",
+    "gold",
+    "silver",
+    "amber",
+    "emerald",
+    "ruby",
+    "jade",
+    "ivory",
+    "indigo",
+}

@@ -116,7 +116,11 @@ def _unhyphen(text: str) -> str:
     text = re.sub(r"n't\b", " not", text.replace("can't", "can not"), flags=re.IGNORECASE)
     text = re.sub(r"\b(\d)(girls?|boys?|others?)\b", r"\1 \2", text)
     # "scarf-wearing penguins" are penguins wearing a scarf; without the hyphen it would be a scarf that wears.
-    text = re.sub(r"\b(\w{2,20})-(wearing|holding|carrying|eating|riding|playing|drinking|reading) (\w{2,20})\b", r"\3 \2 \1", text)
+    text = re.sub(
+        r"\b(\w{2,20})-(wearing|holding|carrying|eating|riding|playing|drinking|reading) (\w{2,20})\b",
+        r"\3 \2 \1",
+        text,
+    )
     return re.sub(r"(?<=\w)[-‐‑](?=\w)", " ", text)
 
 
@@ -149,7 +153,7 @@ def _names(text: str, language: str) -> tuple[str, ...]:
     latin = sum(w.group().isascii() for w in words)
     if language == "english" or latin > 0.5 * len(words):
         small = [w for w in words if w.group()[0].islower()]
-        if len(large) > 0.6 * len(words) and len(words) > 3 or not small:
+        if (len(large) > 0.6 * len(words) and len(words) > 3) or not small:
             return ()
     found = []
     for word in large:
@@ -185,7 +189,7 @@ def _in_function(low: str) -> bool:
 @lru_cache(maxsize=1)
 def _english_only() -> frozenset[str]:
     return frozenset(
-        "the a an of and with is are on by from to for under above behind next left right her his its that has holding wearing".split()
+        ["the", "a", "an", "of", "and", "with", "is", "are", "on", "by", "from", "to", "for", "under", "above", "behind", "next", "left", "right", "her", "his", "its", "that", "has", "holding", "wearing"]
     )
 
 

@@ -116,7 +116,7 @@ def _small(text: str, low: str, before: Token | None, after: str) -> Token | Non
             return Token(text, low, "part", str(known_words().numbers.get(low, 0)))
         if low in ("couple", "piece", "school", "kind", "line", "type", "sort", "set", "pack"):
             return None
-    if low in known_words().numbers and not (low in ("couple", "pair", "twins")):
+    if low in known_words().numbers and low not in ("couple", "pair", "twins"):
         return Token(text, low, "number", str(known_words().numbers[low]))
     for kind, section in (
         ("determiner", "determiner"), ("pronoun", "pronoun"), ("relative", "relative"), ("and", "and"),
@@ -173,4 +173,8 @@ def _is_thing(word: str, before: Token | None, nouns: dict[str, str], verbs: dic
     """Is this scene word the name of a thing here ("a pencil", "two comics")?"""
     if " " in word or not (word in nouns or word in verbs) or before is None:
         return False
-    return before.kind in ("determiner", "number", "many", "possessive") and word not in ("photo", "photograph", "night")
+    return before.kind in ("determiner", "number", "many", "possessive") and word not in (
+        "photo",
+        "photograph",
+        "night",
+    )

@@ -104,7 +104,11 @@ def test_what_changes_the_meaning_is_lost(original, rewrite):
     [
         ("a fox behind a barrel", "a barrel behind a fox", "fox behind barrel"),
         ("two red cars", "three red cars", "count 2 of car"),
-        ("a wooden spoon and a glass bowl", "a glass spoon and a wooden bowl", "material wood of spoon (it went to bowl)"),
+        (
+            "a wooden spoon and a glass bowl",
+            "a glass spoon and a wooden bowl",
+            "material wood of spoon (it went to bowl)",
+        ),
         ("a nurse hugging a robot", "a robot hugging a nurse", "nurse hug robot (the roles are swapped)"),
         ("a llama next to a stove", "a llama next to a stove and a chair", "added chair"),
     ],
@@ -134,7 +138,11 @@ def test_doubt_is_neither_loss_nor_nothing():
         ("강아지 4마리가 공원에 있다", "공원에 강아지 네 마리", "강아지 6마리가 공원에 있다"),
         ("मेज़ पर 5 सेब", "पाँच सेब मेज़ पर", "मेज़ पर 7 सेब"),
         ('لافتة مكتوب عليها "شاي"', 'على اللافتة "شاي"', 'لافتة مكتوب عليها "قهوة"'),
-        ("vier blaue Stühle vor einem Haus", "vor einem Haus stehen vier blaue Stühle", "sechs blaue Stühle vor einem Haus"),
+        (
+            "vier blaue Stühle vor einem Haus",
+            "vor einem Haus stehen vier blaue Stühle",
+            "sechs blaue Stühle vor einem Haus",
+        ),
         ("un gato en Toledo con una taza", "una taza y un gato, en Toledo", "un gato en Burgos con una taza"),
     ],
 )
@@ -177,7 +185,12 @@ def test_a_world_may_bring_its_own_synonyms():
 
 def test_the_offline_rewriters_rewrites_all_pass():
     rng = np.random.default_rng(11)
-    own = {w: name for table in (OBJECT_WORDS, COLOUR_WORDS) for name, group in table.items() for w in (name, *group[0], *group[1])}
+    own = {
+        w: name
+        for table in (OBJECT_WORDS, COLOUR_WORDS)
+        for name, group in table.items()
+        for w in (name, *group[0], *group[1])
+    }
     own |= {plural(w): name for name, group in OBJECT_WORDS.items() for w in (name, *group[0], *group[1])}
     for _ in range(60):
         prompt = user_prompt(random_scene(rng), rng)
@@ -189,7 +202,22 @@ def test_the_offline_rewriters_rewrites_all_pass():
 
 @pytest.mark.parametrize(
     "text",
-    ["a red cat with ", "cat ", "(", '"', "'a ", "of ", "1 ", "a, ", "not ", "a sign that says OPEN ", "<lora:", "猫", "\u0301", "a.b "],
+    [
+        "a red cat with ",
+        "cat ",
+        "(",
+        '"',
+        "'a ",
+        "of ",
+        "1 ",
+        "a, ",
+        "not ",
+        "a sign that says OPEN ",
+        "<lora:",
+        "猫",
+        "\u0301",
+        "a.b ",
+    ],
 )
 def test_long_input_is_read_in_linear_time(text):
     long = text * (100_000 // len(text))
@@ -202,7 +230,23 @@ def test_long_input_is_read_in_linear_time(text):
 def test_no_text_makes_it_raise():
     rng = random.Random(4)
     words = [w for pairs in SAME.values() for pair in pairs for text in pair for w in text.split()]
-    words += ["with", "of", "no", "one", "them", "whose", "'s", "made of", "shaped like", ":1.2)", '"', "by", "not", "dozen", "-"]
+    words += [
+        "with",
+        "of",
+        "no",
+        "one",
+        "them",
+        "whose",
+        "'s",
+        "made of",
+        "shaped like",
+        ":1.2)",
+        '"',
+        "by",
+        "not",
+        "dozen",
+        "-",
+    ]
     for _ in range(400):
         some = [" ".join(rng.choice(words) for _ in range(rng.randrange(30))) for _ in range(2)]
         odd = "".join(chr(rng.randrange(0x110000)) for _ in range(rng.randrange(60)))
