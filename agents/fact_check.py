@@ -13,8 +13,8 @@ from importlib.resources import files
 from typing import Any
 
 from ..facts import Facts
-from ..facts_check import KEPT, LOST, UNSURE
 from ..facts_compare import Verdict
+from ..facts_match import KEPT, LOST, UNSURE
 
 LONGEST_ANSWER = 100_000
 _LONGEST_REASON = 120

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .facts import MOST, Fact, Facts, Thing, as_thing, facts_of, facts_of_read
-from .facts_check import KEPT, LOST, UNSURE, Context, check_reading, fits, fits_each
+from .facts_check import check_reading
+from .facts_match import KEPT, LOST, UNSURE, Context, fits, fits_each
 from .facts_reading import Mention, Reading, read
 from .facts_text import numbers_in
 from .facts_words import known_words, same_verb, stem
@@ -171,12 +172,8 @@ def _too_many(have: list[Mention], asked: list[Thing]) -> bool:
             clash += any(c == d and v != w and (c, v) not in theirs for c, v in mine for d, w in theirs)
         if clash == len(asked):
             return True
-    counts = [m.count for m in have]
-    return (
-        None not in counts
-        and all(t.count is not None for t in asked)
-        and sum(counts) > sum(t.count or 0 for t in asked)
-    )  # type: ignore[arg-type]
+    counted = all(m.count is not None for m in have) and all(t.count is not None for t in asked)
+    return counted and sum(m.count or 0 for m in have) > sum(t.count or 0 for t in asked)
 
 
 __all__ = ["Fact", "Facts", "Verdict", "compare", "facts_of", "fits_each"]

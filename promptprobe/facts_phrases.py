@@ -255,10 +255,8 @@ def _is_noun_here(token: Token, phrase: Phrase, after: Token | None, state: dict
         and all(n == "colour" for n, _ in token.attributes)
     ):
         return (
-            (token.noun in ("orange", "rose", "plum", "peach", "lemon", "lime", "olive")
-            and phrase.count is not None)
-            or phrase.one
-        )
+            token.noun in ("orange", "rose", "plum", "peach", "lemon", "lime", "olive") and phrase.count is not None
+        ) or phrase.one
     if token.plural:
         return True
     if phrase.determined or phrase.count is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from functools import lru_cache
 
 from .facts_words import TOKEN, known_words, plain, singular
 
@@ -184,13 +183,6 @@ def _is_common(word: str) -> bool:
 
 def _in_function(low: str) -> bool:
     return any(low in listed for listed in known_words().function.values())
-
-
-@lru_cache(maxsize=1)
-def _english_only() -> frozenset[str]:
-    return frozenset(
-        ["the", "a", "an", "of", "and", "with", "is", "are", "on", "by", "from", "to", "for", "under", "above", "behind", "next", "left", "right", "her", "his", "its", "that", "has", "holding", "wearing"]
-    )
 
 
 def _language(text: str) -> str:

@@ -165,6 +165,7 @@ def _listed(text: str) -> list[str]:
 def _read_nouns(words: Words) -> None:
     kinds: list[tuple[str, str]] = []
     rings: list[tuple[str, str, list[str]]] = []
+    alone: list[str]
     for section, line in _lines("nouns"):
         ring, _, narrower = line.partition(" > ")
         if " = " in ring:
@@ -180,10 +181,10 @@ def _read_nouns(words: Words) -> None:
     heads = {first for _, first, _ in rings}
     for _, first, others in rings:
         words.nouns.setdefault(first, first)
-        for word in others:
-            if word in heads:
-                words.nouns[word] = first
-            words.nouns.setdefault(word, first)
+        for other in others:
+            if other in heads:
+                words.nouns[other] = first
+            words.nouns.setdefault(other, first)
     for section, first, _ in rings:
         words.sorts.setdefault(words.nouns[first], set()).add(section)
     for first, word in kinds:
