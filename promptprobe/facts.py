@@ -196,6 +196,10 @@ def _of_link(link: Link, reading: Reading) -> list[Fact]:
     if link.negated:
         if link.kind == "action" and not link.rights:
             return [Fact("absence", f"not {link.name}", link.name, "doing")]
+        if link.kind == "relation" and link.lefts and link.rights:
+            one, other = reading.mentions[link.lefts[0]], reading.mentions[link.rights[0]]
+            text = f"{one.head} not {_SPELT.get(link.name, link.name)} {other.head}"
+            facts.append(Fact("absence", text, link.name, "relation", as_thing(one), as_thing(other)))
         return facts
     lefts = [reading.mentions[i] for i in link.lefts]
     rights = [reading.mentions[i] for i in link.rights]

@@ -94,6 +94,7 @@ class Closing(State):
                 link.rights = [index]
         elif link is not None and pending.what in ("right", "object"):
             link.rights.append(index)
+            mention.soft = mention.soft or link.negated
             link.maybe_rights += maybe
             link.maybe_lefts = [i for i in link.maybe_lefts if i != index]
             if not mention.above:
@@ -132,12 +133,15 @@ class Closing(State):
                 side.append(index)
             self.front_verb = None
 
-    def _maybe_front(self, at: int) -> None:
+    def _maybe_front(self, at: int, pronoun: bool = False) -> None:
         """ "next to it a pear": keep waiting for the left side only if it follows at once, or the sentence began so."""
         after = self._at(at + 1)
         if self.front is None or self.sentence_empty:
             return
         waits = after is not None and (after.kind in ("determiner", "number", "be", "many") or "third" in after.verbs)
+        later = self._at(at + 2)
+        aside = pronoun and after is not None and after.kind == "comma"  # "and, beside it, a pear"
+        waits = waits or (aside and later is not None and later.kind in ("determiner", "number"))
         if self.pending is None and not waits:
             self.front.lefts, self.front.maybe_lefts = self.front.maybe_lefts[:1], self.front.maybe_lefts[1:]
             self.front = None

@@ -75,14 +75,14 @@ def check_action(fact: Fact, given: Reading, context: Context) -> Finding:
             continue
         if verb in _GENERAL and link.name in _UNMAKING:
             return Finding(LOST, f"{label} (now {link.name})")
-        known = (
+        both_known = (
             link.name in words.meanings
             and verb in words.meanings
             and link.name not in _GENERAL
             and verb not in _GENERAL
         )
         if (
-            known
+            both_known
             and (other is None or meets(link.right(), rights) or not link.rights)
             and stem(verb) not in given.stems
         ):

@@ -33,7 +33,7 @@ class Parser(Linking):
         phrase, after = self.phrase, self._at(at + 1)
         describes = after is not None and after.kind == "word" and bool(after.attributes)
         later = self._at(at + 2)
-        goes_on = phrase.determined or (later is not None and later.kind == "word")
+        goes_on = phrase.determined or (later is not None and later.kind == "word" and not phrase.coordinated)
         if phrase.attributes and not phrase.nouns and describes and goes_on:
             return  # "a tall, thin man"
         self._close(at)
@@ -149,6 +149,7 @@ class Parser(Linking):
     def _and(self, token: Token, at: int) -> None:
         after = self._at(at + 1)
         if self.phrase.attributes and not self.phrase.nouns and after and after.kind == "word" and after.attributes:
+            self.phrase.coordinated = True
             return
         if (
             self.phrase.determined
@@ -192,7 +193,7 @@ class Parser(Linking):
         found = self._resolve(token.low, exclude)
         if self.pending and self.pending.what in ("right", "object", "left", "agent", "of", "aside"):
             self._arrive(found[:1], found[1:3])
-            self._maybe_front(at)
+            self._maybe_front(at, pronoun=True)
         elif found:
             self.spoken_for = found[:1]
             self.anchor = found[:1]

@@ -22,6 +22,7 @@ class Phrase:
     many: bool = False
     pair: bool = False
     shared: bool = False
+    coordinated: bool = False  # "white and fluffy"
     negated: bool = False
     part_of_count: bool = False
     count: int | None = None
@@ -163,7 +164,8 @@ def is_verb(token: Token, phrase: Phrase, after: Token | None, state: dict[str, 
         if state["after_be"] and not phrase.nouns:
             return "verb"
         if before_noun and not phrase.nouns:
-            return "doing:" + next(iter(verbs.values())) if phrase.is_open() or not _takes_bare(token) else "verb"
+            acts = state["pronoun"] and _takes_bare(token)  # "she painted walls"; else "fried rice"
+            return "verb" if acts and not phrase.is_open() else "doing:" + next(iter(verbs.values()))
         if phrase.nouns:
             unlisted = not token.listed or (phrase.determined and kind in ("relation", "determiner"))
             if before_noun and not attributes and unlisted and "base" not in verbs:

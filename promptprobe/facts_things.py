@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from .facts import Fact, Thing
 from .facts_match import KEPT, LOST, UNSURE, Context, Finding, fits, fits_each, likeness, matches, meets, thing_of
 from .facts_reading import Mention, Reading
-from .facts_words import known_words, same_verb, stem
+from .facts_words import is_kind_of, known_words, same_verb, stem
 
 
 def check_object(fact: Fact, given: Reading, context: Context) -> Finding:
@@ -123,6 +123,8 @@ def check_attribute(fact: Fact, given: Reading, context: Context) -> Finding:
     clash = _clashes(best, value, fact.sort, thing)
     if (clash and len(found) == 1) or (clash and all(_clashes(m, value, fact.sort, thing) for m in tied)):
         return Finding(LOST, label if fact.sort == "colour" else f"{label} (it became {clash})")
+    if value.startswith("un") and len(value) > 4 and stem(value[2:]) in {stem(v) for v in best.values() | set(best.of)}:
+        return Finding(LOST, label)
     if _near(best, value):
         return Finding(UNSURE, f"{label} became {_near(best, value)}")
     if fits(thing, best) == 1 and fact.sort == "kind":
@@ -224,8 +226,17 @@ def check_absence(fact: Fact, given: Reading, context: Context) -> Finding:
             return Finding(LOST, label)
         return Finding(UNSURE, label)
     thing = thing_of(fact)
+    if fact.sort == "relation":
+        lefts, rights = matches(thing, given), matches(fact.other, given) if fact.other else []
+        said = any(
+            x.name == fact.value and not x.negated and meets(x.lefts, lefts) and meets(x.rights, rights)
+            for x in given.links
+        )
+        return Finding(LOST, label) if said else Finding(KEPT)
     if any(m.negated and fits(thing, m) for m in given.mentions):
         return Finding(KEPT)
+    if any(is_kind_of(m.head, thing.head) for m in given.things()):
+        return Finding(LOST, label)
     if any(fits(thing, m) == 2 or (thing.head in ("person", "people") and fits(thing, m)) for m in given.things()):
         return Finding(LOST, label)
     if any(thing.head in m.of for m in given.things()):

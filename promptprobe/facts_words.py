@@ -125,6 +125,11 @@ def same_kind(one: str, other: str) -> bool:
     return other in _all_wider(one, wider) or one in _all_wider(other, wider)
 
 
+def is_kind_of(one: str, other: str) -> bool:
+    """Is `one` a kind of `other`, such as "poodle" of "dog"?"""
+    return other in _all_wider(one, known_words().wider)
+
+
 def same_verb(one: str, other: str) -> bool:
     """Do two verbs mean the same by the lists?"""
     meanings = known_words().meanings
@@ -170,9 +175,9 @@ def _read_nouns(words: Words) -> None:
         ring, _, narrower = line.partition(" > ")
         if " = " in ring:
             # "pear, orange = x": the words before the last comma stand alone, the last one has the ring.
-            before, _, others = ring.partition(" = ")
+            before, _, same = ring.partition(" = ")
             *alone, first = _listed(before)
-            rings.append((section, plain(first), [plain(w) for w in _listed(others)]))
+            rings.append((section, plain(first), [plain(w) for w in _listed(same)]))
         else:
             *alone, first = _listed(ring)
             rings.append((section, plain(first), []))
