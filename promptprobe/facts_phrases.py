@@ -99,6 +99,8 @@ def merge_into(mentions: list[Mention], new: Mention, phrase_has_article: bool) 
 
 
 def _same_thing(old: Mention, new: Mention) -> bool:
+    if old.head != new.head and not (old.of or new.of):
+        return False
     if old.head != new.head and not joined(old.head, old.of) & joined(new.head, new.of):
         return False
     if old.of and new.of and not set(old.of) & set(new.of):
