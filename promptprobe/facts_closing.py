@@ -94,7 +94,7 @@ class Closing(State):
                 link.rights = [index]
         elif link is not None and pending.what in ("right", "object"):
             link.rights.append(index)
-            mention.soft = mention.soft or link.negated
+            mention.soft = mention.soft or (link.negated and not mention.definite)
             link.maybe_rights += maybe
             link.maybe_lefts = [i for i in link.maybe_lefts if i != index]
             if not mention.above:
@@ -154,7 +154,11 @@ class Closing(State):
         if not before.above:
             mention.beside = [last, *before.beside][:4]
             return
+        mention.beside = [last]
         for link in reversed(self.reading.links[-6:]):
+            if last in link.lefts and link.kind == "relation" and link.rights and last not in link.rights:
+                link.maybe_lefts.append(index)  # "filled with lemons and oranges"
+                return
             if last in link.rights and link.kind != "is":
                 between = link.name == "between" or (
                     not mention.determined and link.name in ("with", "in", "on", "between")

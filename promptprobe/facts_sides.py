@@ -64,6 +64,8 @@ def taken_over(fact: Fact, given: Reading, context: Context, lefts: list[int], r
             continue
         for index in link.lefts:
             taker = given.mentions[index]
+            if meets(taker.beside, lefts):
+                continue  # "lemons and oranges in a crate"
             for other in context.things:
                 if fits(other, taker) == 2 and not fits_each(other, thing) and not _asked(context, fact, other):
                     return taker.head

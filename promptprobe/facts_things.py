@@ -30,7 +30,7 @@ def check_object(fact: Fact, given: Reading, context: Context) -> Finding:
     parts = thing.head.split()
     if len(parts) > 1 and all(stem(p) in given.stems for p in parts):
         return Finding(UNSURE, f"{thing.head} is worded otherwise")
-    if thing.head in _IMPLIED:
+    if thing.head in _IMPLIED or (thing.head in _BY_THE_WAY and not thing.attributes and thing.count is None):
         return Finding(UNSURE, f"{thing.head} isn't named")
     new = [m.head for m in given.things() if not m.listed and not m.soft and m.head not in context.words]
     if not thing.listed and new and context.words:
@@ -38,6 +38,7 @@ def check_object(fact: Fact, given: Reading, context: Context) -> Finding:
     return Finding(LOST, f"object {thing.head}")
 
 
+_BY_THE_WAY = {"hand", "lap", "back", "arm", "shoulder", "body", "top", "side", "base"}  # "lantern in hand"
 _IMPLIED = {"sky", "ground", "floor", "horizon", "air", "surface"}  # there even where nobody says so
 
 
