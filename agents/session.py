@@ -21,8 +21,12 @@ from langgraph.types import Command, interrupt
 
 from ..errors import InputError, PromptProbeError
 from ..files import check_writable
-from .commands import COMMANDS, Desk, SessionState, act_on
+from .commands import COMMANDS, act_on
+from .desk import Desk, SessionState, first_state
 from .plan import Plan
+
+MAX_LINE = 20_000  # characters
+QUIT = ("/quit", "/exit", "/q")
 
 
 def wait(state: SessionState) -> SessionState:
@@ -79,17 +83,9 @@ class Session:
         self.graph = build(saver)
         self.desk = Desk(plan, out)
         self.config: Any = {"configurable": {"thread_id": name}, "recursion_limit": 1000}
-        kept = self.graph.get_state(self.config)
-        self.taken_up = bool(kept.values)
-        if not kept.values:
-            first: Any = {
-                "seed": plan.seed,
-                "tau": round(plan.threshold, 5),
-                "candidates": [],
-                "pinned": [],
-                "history": [],
-            }
-            self.graph.invoke(first, self.config, context=self.desk)
+        self.taken_up = bool(self.state)
+        if not self.taken_up:
+            self._go_on(first_state(plan))
 
     @property
     def state(self) -> SessionState:
@@ -98,8 +94,18 @@ class Session:
 
     def say(self, line: str) -> SessionState:
         """Act on one line; the state is on the disk when this returns."""
-        self.graph.invoke(Command(resume=line[:20_000]), self.config, context=self.desk)
+        kept = self.graph.get_state(self.config)
+        if kept.next == (
+            "act",
+        ):  # stopped at work, by a kill or Ctrl-C: that command is given up, not done in place of this
+            undone: SessionState = {"said": f"not done: {kept.values['command']}", "show": False}
+            self.graph.update_state(self.config, undone, as_node="act")
+            self._go_on(None)
+        self._go_on(Command(resume=line[:MAX_LINE]))
         return self.state
+
+    def _go_on(self, given: Any) -> None:
+        self.graph.invoke(given, self.config, context=self.desk, durability="sync")
 
     def close(self) -> None:
         """Close the store."""
@@ -136,7 +142,7 @@ def _typed(state: Callable[[], SessionState], history: Path) -> Iterator[str]:
             text = document.text_before_cursor
             last = text.split(" ")[-1]
             if text.startswith("/") and " " not in text:
-                choices = [f"/{c}" for c in dict.fromkeys(COMMANDS)]
+                choices = [f"/{name}" for name in COMMANDS]
             else:
                 prompts = [c["prompt"] for c in state().get("candidates", [])]
                 choices = sorted({w for p in prompts for w in re.findall(r"\w+", p)})
@@ -144,7 +150,9 @@ def _typed(state: Callable[[], SessionState], history: Path) -> Iterator[str]:
                 if last and choice.startswith(last) and choice != last:
                     yield Completion(choice, start_position=-len(last))
 
-    asking = PromptSession(history=FileHistory(str(history)), completer=Words(), complete_while_typing=False)
+    asking: PromptSession[str] = PromptSession(
+        history=FileHistory(str(history)), completer=Words(), complete_while_typing=False
+    )
     while True:
         try:
             yield asking.prompt("> ")
@@ -157,8 +165,6 @@ def _typed(state: Callable[[], SessionState], history: Path) -> Iterator[str]:
 def run(session: Session, lines: Iterable[str], show: Callable[[SessionState], None]) -> None:
     """Act on lines until they end or say /quit; `show` prints the state after each."""
     for line in lines:
-        if line.strip() in ("/quit", "/exit", "/q"):
+        if line.strip() in QUIT:
             return
         show(session.say(line))
-
-
