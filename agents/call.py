@@ -57,6 +57,9 @@ class Call:
                 arrived = self.writer.endpoint.send(
                     "/chat/completions", body, timeout=self.writer.timeout, until=self.until, on_tick=self._tick
                 )
+                reply = read_reply(arrived)
+                if arrived.late and reply.problem:
+                    raise TimedOut
             except TooLate:
                 return self._end(f"the LLM had no time left to answer, after {self._so_far()}")
             except TimedOut:
@@ -71,7 +74,6 @@ class Call:
                 self._spend(None)
                 reply = Reply(problem=f"no connection ({error})")
             else:
-                reply = read_reply(arrived)
                 self._spend(reply)
             if reply.error is not None:
                 ended = self._refused(reply.error, dialect, body, arrived)

@@ -45,6 +45,7 @@ class Arrived:
     headers: Mapping[str, str]
     body: bytes
     whole: bool = True
+    late: bool = False  # the time for one request ended it
 
 
 @dataclass
@@ -157,7 +158,9 @@ class Endpoint:
         late = not exchange.done.is_set()
         arrived = b"".join(list(exchange.chunks))
         if exchange.status and (arrived or not (late or exchange.error)):
-            return Arrived(exchange.status, exchange.headers, arrived, not (late or exchange.error or exchange.cut))
+            return Arrived(
+                exchange.status, exchange.headers, arrived, not (late or exchange.error or exchange.cut), late
+            )
         if late or type(exchange.error).__name__.endswith("Timeout"):
             if until is not None and time.monotonic() >= until:
                 raise TooLate

@@ -55,7 +55,7 @@ HOUSES = (
     ),
 )  # fmt: skip
 OLLAMA_PORT = 11434
-LIST_SECONDS = 5.0
+LIST_SECONDS = 5.0  # for a list of models
 _NO_CHAT = ("embed", "rerank", "whisper", "tts", "clip", "bge-", "guard")
 
 
@@ -122,7 +122,7 @@ def ollama_url(host: str) -> str:
     """The OpenAI-compatible address of an Ollama server as `OLLAMA_HOST` names it: host, port, both, or a URL."""
     scheme, _, rest = host.rpartition("://")
     rest = rest.rstrip("/").removesuffix("/v1")
-    if rest.startswith(":"):
+    if rest.startswith(":") and not rest.startswith("::"):
         rest = "127.0.0.1" + rest
     elif rest.count(":") > 1 and not rest.startswith("["):
         rest = f"[{rest}]"
