@@ -1,9 +1,13 @@
-"""The folder of a batch: one whole line a prompt, images, a table and a sheet at the end; locked while one run is at work."""
+"""The folder of a batch: `results.jsonl` with one whole line a prompt, `images/`, at the end `results.csv` and `grid.png`.
+
+It is locked while one run is at work, and belongs to the settings that it was begun with.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -11,17 +15,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from ..errors import InputError
 from ..files import check_writable, lock_file, write_together
 from ..pnginfo import png_bytes
+from ..sheets import GREY, SIDE, Caption, Tile, contact_sheet, fitted
+from .plan import Plan
 
-RESULTS, SETTINGS, SUMMARY, GRID, LOCK, IMAGES, ANSWERS = (
-    "results.jsonl", "settings.json", "results.csv", "grid.png", ".lock", "images", "llm-answers",
-)  # fmt: skip
+RESULTS = "results.jsonl"
+SETTINGS = "settings.json"
+SUMMARY = "results.csv"
+GRID = "grid.png"
+GRID_IMAGES = 60  # at most
+LOCK = ".lock"
+IMAGES = "images"
+ANSWERS = "llm-answers"
 COLUMNS = (
     "prompt", "best_prompt", "unchanged", "predicted_reward", "reward", "reward_label", "seed", "rounds", "stop_reason",
     "seconds", "llm_requests", "input_tokens", "output_tokens", "cost", "image", "error",
 )  # fmt: skip
+
+
+def item_key(prompt: str, settings: dict[str, Any]) -> str:
+    """What a prompt's result is known by: a hash of the prompt and everything that changes the result."""
+    text = json.dumps([prompt, settings], sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def batch_settings(plan: Plan) -> dict[str, Any]:
+    """What must be equal for results to lie in one folder."""
+    judge = plan.scorer.judge
+    return plan.settings | {"rewriter": plan.rewriter_name, "reward": plan.label, judge.name: judge.digest}
 
 
 class BatchFolder:
@@ -57,15 +82,18 @@ class BatchFolder:
             write_together({path: (json.dumps(plain, indent=1, sort_keys=True) + "\n").encode()})
             return
         try:
-            before = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
+            before = dict(json.loads(path.read_text("utf-8")))
+        except (ValueError, TypeError) as error:
             raise InputError(f"{path} is damaged ({error}); choose another --out") from error
-        for key in sorted(set(plain) | set(before)):
-            if plain.get(key) != before.get(key):
-                raise InputError(
-                    f"{str(self.out)!r} holds results made with {key} {before.get(key)!r}, now it is "
-                    f"{plain.get(key)!r}; choose another --out or the same settings"
-                )
+        changed = [
+            f"{key} {before.get(key)!r}, now it is {plain.get(key)!r}"
+            for key in sorted(set(plain) | set(before))
+            if plain.get(key) != before.get(key)
+        ]
+        if changed:
+            raise InputError(
+                f"{str(self.out)!r} holds results made with {'; with '.join(changed)}; choose another --out or the same settings"
+            )
 
     def _read(self) -> dict[str, dict[str, Any]]:
         """Finished lines by key. A line cut off by a crash, failed ones and those without their image are dropped."""
@@ -126,30 +154,16 @@ def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
 
 
-def grid_image(out: Path, lines: Sequence[dict[str, Any]], limit: int = 60, tile: int = 160):
-    """A sheet of the first images, each over its prompt and reward."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    shown = [line for line in lines if line.get("image")][:limit]
-    columns = min(6, max(1, len(shown)))
-    rows = max(1, -(-len(shown) // columns))
-    sheet = Image.new("RGB", (columns * (tile + 8) + 8, rows * (tile + 52) + 8), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for i, line in enumerate(shown):
-        x, y = 8 + i % columns * (tile + 8), 8 + i // columns * (tile + 52)
+def grid_image(out: Path, lines: Sequence[dict[str, Any]]) -> Image.Image:
+    """A sheet of the first images, each over its prompt and rewards."""
+    tiles = []
+    for line in [line for line in lines if line.get("image")][:GRID_IMAGES]:
         with Image.open(out / line["image"]) as image:
-            shrunk = image.convert("RGB")
-            shrunk.thumbnail((tile, tile)) if max(shrunk.size) > tile else None
-            if max(shrunk.size) < tile:
-                shrunk = shrunk.resize((tile, tile), Image.Resampling.NEAREST)
-        sheet.paste(shrunk, (x, y))
-        text = line["best_prompt"]
-        for n, part in enumerate((text[:30], text[30:60])):
-            pen.text((x, y + tile + 2 + 12 * n), part, fill="#222222", font=font)
+            image.load()
         reward = line.get("reward")
-        score = f"predicted {line['predicted_reward']:.2f}" + (f", reward {reward:.2f}" if reward is not None else "")
-        pen.text((x, y + tile + 28), score, fill="#666666", font=font)
-    return sheet
+        score = f"predicted {line['predicted_reward']:.2f}" + ("" if reward is None else f", reward {reward:.2f}")
+        tiles.append(Tile(fitted(image, SIDE), (Caption(line["best_prompt"]), Caption(score, GREY))))
+    return contact_sheet(tiles)
 
 
 def summary_of(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..phrases import Phrase, Reading, opposite, read_prompt
+from ..phrases import ENGLISH, Phrase, Reading, opposite, read_prompt
+from ..worlds import DEFAULT, thesaurus_of
 
 
 def lost(original: str, rewrite: str) -> list[str]:
     """Objects, counts, colours, relations, background, quoted text and names of `original` that `rewrite` dropped."""
-    wanted, given = read_prompt(original), read_prompt(rewrite)
+    words = thesaurus_of(DEFAULT) or ENGLISH
+    wanted, given = read_prompt(original, words), read_prompt(rewrite, words)
     missing = [f'text "{q}"' for q in wanted.quoted if q not in rewrite]
     missing += [f"name {n}" for n in wanted.names if n.lower() not in rewrite.lower()]
     for phrase in wanted.phrases:

@@ -1,7 +1,6 @@
-"""The loop: probe -> (good enough, or rounds or budget used up) -> generate; else rewrite -> probe again.
+"""The loop as a LangGraph `StateGraph`: probe -> (a reason to stop) -> generate; else rewrite -> probe again.
 
-A LangGraph `StateGraph`. Its state is plain JSON; pipeline, probe, rewriter and the paused trajectories travel beside it
-in the graph's context. Source of the gate: Diffusion Probe, arXiv:2602.23783, §3.4.
+The nodes call the steps of `rounds`; `subgraph` is the loop as a node of another graph.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from langgraph.runtime import Runtime
 from ..tokens import clean_prompt
 from ..trajectory import finish
 from .plan import make_plan
-from .rounds import Context, State, first_state, request_of, take_answer, take_scores, to_probe
+from .rounds import Context, State, ask, begin, next_request, take_answer, take_scores, to_probe
 
 
 class Question(TypedDict):
@@ -33,24 +32,31 @@ class Outcome(TypedDict):
     notes: list[str]
 
 
+class _QuestionAndOutcome(Question, Outcome):
+    """What the subgraph keeps."""
+
+
 def probe(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Score everything that waits, in one batch on the same seeds, and keep the best so far."""
     context = runtime.context
     prompts = to_probe(state)
     context.tell("probing", prompts=prompts, round=state["round"])
-    scored = []
-    if prompts:
-        scored = context.scorer.score(
-            prompts, state["seeds"], on_step=lambda k: context.tell("step", step=k), winners=1
-        )
-    return take_scores(state, context, scored)
+    scored = (
+        context.scorer.score(prompts, state["seeds"], on_step=lambda k: context.tell("step", step=k), winners=1)
+        if prompts
+        else []
+    )
+    changes = take_scores(state, context, scored)
+    context.remember(state, scored, changes)
+    context.tell("probed", candidates=changes["candidates"], best=changes["best"], tau=state["tau"])
+    return changes
 
 
 def rewrite(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Ask for rewrites of the prompt; throw out what repeats, doesn't fit or loses what the person asked for."""
+    """Ask for rewrites of the prompt; they wait to be probed."""
     context = runtime.context
     context.tell("rewriting", round=state["round"] + 1)
-    answer = context.rewriter.rewrite(request_of(state, context))  # type: ignore[union-attr]
+    answer = ask(context.rewriter, next_request(state, context))
     return take_answer(state, context, answer)
 
 
@@ -60,7 +66,7 @@ def generate(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     winner = context.scored[state["best"]]
     paused, row = winner.trajectories[winner.best]
     context.tell("generating", prompt=winner.prompt)
-    images = finish(context.scorer.pipeline, paused, [row], on_step=lambda k: context.tell("step", step=k))
+    images: Any = finish(context.scorer.pipeline, paused, [row], on_step=lambda k: context.tell("step", step=k))
     context.image = images[0]
     return {}
 
@@ -80,10 +86,13 @@ def build(generating: bool = True):
     return graph.compile()
 
 
-def run(prompt: str, seeds: list[int], *, tau: float, rounds: int, count: int, context: Context) -> State:
-    """Run the loop for one prompt; the finished image is `context.image`, paused trajectories stay in `context`."""
-    state = first_state(prompt, seeds, tau=tau, rounds=rounds, count=count)
-    return build().invoke(state, context=context, config={"recursion_limit": 2 * rounds + 10})  # type: ignore[return-value,call-overload]
+def run(state: State, context: Context, generating: bool = True) -> State:
+    """Run the loop from what `rounds.begin` gives to its end.
+
+    The finished image is `context.image`; the best candidate's paused trajectories stay in `context`.
+    """
+    limit = 2 * state["rounds"] + 10
+    return build(generating).invoke(state, context=context, config={"recursion_limit": limit})  # type: ignore[return-value,call-overload]
 
 
 def subgraph(plan: Any = None, **options: Any):
@@ -94,25 +103,15 @@ def subgraph(plan: Any = None, **options: Any):
     plan = plan or make_plan(**options)
 
     def search(given: Question) -> Outcome:
-        context = Context(plan.scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds)
-        state = first_state(
-            clean_prompt(given["prompt"]), plan.seeds, tau=plan.threshold, rounds=plan.rounds, count=plan.candidates
-        )
-        final: Any = build(generating=False).invoke(
-            state, context=context, config={"recursion_limit": 2 * plan.rounds + 10}
-        )
-        best = next(c for c in final["candidates"] if c["id"] == final["best"])
+        final = run(*begin(clean_prompt(given["prompt"]), plan), generating=False)
+        best = final["candidates"][final["best"]]
         return {
             "best_prompt": best["prompt"], "predicted_reward": best["score"], "stop_reason": final["stop_reason"],
             "candidates": final["candidates"], "notes": [*plan.notes, *final["notes"]],
         }  # fmt: skip
 
-    graph = StateGraph(_Whole, input_schema=Question, output_schema=Outcome)
+    graph: Any = StateGraph(_QuestionAndOutcome, input_schema=Question, output_schema=Outcome)
     graph.add_node("optimize_prompt", search)
     graph.add_edge(START, "optimize_prompt")
     graph.add_edge("optimize_prompt", END)
     return graph.compile()
-
-
-class _Whole(Question, Outcome):
-    """Input and output of the subgraph together."""

@@ -18,17 +18,17 @@ from .server import check_address
 from .service import Service
 from .tools import TOOLS, Tool, call_tool
 
-try:
-    from mcp.server import MCPServer
-    from mcp.server.mcpserver import Context
-    from mcp.server.mcpserver.exceptions import ToolError
-    from mcp_types import CallToolResult, ImageContent, TextContent
-except ImportError as error:
-    raise InputError("the MCP server needs the mcp package: pip install 'promptprobe[mcp]'") from error
-
 
 def make_server(service: Service) -> Any:
-    """An `MCPServer` with the tools `optimize_prompt`, `score_prompts`, `select_seed` and `generate_image`."""
+    """An `MCPServer` with the tools `optimize_prompt`, `score_prompts`, `select_seed` and `generate_image`.
+
+    Raises `InputError` when the package mcp is not installed.
+    """
+    try:
+        from mcp.server import MCPServer
+    except ImportError as error:
+        raise InputError("the MCP server needs the mcp package: pip install 'promptprobe[mcp]'") from error
+
     server = MCPServer(
         "promptprobe", version=__version__,
         instructions="Predicts after a fifth of the denoising how good a diffusion model's image will be, rewrites "
@@ -42,6 +42,8 @@ def make_server(service: Service) -> Any:
 
 def _handler(service: Service, tool: Tool) -> Any:
     """A function with the tool's arguments for parameters, from which the SDK makes the tool's schema."""
+    from mcp.server.mcpserver import Context
+    from mcp_types import CallToolResult
 
     async def handle(ctx: Context, **arguments: Any) -> CallToolResult:
         return await _answer(service, tool.name, arguments, ctx)
@@ -58,8 +60,11 @@ def _handler(service: Service, tool: Tool) -> Any:
     return handle
 
 
-async def _answer(service: Service, name: str, arguments: dict[str, Any], context: Any) -> CallToolResult:
+async def _answer(service: Service, name: str, arguments: dict[str, Any], context: Any) -> Any:
     """Run a tool in a thread; progress goes out as notifications, a cancelled request stops before its next step."""
+    from mcp.server.mcpserver.exceptions import ToolError
+    from mcp_types import CallToolResult, ImageContent, TextContent
+
     loop = asyncio.get_running_loop()
     cancel = threading.Event()
 

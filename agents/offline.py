@@ -1,15 +1,15 @@
 """The built-in rewriter: a thesaurus and a few sentence patterns, no language model.
 
-It says the same in the plain words that the icon pipeline was raised on. For prompts about anything else it can only
-drop padding. It stands in for an LLM where there is no key, and its records say so.
+It says the same in the plain words that a built-in world's pipeline was raised on. It stands in for an LLM where there
+is no key, and its records say so. For a model without a thesaurus it proposes nothing, and says that.
 """
 
 from __future__ import annotations
 
 import re
 
-from ..icons.captions import plural
-from ..phrases import FILLER, Phrase, Reading, read_prompt
+from ..phrases import Phrase, Reading, Thesaurus, read_prompt
+from ..words import FILLER
 from .rewrites import Rewrite, RewriteAnswer, RewriteRequest
 
 _WORDS = {1: "a", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
@@ -17,18 +17,29 @@ _OF = {"left": "left of", "right": "right of", "above": "above", "below": "below
 _TURNED = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
 
+NO_THESAURUS = (
+    "the offline rewriter has no thesaurus for this model and proposed nothing; an LLM writes for any model: set "
+    "OPENAI_API_KEY or --llm-base-url"
+)
+
+
 class OfflineRewriter:
-    """Rewrites from the prompt's parts, in a fixed order of strategies; deterministic."""
+    """Rewrites from the prompt's parts, in a fixed order of strategies; deterministic. `thesaurus` is the world's."""
 
     name = "built-in offline rewriter (a thesaurus, no language model)"
     calls_llm = False
 
+    def __init__(self, thesaurus: Thesaurus | None):
+        self.thesaurus = thesaurus
+
     def rewrite(self, request: RewriteRequest) -> RewriteAnswer:
         """Up to `request.count` rewrites that were not tried before."""
-        reading = read_prompt(request.prompt)
+        if self.thesaurus is None:
+            return RewriteAnswer([], notes=[NO_THESAURUS])
+        reading = read_prompt(request.prompt, self.thesaurus)
         seen = {t.prompt.casefold() for t in request.tried}
-        rewrites = []
-        for strategy, text in _proposals(request.prompt, reading):
+        rewrites: list[Rewrite] = []
+        for strategy, text in _proposals(request.prompt, reading, self.thesaurus):
             if text.casefold() not in seen and len(rewrites) < request.count:
                 seen.add(text.casefold())
                 rewrites.append(Rewrite(strategy, text))
@@ -36,7 +47,7 @@ class OfflineRewriter:
         return RewriteAnswer(rewrites, notes=notes)
 
 
-def _proposals(prompt: str, reading: Reading):
+def _proposals(prompt: str, reading: Reading, thesaurus: Thesaurus):
     things = reading.phrases
     for turned in (False, True):
         for style in ("word", "digit", "one"):
@@ -48,18 +59,18 @@ def _proposals(prompt: str, reading: Reading):
                         "one": "plain words, numbers spelled out",
                     }
                     extra = (", order turned" if turned else "") + (", background set off" if behind == "comma" else "")
-                    text = _sentence(reading, turned, style, behind)
+                    text = _sentence(reading, thesaurus, turned, style, behind)
                     if text:
                         yield name[style] + extra, text
     kept = [w for w in re.findall(r"[^\s,;]+[,;]?", prompt) if re.sub(r"\W", "", w).lower() not in FILLER]
     yield "drop clutter", " ".join(kept).strip(" ,;")
 
 
-def _sentence(reading: Reading, turned: bool, style: str, behind: str) -> str | None:
+def _sentence(reading: Reading, thesaurus: Thesaurus, turned: bool, style: str, behind: str) -> str | None:
     things = reading.phrases[::-1] if turned else reading.phrases
     if turned and len(things) != 2:
         return None
-    parts = [_noun_phrase(p, style) for p in things]
+    parts = [_noun_phrase(p, thesaurus, style) for p in things]
     if len(things) == 2 and reading.relations:
         side = reading.relations[0][1]
         text = f"{parts[0]} {_OF[_TURNED[side] if turned else side]} {parts[1]}"
@@ -71,8 +82,8 @@ def _sentence(reading: Reading, turned: bool, style: str, behind: str) -> str | 
     return text + quoted
 
 
-def _noun_phrase(phrase: Phrase, style: str) -> str:
-    noun = phrase.head if phrase.count in (None, 1) else plural(phrase.head)
+def _noun_phrase(phrase: Phrase, thesaurus: Thesaurus, style: str) -> str:
+    noun = phrase.head if phrase.count in (None, 1) else thesaurus.plural(phrase.head)
     rest = " ".join([*sorted(phrase.colours), noun])
     if phrase.count is None:
         return rest

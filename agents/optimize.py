@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import Unpack
+
 from ..errors import PromptProbeError
+from ..events import OnEvent
 from ..files import check_writable, free_name, write_together
 from ..heatmaps import heat_map_image
+from ..options import PlanOptions, refuse_beside, refuse_unknown, signed
 from ..pnginfo import png_bytes
 from ..records import CandidateRecord, RunRecord, carried, whole
 from ..rewards import measure
+from ..scoring import Scorer
 from ..threads import in_thread
 from ..tokens import clean_prompt
 from ..version import __version__
@@ -23,77 +28,100 @@ from .loop import run as run_loop
 from .plan import Plan, cost_of, make_plan
 
 
+@signed(PlanOptions)
 def optimize(
     prompt: str,
     *,
     out: Path | str | None = None,
-    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+    on_event: OnEvent | None = None,
     plan: Plan | None = None,
-    **options: Any,
+    scorer: Scorer | None = None,
+    **options: Unpack[PlanOptions],
 ) -> RunRecord:
     """Probe `prompt`, rewrite it while it scores below τ, generate the best candidate, and return the record.
 
-    `options` are those of `make_plan`: model, probe, seed, seeds_per_prompt, rounds, candidates, tau, steps, probe_step,
-    rewriter (auto, llm, offline or an object with `rewrite(request)`), reward (what measures the final image against
-    the original prompt; default: the icon world's own for its model), the LLM's, budgets, and what `open_pipeline`
-    takes. `plan` reuses what `make_plan` loaded. With `out`, image, JSON record and heat maps are written there
-    together; an interrupted run leaves the record of what was probed. Raises `PromptProbeError` classes for input that
-    can't be used; trouble with the LLM never raises, it is noted in the record.
+    `plan` reuses what `make_plan` loaded; no option can be given beside it. `scorer` reuses what `make_scorer` loaded.
+    With `out`, image, JSON record and heat maps are written there together; an interrupted run leaves the record of
+    what was probed. `on_event` is told what happens, with its values. `rewriter` may be an object with `rewrite(request)`; `reward` measures the final image against the original prompt. Raises
+    `PromptProbeError` classes for input that can't be used; trouble with the LLM never raises, it is noted in the
+    record.
     """
-    return optimize_with_image(prompt, out=out, on_event=on_event, plan=plan, **options)[0]
+    return optimize_with_image(prompt, out=out, on_event=on_event, plan=plan, scorer=scorer, **options)[0]
 
 
-async def optimize_async(prompt: str, **options: Any) -> RunRecord:
-    """As `optimize`, without blocking the event loop; cancelling the task stops the run before its next step."""
+@signed(PlanOptions)
+async def optimize_async(
+    prompt: str,
+    *,
+    out: Path | str | None = None,
+    on_event: OnEvent | None = None,
+    plan: Plan | None = None,
+    scorer: Scorer | None = None,
+    **options: Unpack[PlanOptions],
+) -> RunRecord:
+    """As `optimize`, also of `plan`, `scorer`, `out` and `on_event`, without blocking the event loop.
+
+    Cancelling the task stops the run before its next step.
+    """
     stopped = threading.Event()
-    told = options.pop("on_event", None)
 
-    def on_event(event: str, values: dict[str, Any]) -> None:
+    def tell(event: str, values: dict[str, Any]) -> None:
         if stopped.is_set():
             raise PromptProbeError("cancelled")
-        if told:
-            told(event, values)
+        if on_event:
+            on_event(event, values)
 
-    return await in_thread(lambda: optimize(prompt, on_event=on_event, **options), stopped)
+    return await in_thread(
+        lambda: optimize(prompt, out=out, on_event=tell, plan=plan, scorer=scorer, **options), stopped
+    )
 
 
+@signed(PlanOptions)
 def optimize_with_image(
     prompt: str,
     *,
     out: Path | str | None = None,
-    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+    on_event: OnEvent | None = None,
     plan: Plan | None = None,
-    **options: Any,
+    scorer: Scorer | None = None,
+    **options: Unpack[PlanOptions],
 ) -> tuple[RunRecord, Any]:
     """As `optimize`; returns the record and the finished PIL image."""
     began = time.perf_counter()
     prompt = clean_prompt(prompt)
     if out is not None:
         check_writable(Path(out))
-    plan = plan or make_plan(**options)
+    if plan is not None:
+        refuse_unknown(PlanOptions, options, "optimize")
+        refuse_beside("plan", [*options, *(["scorer"] if scorer else [])])
+    plan = plan or make_plan(scorer=scorer, **options)
     loaded = time.perf_counter()
     scorer = plan.scorer
     if on_event:
-        on_event("start", {"prompt": prompt, "tau": plan.threshold, "rewriter": getattr(plan.rewriter, "name", "none"),
+        on_event("start", {"prompt": prompt, "tau": plan.threshold, "rewriter": plan.rewriter_name,
                            "rounds": plan.rounds, "steps": scorer.steps, "probe_step": scorer.probe_step})  # fmt: skip
-    calls_before, spent_before = scorer.denoiser_calls, scorer.denoising_seconds
-    context = rounds.Context(scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds, on_event=on_event)
+    calls_before, spent_before, probed_before = (
+        scorer.denoiser_calls, scorer.denoising_seconds, scorer.probe_seconds,
+    )  # fmt: skip
+    state, context = rounds.begin(prompt, plan, on_event)
 
     def record(state: Any, finished: bool) -> RunRecord:
         seconds = (scorer.denoising_seconds - spent_before) / max(scorer.denoiser_calls - calls_before, 1)
-        times = {"load": loaded - began, "loop": time.perf_counter() - loaded, "probe": scorer.probe_seconds}
+        times = {
+            "load": loaded - began,
+            "loop": time.perf_counter() - loaded,
+            "probe": scorer.probe_seconds - probed_before,
+        }
         return record_of(plan, context, state, finished=finished, times=times, seconds_per_call=seconds)
 
     try:
-        state = run_loop(
-            prompt, plan.seeds, tau=plan.threshold, rounds=plan.rounds, count=plan.candidates, context=context
-        )
+        state = run_loop(state, context)
     except KeyboardInterrupt:
         if out is not None and context.reached is not None:
             _write(record(context.reached | {"stop_reason": "interrupted"}, finished=False), Path(out))
         raise
     made = record(state, finished=True)
-    if out is not None:
+    if out is not None and context.image is not None:
         best = context.scored[state["best"]]
         heat = heat_map_image(best.maps, best.tokens, best.words, context.image)
         _write(made, Path(out), {".png": context.image, "-attention.png": heat})
@@ -121,12 +149,12 @@ def record_of(
         prompt=prompt, best_prompt=best.prompt, unchanged=state["best"] == 0, stop_reason=state["stop_reason"],
         tau=round(plan.threshold, 5), rounds=state["round"], predicted_reward=round(best.predicted[best.best], 5),
         reward=None if measured is None else round(measured, 5), reward_label=plan.label, seed=best.seeds[best.best],
-        image=None, heat_maps=None, candidates=records, rewriter=getattr(plan.rewriter, "name", "none"),
+        image=None, heat_maps=None, candidates=records, rewriter=plan.rewriter_name,
         llm={"requests": state["llm_requests"], "input_tokens": state["input_tokens"],
              "output_tokens": state["output_tokens"], "cost": cost_of(plan.prices, state)},
         denoiser_calls={"used": used, "full": probed * steps},
         seconds={**{k: round(v, 4) for k, v in times.items()}, "saved (estimated)": round(max(0.0, saved), 3)},
-        settings=plan.settings, call=dict(plan.scorer.settings), loading=plan.loading,
+        settings=plan.settings, call=dict(plan.origin.call), loading=dict(plan.origin.loading),
         notes=[*plan.notes, *told, *plan.scorer.warnings, *state["notes"]], version=__version__,
     )  # fmt: skip
 

@@ -2,104 +2,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from .. import icons
+from typing_extensions import Unpack
+
 from ..errors import InputError
-from ..probe import Probe
-from ..records import loading_given
+from ..options import PlanOptions, ScorerOptions, names_of, refuse_beside, settle, signed
+from ..records import Origin
+from ..rewards import RewardFunction
 from ..runs import make_scorer, reward_of
 from ..scoring import Scorer
 from ..seeds import seeds_from
 from ..thresholds import threshold
 from ..trajectory import check_steps
+from ..worlds import thesaurus_of
 from .rewriters import make_rewriter
+from .rewrites import Rewriter
 
 
 @dataclass
 class Plan:
-    """Everything that is settled before the first step of an optimisation, and the same for all prompts of a batch."""
+    """Everything that is settled before the first step of an optimisation, and the same for all prompts of a batch.
+
+    `seeds` are those on which every candidate is compared; `threshold` is τ as a number, `tau` as it was given; `label`
+    and `measure` are name and function of the reward, `prices` those of a million input and output tokens.
+    """
 
     scorer: Scorer
-    rewriter: Any
-    model: str
-    loading: dict[str, Any]
-    seed: int
+    rewriter: Rewriter | None
     seeds: list[int]
     rounds: int
     candidates: int
     tau: str
     threshold: float
     label: str | None
-    measure: Any
+    measure: RewardFunction | None
     prices: tuple[float, float] | None
     max_llm_calls: int | None
     max_seconds: float | None
     notes: list[str]
 
     @property
+    def seed(self) -> int:
+        """The first of the seeds."""
+        return self.seeds[0]
+
+    @property
+    def origin(self) -> Origin:
+        """Where the images come from."""
+        return self.scorer.origin
+
+    @property
+    def rewriter_name(self) -> str:
+        """Who rewrites, for records."""
+        return getattr(self.rewriter, "name", "none")
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What a record says of the run; two runs with equal settings do the same."""
         scorer = self.scorer
-        return {
-            "model": self.model, "steps": scorer.steps, "probe_step": scorer.probe_step, "seed": self.seed,
-            "seeds_per_prompt": len(self.seeds), "rounds": self.rounds, "candidates": self.candidates, "tau": self.tau,
-            "scheduler": type(scorer.pipeline.scheduler).__name__, "early_step": scorer.early_step, "objective": scorer.objective,
-            **scorer.settings,
-        }  # fmt: skip
+        return self.origin.settings(
+            probe_step=scorer.probe_step, seed=self.seed, seeds_per_prompt=len(self.seeds), rounds=self.rounds,
+            candidates=self.candidates, tau=self.tau, early_step=scorer.early_step, objective=scorer.objective,
+        )  # fmt: skip
 
 
-def make_plan(
-    *,
-    model: str | Path = icons.NAME,
-    probe: str | Path | Probe | None = None,
-    seed: int = 0,
-    seeds_per_prompt: int = 1,
-    rounds: int = 3,
-    candidates: int = 4,
-    tau: str | float = "q0.8",
-    steps: int = 25,
-    probe_step: int = 5,
-    rewriter: Any = "auto",
-    llm_model: str | None = None,
-    llm_base_url: str | None = None,
-    llm_price: str | None = None,
-    max_llm_calls: int | None = None,
-    max_seconds: float | None = None,
-    batch_size: int = 32,
-    reward: Any = None,
-    scorer: Scorer | None = None,
-    **options: Any,
-) -> Plan:
-    """Check every setting, then load pipeline, probe, rewriter and reward. Raises `PromptProbeError` classes."""
-    if candidates < 1:
-        raise InputError(f"candidates is {candidates}; it must be at least 1")
-    if rounds < 0:
-        raise InputError(f"rounds is {rounds}; it must be 0 or more")
-    for name, limit in (("max LLM calls", max_llm_calls), ("max seconds", max_seconds)):
-        if limit is not None and limit < 0:
-            raise InputError(f"{name} is {limit}; it must be 0 or more")
-    prices = prices_of(llm_price)
-    seeds = seeds_from(seed, seeds_per_prompt)
-    check_steps(steps, probe_step)
-    notes: list[str] = []
+@signed(PlanOptions)
+def make_plan(*, scorer: Scorer | None = None, **options: Unpack[PlanOptions]) -> Plan:
+    """Check every setting, then load pipeline, probe, rewriter and reward.
+
+    `scorer` reuses what `make_scorer` loaded; the options that settle it are refused beside it. `rewriter` may be an
+    object with `rewrite(request)`, `reward` a function of images and prompts. Raises `PromptProbeError` classes.
+    """
+    o = settle(PlanOptions, options, "make_plan")
+    if scorer is not None:
+        refuse_beside("scorer", set(options) & ({*names_of(ScorerOptions)} - {"seed"}))
+    prices = prices_of(o["llm_price"])
+    seeds = seeds_from(o["seed"], o["seeds_per_prompt"])
+    check_steps(o["steps"], o["probe_step"])
+    rewriter, notes = o["rewriter"], []
     if isinstance(rewriter, str):
-        rewriter, note = make_rewriter(rewriter, llm_model=llm_model, llm_base_url=llm_base_url, seed=seed)
+        model = o["model"] if scorer is None else scorer.model or ""
+        rewriter, note = make_rewriter(
+            rewriter, llm_model=o["llm_model"], llm_base_url=o["llm_base_url"], seed=o["seed"],
+            thesaurus=thesaurus_of(model),
+        )  # fmt: skip
         notes += [note] if note else []
-    if scorer is None:
-        scorer = make_scorer(model, probe, steps=steps, probe_step=probe_step, batch_size=batch_size, **options)
-    label, measure = reward_of(reward, model)
+    scorer = scorer or make_scorer(**{n: o[n] for n in names_of(ScorerOptions)})
+    label, measure = reward_of(o["reward"], scorer)
     return Plan(
-        scorer=scorer, rewriter=rewriter, model=str(model),
-        loading=loading_given(options), seed=seed,
-        seeds=seeds, rounds=rounds, candidates=candidates, tau=str(tau), threshold=threshold(tau, scorer), label=label,
-        measure=measure, prices=prices, max_llm_calls=max_llm_calls, max_seconds=max_seconds, notes=notes,
+        scorer=scorer, rewriter=rewriter, seeds=seeds, rounds=o["rounds"], candidates=o["candidates"],
+        tau=str(o["tau"]), threshold=threshold(o["tau"], scorer), label=label, measure=measure, prices=prices,
+        max_llm_calls=o["max_llm_calls"], max_seconds=o["max_seconds"], notes=notes,
     )  # fmt: skip
 
 
 def prices_of(text: str | None) -> tuple[float, float] | None:
+    """Prices of a million input and output tokens, given as `1.6,6.4`; raises `InputError` for anything else."""
     if text is None:
         return None
     try:
@@ -109,7 +110,8 @@ def prices_of(text: str | None) -> tuple[float, float] | None:
     return given, got
 
 
-def cost_of(prices: tuple[float, float] | None, state) -> float | None:
+def cost_of(prices: tuple[float, float] | None, state: Mapping[str, Any]) -> float | None:
+    """What the tokens of a state cost, in the currency of the prices; None without prices."""
     if prices is None:
         return None
     return round((prices[0] * state["input_tokens"] + prices[1] * state["output_tokens"]) / 1e6, 6)

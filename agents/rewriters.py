@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import write_together
+from ..phrases import Thesaurus
 from .offline import OfflineRewriter
 from .providers import HOUSES, find_place, first_model
 from .rewriter import EFFORTS, MAX_TOKENS_RANGE, TIMEOUT_RANGE, ChatRewriter
@@ -47,9 +48,11 @@ def make_rewriter(
     kind: str = "auto", *, llm_model: str | None = None, llm_base_url: str | None = None, seed: int | None = None,
     timeout: float | None = None, max_tokens: int | None = None, effort: str | None = None,
     prices: tuple[float, float] | None = None, on_wait: OnWait | None = None,
+    thesaurus: Thesaurus | None = None,
 ) -> tuple[Rewriter | None, str | None]:  # fmt: skip
     """The rewriter that the environment and options call for (the table in `providers` says which), and a note when it is
     not what was asked. `timeout`, `max_tokens` and `effort` are `ChatRewriter`'s, within its ranges.
+    `thesaurus` is the model's world's; the offline rewriter proposes nothing without one.
 
     Raises `InputError` for an unknown kind, a value out of its range, a base URL that is none, and a server on this
     machine that has no model to offer.
@@ -65,12 +68,12 @@ def make_rewriter(
         raise InputError(f"LLM effort is {effort!r}; it must be one of {', '.join(EFFORTS)}")
     place = find_place(llm_model, llm_base_url)
     if kind == "offline":
-        return OfflineRewriter(), None
+        return OfflineRewriter(thesaurus), None
     if place is None and kind == "auto" and not llm_model:
-        return OfflineRewriter(), None
+        return OfflineRewriter(thesaurus), None
     if place is None or not (place.key or place.local or place.house == "local"):
         if place is not None and kind == "auto" and llm_base_url is None and llm_model is None:
-            return OfflineRewriter(), None
+            return OfflineRewriter(thesaurus), None
         keys = ", ".join(k for house in HOUSES for k in house.keys)
         return None, f"no LLM key: set one of {keys}, or choose --rewriter offline; nothing was rewritten"
     try:
@@ -78,7 +81,7 @@ def make_rewriter(
     except InputError as error:
         if kind == "llm" or place.given:
             raise
-        return OfflineRewriter(), f"OLLAMA_HOST is set, but {error}; the offline rewriter was taken"
+        return OfflineRewriter(thesaurus), f"OLLAMA_HOST is set, but {error}; the offline rewriter was taken"
     return ChatRewriter(
         model=model, base_url=place.url, api_key=place.key or "none", seed=seed, timeout=timeout, max_tokens=max_tokens,
         effort=effort or place.effort, prices=prices, on_wait=on_wait, house=place.house,

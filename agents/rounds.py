@@ -1,27 +1,36 @@
-"""The steps of the loop as plain functions of its state; the graph, the batch and the session put them together.
+"""The loop, as plain functions: from a state and a context to what changes in the state.
 
-The state is plain JSON. Pipeline, judge, rewriter and the paused trajectories travel beside it in `Context`.
+Graph, batch and session put them together. The state is plain JSON and is never changed in place: `updated` makes the next one.
+Pipeline, judge, rewriter and the paused trajectories travel beside it in `Context`. Source of the gate: Diffusion Probe,
+arXiv:2602.23783, §3.4.
+
+In a candidate's record, `predicted` are its predicted rewards, one a seed, and `score` is their mean; `None` is not probed.
 """
 
 from __future__ import annotations
 
 import operator
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, TypedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Protocol, TypedDict, get_type_hints
 
 from PIL import Image
 
+from ..errors import PromptProbeError, reason_of
+from ..events import OnEvent
 from ..records import CandidateRecord, whole
 from ..scoring import Scored, Scorer
 from ..tokens import tokenize_prompt
 from .guard import lost, lost_words
-from .rewrites import RewriteAnswer, Rewriter, RewriteRequest, Try
+from .rewrites import Rewrite, RewriteAnswer, Rewriter, RewriteRequest, Try
 
 
 class State(TypedDict, total=False):
-    """What the graph knows; every value is plain JSON. `candidates` only grows; `waiting` are ids not yet probed."""
+    """What is known of one prompt's optimisation; every value is plain JSON.
+
+    `candidates` have been dealt with, `waiting` are to be probed; `count` is how many rewrites are asked for at once.
+    """
 
     prompt: str
     seeds: list[int]
@@ -42,15 +51,46 @@ class State(TypedDict, total=False):
     keep: list[str]
 
 
+# What LangGraph reads from the annotations: how a key's old and new value become one; keys without are replaced.
+_REDUCERS = {
+    key: hint.__metadata__[0]
+    for key, hint in get_type_hints(State, include_extras=True).items()
+    if hasattr(hint, "__metadata__")
+}
+
+
+def updated(state: State, changes: Mapping[str, Any]) -> State:
+    """A new state, as the graph makes it: candidates and notes grow, everything else is replaced."""
+    old: Any = state
+    new = {key: _REDUCERS[key](old[key], value) if key in _REDUCERS else value for key, value in changes.items()}
+    return {**state, **new}  # type: ignore[typeddict-item]
+
+
+class Settled(Protocol):
+    """What the loop reads of a plan."""
+
+    scorer: Scorer
+    rewriter: Any
+    seeds: list[int]
+    threshold: float
+    rounds: int
+    candidates: int
+    max_llm_calls: int | None
+    max_seconds: float | None
+
+
 @dataclass
 class Context:
-    """What the nodes work with. `scored`, `image` and `reached`, the state after the last probing, are filled by them."""
+    """What travels beside the state.
+
+    `scored` are the candidates' scores by id, `reached` the state after the last probing, `image` the finished image.
+    """
 
     scorer: Scorer
     rewriter: Rewriter | None
     max_llm_calls: int | None = None
     max_seconds: float | None = None
-    on_event: Callable[[str, dict[str, Any]], None] | None = None
+    on_event: OnEvent | None = None
     began: float = field(default_factory=time.perf_counter)
     scored: dict[int, Scored] = field(default_factory=dict)
     image: Image.Image | None = None
@@ -60,116 +100,172 @@ class Context:
         if self.on_event:
             self.on_event(event, values)
 
+    def remember(self, state: State, scored: Sequence[Scored], changes: Mapping[str, Any]) -> None:
+        """Keep the scores of `to_probe(state)` and the state that `changes` lead to.
+
+        Latents of candidates that can no longer win are freed; what the probe saw of the original is still needed.
+        """
+        known = self.scored | {c["id"]: s for c, s in zip(fresh(state), scored, strict=True) if not s.dropped}
+        best = changes["best"]
+        self.scored = {i: s if i == best else replace(s, trajectories=[]) for i, s in known.items()}
+        self.reached = updated(state, changes)
+
+
+def begin(prompt: str, plan: Settled, on_event: OnEvent | None = None) -> tuple[State, Context]:
+    """State and context before anything was probed: the user's prompt is candidate 0 and waits."""
+    state: State = {
+        "prompt": prompt, "seeds": plan.seeds, "tau": plan.threshold, "rounds": plan.rounds, "count": plan.candidates,
+        "round": 0, "candidates": [], "waiting": [asdict(CandidateRecord(0, 0, "as it is", prompt))], "best": 0,
+        "stop_reason": "", "notes": [], "rewriter_gone": False, "llm_requests": 0, "input_tokens": 0, "output_tokens": 0,
+        "direction": "", "keep": [],
+    }  # fmt: skip
+    return state, Context(plan.scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds, on_event)
+
+
+def fresh(state: State) -> list[dict[str, Any]]:
+    """Those that wait and were not thrown out."""
+    return [c for c in state["waiting"] if c["rejected"] is None]
+
 
 def to_probe(state: State) -> list[str]:
     """The prompts that wait to be scored."""
-    return [c["prompt"] for c in state["waiting"] if c["rejected"] is None]
+    return [c["prompt"] for c in fresh(state)]
 
 
 def take_scores(state: State, context: Context, scored: Sequence[Scored]) -> dict[str, Any]:
-    """What the state becomes with the scores of `to_probe(state)`: the best so far, and why to stop, if so."""
-    waiting = state["waiting"]
-    fresh = [c for c in waiting if c["rejected"] is None]
-    for candidate, s in zip(fresh, scored, strict=True):
-        candidate["calls"] = whole(s.calls)
-        if s.dropped:
-            candidate |= {"seeds": s.seeds, "predicted": [round(p, 5) for p in s.predicted], "rejected": s.dropped}
-            continue
-        context.scored[candidate["id"]] = s
-        candidate |= {
-            "seeds": s.seeds, "predicted": [round(p, 5) for p in s.predicted], "score": round(s.score, 5),
-            "cut_tokens": s.cut_tokens, "words": [asdict(w) for w in s.words],
-        }  # fmt: skip
-    ranked = [c for c in [*state["candidates"], *waiting] if c["score"] is not None]
+    """What changes with the scores of `to_probe(state)`: the best so far, and why to stop, if so."""
+    results = {c["id"]: s for c, s in zip(fresh(state), scored, strict=True)}
+    probed = [c | _result(results[c["id"]]) if c["id"] in results else c for c in state["waiting"]]
     # max keeps the first of equals: the original wins a tie.
-    best = max(ranked, key=lambda c: c["score"])
-    _forget(context, best["id"])
-    context.tell("probed", candidates=waiting, best=best["id"], tau=state["tau"])
-    reason = _stop(state, context, best)
-    context.reached = State(
-        **state | {"candidates": [*state["candidates"], *waiting], "best": best["id"], "stop_reason": reason}  # type: ignore[typeddict-item]
-    )
-    return {"candidates": waiting, "waiting": [], "best": best["id"], "stop_reason": reason}
+    best = max((c for c in [*state["candidates"], *probed] if c["score"] is not None), key=lambda c: c["score"])
+    return {
+        "candidates": probed, "waiting": [], "best": best["id"], "stop_reason": _stop(state, context, best["score"]),
+    }  # fmt: skip
 
 
-def request_of(state: State, context: Context) -> RewriteRequest:
+def _result(scored: Scored) -> dict[str, Any]:
+    """What a candidate's record gains by being probed; one that was given up before the probe step gets no score."""
+    measured = {
+        "calls": whole(scored.calls), "seeds": scored.seeds, "predicted": [round(p, 5) for p in scored.predicted]
+    }  # fmt: skip
+    if scored.dropped:
+        return measured | {"rejected": scored.dropped}
+    return measured | shown(scored)
+
+
+def shown(scored: Scored) -> dict[str, Any]:
+    """What a person, a record and a rewriter see of a scored prompt: mean predicted reward, words, tokens cut off."""
+    return {
+        "score": round(scored.score, 5), "cut_tokens": scored.cut_tokens, "words": [asdict(w) for w in scored.words]
+    }  # fmt: skip
+
+
+def next_request(state: State, context: Context) -> RewriteRequest:
     """What the rewriter is asked in the next round."""
-    tried = state["candidates"]
-    original = tried[0]
-    return RewriteRequest(
-        prompt=original["prompt"], score=original["score"], tau=state["tau"], words=context.scored[0].words,
-        tried=[Try(c["prompt"], c["score"]) for c in tried if c["score"] is not None], count=state["count"],
-        token_limit=context.scored[0].token_limit, round=state["round"] + 1, direction=state.get("direction", ""),
-        keep=list(state.get("keep", [])),
+    return request_of(
+        context.scored[0], state["candidates"][0], state["candidates"], tau=state["tau"], count=state["count"],
+        round=state["round"] + 1, direction=state.get("direction", ""), keep=state.get("keep", []),
     )  # fmt: skip
 
 
-def take_answer(state: State, context: Context, answer: RewriteAnswer) -> dict[str, Any]:
-    """What the state becomes with the rewriter's answer: candidates to probe, each checked by the intent guard."""
-    number = state["round"] + 1
-    tried = state["candidates"]
-    original = tried[0]["prompt"]
-    seen = {c["prompt"].casefold() for c in tried}
-    fresh: list[dict[str, Any]] = []
-    for proposal in answer.rewrites[: state["count"]]:
+def request_of(
+    scored: Scored,
+    candidate: Mapping[str, Any],
+    tried: Sequence[Mapping[str, Any]],
+    *,
+    tau: float,
+    count: int,
+    round: int,
+    direction: str = "",
+    keep: Sequence[str] = (),
+) -> RewriteRequest:
+    """The request to rewrite `candidate`, of which `scored` is what was seen, told what was tried."""
+    return RewriteRequest(
+        prompt=candidate["prompt"], score=candidate["score"], tau=tau, words=scored.words,
+        tried=[Try(c["prompt"], c["score"]) for c in tried if c["score"] is not None], count=count,
+        token_limit=scored.token_limit, round=round, direction=direction, keep=list(keep),
+    )  # fmt: skip
+
+
+def ask(rewriter: Rewriter | None, request: RewriteRequest) -> RewriteAnswer:
+    """The rewriter's answer; trouble of any kind becomes a note, for a rewriter of the user's own may raise anything."""
+    try:
+        return rewriter.rewrite(request)  # type: ignore[union-attr]  # without one the loop stops before it asks
+    except Exception as error:
+        return RewriteAnswer([], notes=[f"the rewriter failed: {reason_of(error)}"])
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A proposed wording, blanks put right, and why it is thrown out, or None."""
+
+    strategy: str
+    prompt: str
+    rejected: str | None
+
+
+def screen(
+    proposals: Sequence[Rewrite], original: str, tried: Sequence[str], keep: Sequence[str], scorer: Scorer
+) -> list[Screened]:
+    """Each proposal with the first reason to throw it out: tried before, not fitting the text encoder, or not meaning
+    what `original` does, or lacking a word of `keep`, which the person pinned."""
+    seen = {p.casefold() for p in [original, *tried]}
+    screened = []
+    for proposal in proposals:
         text = " ".join(proposal.prompt.split())
-        rejected = None
-        if text.casefold() in seen:
-            rejected = "tried before"
-        elif cut := tokenize_prompt(context.scorer.pipeline, text, context.scorer.settings).cut:
-            rejected = f"too long by {cut} tokens"
-        elif missing := [*lost(original, text), *lost_words(state.get("keep", []), text)]:
-            rejected = "lost " + ", ".join(missing)
+        reason = "tried before" if text.casefold() in seen else _misfit(text, scorer)
+        missing = [] if reason else [*lost(original, text), *lost_words(keep, text)]
+        if missing:
+            reason = "lost " + ", ".join(missing)
         seen.add(text.casefold())
-        fresh.append(
-            asdict(CandidateRecord(len(tried) + len(fresh), number, proposal.strategy, text, rejected=rejected))
-        )
+        screened.append(Screened(proposal.strategy, text, reason))
+    return screened
+
+
+def _misfit(text: str, scorer: Scorer) -> str | None:
+    """Why the text encoder can't take a wording whole, or None."""
+    try:
+        cut = tokenize_prompt(scorer.pipeline, text, scorer.settings).cut
+    except PromptProbeError as error:
+        return str(error)
+    return f"too long by {cut} tokens" if cut else None
+
+
+def take_answer(state: State, context: Context, answer: RewriteAnswer) -> dict[str, Any]:
+    """What changes with the rewriter's answer: screened candidates that wait to be probed, and what it cost."""
+    number = state["round"] + 1
+    tried = [c["prompt"] for c in state["candidates"]]
+    proposals = screen(answer.rewrites[: state["count"]], tried[0], tried, state.get("keep", []), context.scorer)
+    waiting = [
+        asdict(CandidateRecord(i, number, s.strategy, s.prompt, rejected=s.rejected))
+        for i, s in enumerate(proposals, start=len(tried))
+    ]
     notes = [f"round {number}: {note}" for note in answer.notes]
-    if not any(c["rejected"] is None for c in fresh):
+    if all(s.rejected for s in proposals):
         notes.append(f"round {number}: no usable rewrite")
     return {
-        "waiting": fresh, "round": number, "notes": notes, "rewriter_gone": answer.final,
+        "waiting": waiting, "round": number, "notes": notes, "rewriter_gone": answer.final,
         "llm_requests": state["llm_requests"] + answer.requests,
         "input_tokens": state["input_tokens"] + answer.input_tokens,
         "output_tokens": state["output_tokens"] + answer.output_tokens,
     }  # fmt: skip
 
 
-def _stop(state: State, context: Context, best: dict[str, Any]) -> str:
-    """Why the loop ends now, or an empty string."""
-    if best["score"] >= state["tau"]:
+def _stop(state: State, context: Context, best: float) -> str:
+    """Why the loop ends with `best` as the highest predicted reward, or an empty string."""
+    if best >= state["tau"]:
         return "good enough" if state["round"] else "good enough as it was"
-    if context.rewriter is None:
+    rewriter, calls, seconds = context.rewriter, context.max_llm_calls, context.max_seconds
+    if rewriter is None:
         return "no rewriter"
     if state["rewriter_gone"]:
         return "the LLM refused"
     if state["round"] >= state["rounds"]:
         return "rounds used up"
-    if (
-        context.max_llm_calls is not None
-        and context.rewriter.calls_llm
-        and state["llm_requests"] >= context.max_llm_calls
-    ):
+    if calls is not None and rewriter.calls_llm and state["llm_requests"] >= calls:
         return "LLM budget used up"
-    if context.max_seconds is not None and time.perf_counter() - context.began >= context.max_seconds:
+    if seconds is not None and time.perf_counter() - context.began >= seconds:
         return "time used up"
-    if state["round"] and not any(c["rejected"] is None for c in state["waiting"]) and not context.rewriter.calls_llm:
+    if state["round"] and not fresh(state) and not rewriter.calls_llm:
         return "no further rewrite"
     return ""
-
-
-def _forget(context: Context, best: int) -> None:
-    """Free the latents of candidates that can no longer win; the original's diagnosis is still needed."""
-    for i, scored in context.scored.items():
-        if i != best:
-            scored.trajectories = []
-
-
-def first_state(prompt: str, seeds: list[int], *, tau: float, rounds: int, count: int) -> State:
-    """The state before anything was probed: the user's prompt is candidate 0 and waits."""
-    original = asdict(CandidateRecord(0, 0, "as it is", prompt))
-    return {
-        "prompt": prompt, "seeds": seeds, "tau": tau, "rounds": rounds, "count": count, "round": 0, "candidates": [],
-        "waiting": [original], "best": 0, "stop_reason": "", "notes": [], "rewriter_gone": False, "llm_requests": 0,
-        "input_tokens": 0, "output_tokens": 0, "direction": "", "keep": [],
-    }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import getpass
 import os
 import tempfile
 import threading
@@ -16,22 +17,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import Unpack
+
 from ..backbones import denoiser_of
 from ..errors import InputError, PromptProbeError
+from ..events import what_goes_on
 from ..files import lock_file
+from ..options import DEFAULT_MODEL, PlanOptions, check, default_of, refuse_beside, refuse_unknown, signed
 from ..pnginfo import png_bytes
-from ..records import carried, image_record, what_goes_on
-from ..runs import score_as_dict
-from ..search import POLICIES, select_seed
+from ..records import carried
+from ..runs import found_seeds, generated, score_as_dict
+from ..search import usual_policy
 from ..seeds import seeds_from
+from ..text import MAX_CHARACTERS
 from ..threads import in_thread
 from ..thresholds import threshold
 from ..tokens import clean_prompt
-from ..trajectory import finish, start
 from .optimize import optimize_with_image
 from .plan import Plan, make_plan
 
-MAX_PROMPT = 10_000  # characters
+WAITING: int = default_of("waiting")
+PATIENCE = 600.0  # seconds that a call waits for the device
 MAX_PROMPTS = 64
 MAX_SEEDS = 64
 Progress = Callable[[float, str], None]  # share done 0..1, what is going on
@@ -49,12 +55,24 @@ class Service:
     """One loaded pipeline for all callers.
 
     `waiting` calls may queue behind the running one. On a device other than the CPU, processes also take turns by a
-    lock file; a call that waits longer than `patience` seconds answers `BusyError`.
+    lock file; a call that waits longer than `patience` seconds answers `BusyError`. Options that are left out in a call
+    are the plan's. Raises `InputError` for options beside a `plan`, and `UnknownOptionError`.
     """
 
-    def __init__(self, plan: Plan | None = None, *, waiting: int = 8, patience: float = 600.0, **options: Any):
+    @signed(PlanOptions)
+    def __init__(
+        self,
+        plan: Plan | None = None,
+        *,
+        waiting: int = WAITING,
+        patience: float = PATIENCE,
+        **options: Unpack[PlanOptions],
+    ):
+        refuse_unknown(PlanOptions, options, "Service")
+        if plan is not None:
+            refuse_beside("plan", options)
         self._plan, self._options = plan, options
-        self.waiting, self.patience = waiting, patience
+        self.waiting, self.patience = check("waiting", waiting), patience
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._queue = threading.BoundedSemaphore(waiting + 1)
@@ -70,13 +88,15 @@ class Service:
     @property
     def model_name(self) -> str:
         """The model's name without the folder it lies in."""
-        return Path(str(self._options.get("model", "icons") if self._plan is None else self._plan.model)).name
+        name = self._options.get("model", DEFAULT_MODEL) if self._plan is None else self._plan.origin.model
+        return Path(str(name or "own-pipeline")).name
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the images that come out, in pixels."""
         pipeline, settings = self.plan.scorer.pipeline, self.plan.scorer.settings
-        side = denoiser_of(pipeline).config.get("sample_size") or 0
+        config: Any = denoiser_of(pipeline).config
+        side = config.get("sample_size") or 0
         own = int(side if isinstance(side, int) else side[0]) * int(getattr(pipeline, "vae_scale_factor", 8))
         return int(settings.get("width") or own), int(settings.get("height") or own)
 
@@ -129,7 +149,7 @@ class Service:
             raise InputError(f"{len(prompts)} prompts; give 1 to {MAX_PROMPTS}")
         texts = [check_prompt(p) for p in prompts]
         with self.turn(cancel) as plan:
-            seeds = plan.seeds if seed is None else seeds_from(seed, len(plan.seeds))
+            seeds = plan.seeds if seed is None else seeds_from(check("seed", seed), len(plan.seeds))
 
             def step(k: int) -> None:
                 _check(cancel)
@@ -139,7 +159,7 @@ class Service:
             return [score_as_dict(s) for s in plan.scorer.score(texts, seeds, on_step=step, winners=0)]
 
     def select_seed(
-        self, prompt: str, *, seeds: int = 10, first_seed: int = 0, policy: str | None = None, top: int = 1,
+        self, prompt: str, *, seeds: int = 10, first_seed: int | None = None, policy: str | None = None, top: int = 1,
         progress: Progress | None = None, cancel: threading.Event | None = None,
     ) -> tuple[dict[str, Any], list[bytes]]:  # fmt: skip
         """The best of several seeds: what each was thought worth, and PNGs of the best.
@@ -148,54 +168,39 @@ class Service:
         """
         prompt = check_prompt(prompt)
         if not 1 <= seeds <= MAX_SEEDS:
-            raise InputError(f"seeds is {seeds}; give 1 to {MAX_SEEDS}")
-        if policy not in (None, *POLICIES):
-            raise InputError(f"policy is {policy!r}; it must be one of {', '.join(POLICIES)}")
+            raise InputError(f"seeds is {seeds}; it must be between 1 and {MAX_SEEDS}")
+        if policy is not None:
+            check("policy", policy)
+        check("top", top)
         with self.turn(cancel) as plan:
-            policy = policy or ("racing" if len(plan.scorer.probe.card.probe_steps) > 1 else "fixed")
+            policy = policy or usual_policy(plan.scorer)
 
             def event(name: str, values: dict[str, Any]) -> None:
                 _check(cancel)
                 if progress:
                     progress(values.get("step", 0) / plan.scorer.steps, f"{name} at step {values.get('step', '')}")
 
-            found = select_seed(
-                plan.scorer, prompt, seeds_from(first_seed, seeds), policy=policy, top=top, reward=plan.measure,
-                on_event=event,
-            )  # fmt: skip
-            record = image_record(
-                prompt,
-                first_seed,
-                f"best of {seeds} seeds, {policy}",
-                plan.settings,
-                plan.scorer.settings,
-                plan.loading,
-            ) | {"seeds": found.as_dict()["seeds"]}
-            return found.as_dict(), [
-                png_bytes(image, record | {"seed": s}) for s, image in zip(found.best, found.images, strict=True)
-            ]
+            tried = seeds_from(plan.seed if first_seed is None else check("seed", first_seed), seeds)
+            found, pictures = found_seeds(
+                plan.scorer, prompt, tried, policy=policy, top=top, reward=plan.measure, on_event=event
+            )
+            return found.as_dict(), pictures
 
     def generate(
-        self, prompt: str, *, seed: int = 0, progress: Progress | None = None, cancel: threading.Event | None = None
-    ) -> tuple[dict[str, Any], bytes]:
+        self, prompt: str, *, seed: int | None = None, progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> tuple[dict[str, Any], bytes]:  # fmt: skip
         """One image of a prompt as it is: record and PNG."""
         prompt = check_prompt(prompt)
-        seeds_from(seed, 1)
         with self.turn(cancel) as plan:
-            steps = plan.scorer.steps
 
             def step(k: int) -> None:
                 _check(cancel)
                 if progress:
-                    progress(k / steps, f"step {k}")
+                    progress(k / plan.scorer.steps, f"step {k}")
 
-            paused = start(
-                plan.scorer.pipeline, [prompt], [seed], steps=steps, stop=steps, watch=(), on_step=step,
-                **plan.scorer.settings,
-            )  # fmt: skip
-            images: Any = finish(plan.scorer.pipeline, paused)
-            record = image_record(prompt, seed, "generated as it is", plan.settings, plan.scorer.settings, plan.loading)
-            return record, png_bytes(images[0], record)
+            seed = plan.seed if seed is None else check("seed", seed)
+            return generated(plan.scorer.pipeline, plan.origin, prompt, seed, step)
 
     async def run(self, method: str, *args: Any, **options: Any) -> Any:
         """A method in a thread of its own; cancelling the task stops the call before its next denoising step."""
@@ -207,9 +212,13 @@ def check_prompt(prompt: Any) -> str:
     """A prompt from outside, cleaned; raises `InputError` when it is empty, too long or no text."""
     if not isinstance(prompt, str):
         raise InputError(f"the prompt is a {type(prompt).__name__}; give text")
-    if len(prompt) > MAX_PROMPT:
-        raise InputError(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT} are taken")
+    if len(prompt) > MAX_CHARACTERS:
+        raise InputError(f"the prompt has {len(prompt)} characters; at most {MAX_CHARACTERS} are taken")
     return clean_prompt(prompt)
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
 
 
 @contextlib.contextmanager
@@ -221,7 +230,7 @@ def device_turn(device: str, patience: float, cancel: threading.Event | None = N
     if device.split(":")[0] == "cpu":
         yield
         return
-    name = f"promptprobe-{os.getuid()}-{device.replace(':', '-')}.lock"
+    name = f"promptprobe-{_user()}-{device.replace(':', '-')}.lock"
     with (Path(tempfile.gettempdir()) / name).open("a") as file:
         until = time.monotonic() + patience
         while True:
@@ -241,18 +250,13 @@ def _check(cancel: threading.Event | None) -> None:
         raise CancelledError("cancelled by the caller")
 
 
-def _changed(plan: Plan, *, seed: int | None, rounds: int | None, candidates: int | None, tau: Any) -> Plan:
-    """The plan with one call's own values, checked as `make_plan` does."""
-    changes: dict[str, Any] = {}
-    if seed is not None:
-        changes |= {"seed": seed, "seeds": seeds_from(seed, len(plan.seeds))}
-    for name, value, least, most in (("rounds", rounds, 0, 10), ("candidates", candidates, 1, 16)):
-        if value is not None:
-            if not least <= value <= most:
-                raise InputError(f"{name} is {value}; it must be between {least} and {most}")
-            changes[name] = value
-    if tau is not None:
-        changes |= {"tau": str(tau), "threshold": threshold(tau, plan.scorer)}
+def _changed(plan: Plan, **own: Any) -> Plan:
+    """The plan with one call's own values; what is None stays as it is. Raises as `check`."""
+    changes = {name: check(name, value) for name, value in own.items() if value is not None}
+    if "seed" in changes:
+        changes["seeds"] = seeds_from(changes.pop("seed"), len(plan.seeds))
+    if "tau" in changes:
+        changes |= {"tau": str(changes["tau"]), "threshold": threshold(changes["tau"], plan.scorer)}
     return dataclasses.replace(plan, **changes)
 
 

@@ -9,51 +9,58 @@ import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from typing_extensions import Unpack
 
 from ..errors import InputError, PromptProbeError
 from ..files import check_writable, free_path, write_together
-from .service import MAX_PROMPT, MAX_PROMPTS, MAX_SEEDS, Service
+from ..options import OPTIONS, PlanOptions, check, refuse_beside, signed
+from ..text import MAX_CHARACTERS
+from .service import MAX_PROMPTS, MAX_SEEDS, Service
 
-SEED = Field(0, ge=0, lt=2**53, description="The same seed gives the same result.")
-
-
-class _Arguments(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class OptimizeArguments(_Arguments):
-    """Probe a prompt, rewrite it while its predicted reward is low, and generate the best one."""
-
-    prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="What the picture should show.")
-    seed: int = SEED
-    rounds: int = Field(3, ge=0, le=10, description="Rewriting rounds at most.")
-    candidates: int = Field(4, ge=1, le=16, description="Rewrites asked for in each round.")
+PROMPT: Any = (str, Field(min_length=1, max_length=MAX_CHARACTERS, description="What the picture should show."))
+PROMPTS: Any = (
+    list[str],
+    Field(min_length=1, max_length=MAX_PROMPTS, description="Prompts to compare."),
+)
+SEEDS: Any = (int, Field(10, ge=1, le=MAX_SEEDS, description="How many seeds to try."))
 
 
-class ScoreArguments(_Arguments):
-    """Predict the rewards of prompts and say which words the model does not attend to; makes no image."""
-
-    prompts: list[str] = Field(min_length=1, max_length=MAX_PROMPTS, description="Prompts to compare.")
-    seed: int = SEED
-
-
-class SelectSeedArguments(_Arguments):
-    """Find the seed that suits a prompt best for a fraction of the compute, and generate its image."""
-
-    prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="What the picture should show.")
-    seeds: int = Field(10, ge=1, le=MAX_SEEDS, description="How many seeds to try.")
-    first_seed: int = SEED
+def _own(name: str) -> Any:
+    """An option of the table as an argument that may be left out: then the server's own value holds."""
+    known = OPTIONS[name]
+    bounds: dict[str, Any] = {k: v for k, v in (("ge", known.option.least), ("le", known.option.most)) if v is not None}
+    said = f"{known.option.help} Default: as this server was started."
+    return Annotated[known.kind, Field(**bounds)] | None, Field(None, description=said)
 
 
-class GenerateArguments(_Arguments):
-    """Generate one image of a prompt as it is."""
+def _arguments(name: str, doc: str, **fields: Any) -> type[BaseModel]:
+    return create_model(name, __doc__=doc, __config__=ConfigDict(extra="forbid"), **fields)
 
-    prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="What the picture should show.")
-    seed: int = SEED
+
+OptimizeArguments = _arguments(
+    "OptimizeArguments",
+    "Probe a prompt, rewrite it while its predicted reward is low, and generate the best one.",
+    prompt=PROMPT, seed=_own("seed"), rounds=_own("rounds"), candidates=_own("candidates"),
+)  # fmt: skip
+ScoreArguments = _arguments(
+    "ScoreArguments",
+    "Predict the rewards of prompts and say which words the model does not attend to; makes no image.",
+    prompts=PROMPTS, seed=_own("seed"),
+)  # fmt: skip
+SelectSeedArguments = _arguments(
+    "SelectSeedArguments",
+    "Find the seed that suits a prompt best for a fraction of the compute, and generate its image.",
+    prompt=PROMPT, seeds=SEEDS, first_seed=_own("seed"), policy=_own("policy"), top=_own("top"),
+)  # fmt: skip
+GenerateArguments = _arguments(
+    "GenerateArguments", "Generate one image of a prompt as it is.", prompt=PROMPT, seed=_own("seed")
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Tool:
     """A tool's name, its arguments and what it does with a service."""
 
     name: str
-    arguments: type[_Arguments]
+    arguments: type[BaseModel]
     call: Callable[..., ToolResult]
 
     @property
@@ -86,24 +93,22 @@ def brief(record: dict[str, Any]) -> dict[str, Any]:
     return {k: record[k] for k in kept} | {"candidates": tried}
 
 
-def _optimize(service: Service, given: OptimizeArguments, **how: Any) -> ToolResult:
-    record, image = service.optimize(
-        given.prompt, seed=given.seed, rounds=given.rounds, candidates=given.candidates, **how
-    )
+def _optimize(service: Service, given: dict[str, Any], **how: Any) -> ToolResult:
+    record, image = service.optimize(**given, **how)
     return ToolResult(brief(record), [image])
 
 
-def _score(service: Service, given: ScoreArguments, **how: Any) -> ToolResult:
-    return ToolResult({"scores": service.score(given.prompts, seed=given.seed, **how)}, [])
+def _score(service: Service, given: dict[str, Any], **how: Any) -> ToolResult:
+    return ToolResult({"scores": service.score(**given, **how)}, [])
 
 
-def _select_seed(service: Service, given: SelectSeedArguments, **how: Any) -> ToolResult:
-    found, images = service.select_seed(given.prompt, seeds=given.seeds, first_seed=given.first_seed, **how)
+def _select_seed(service: Service, given: dict[str, Any], **how: Any) -> ToolResult:
+    found, images = service.select_seed(**given, **how)
     return ToolResult(found, images)
 
 
-def _generate(service: Service, given: GenerateArguments, **how: Any) -> ToolResult:
-    record, image = service.generate(given.prompt, seed=given.seed, **how)
+def _generate(service: Service, given: dict[str, Any], **how: Any) -> ToolResult:
+    record, image = service.generate(**given, **how)
     return ToolResult({"prompt": record["prompt"], "seed": record["seed"]}, [image])
 
 
@@ -119,7 +124,7 @@ TOOLS = {
 def call_tool(service: Service, name: str, arguments: str | dict[str, Any], **how: Any) -> ToolResult:
     """Run a tool with arguments as a language model gives them, JSON text or a mapping.
 
-    `how` takes `progress` and `cancel`. Raises `InputError` that names the tool or argument and the remedy.
+    `service` does the work; `how` takes `progress` and `cancel`. Raises `InputError` that names the tool or argument and the remedy.
     """
     tool = TOOLS.get(name)
     if tool is None:
@@ -128,12 +133,25 @@ def call_tool(service: Service, name: str, arguments: str | dict[str, Any], **ho
         values = json.loads(arguments) if isinstance(arguments, str) else arguments
         given = tool.arguments.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(p) for p in first["loc"]) or "arguments"
-        raise InputError(f"tool {name}: {where}: {first['msg']}") from error
+        raise InputError(f"tool {name}: {_said(tool, error)}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"tool {name}: the arguments are no JSON: {error}") from error
-    return tool.call(service, given, **how)
+    return tool.call(service, {n: v for n, v in given.model_dump().items() if v is not None}, **how)
+
+
+def _said(tool: Tool, error: ValidationError) -> str:
+    """What is wrong with a tool's arguments, in the words of the table of options."""
+    first = error.errors(include_url=False)[0]
+    where = str(first["loc"][0]) if first["loc"] else "arguments"
+    if first["type"] == "extra_forbidden":
+        return f"unknown argument {where!r}; it has {', '.join(tool.arguments.model_fields)}"
+    option = {"first_seed": "seed"}.get(where, where)
+    if option in OPTIONS and where in tool.arguments.model_fields and first["type"] != "missing":
+        try:
+            check(option, first["input"])
+        except InputError as wrong:
+            return str(wrong).replace(option, where, 1) if option != where else str(wrong)
+    return f"{where}: {first['msg']}"
 
 
 def openai_tools() -> list[dict[str, Any]]:
@@ -150,7 +168,7 @@ def openai_tools() -> list[dict[str, Any]]:
 def dispatch(service: Service, name: str, arguments: str | dict[str, Any], out: Path | str | None = None) -> str:
     """Run a tool and return text for a tool message: JSON with paths of images in `out`, or with an `error`.
 
-    Without `out`, images come as base64 PNG.
+    `service`, `name` and `arguments` are as for `call_tool`. Without `out`, images come as base64 PNG.
     """
     try:
         return json.dumps(_as_text(call_tool(service, name, arguments), name, out), ensure_ascii=False)
@@ -176,11 +194,17 @@ def save_images(images: list[bytes], out: Path, stem: str) -> list[Path]:
     return paths
 
 
-def langchain_tools(service: Service | None = None, out: Path | str | None = "runs", **options: Any) -> list[Any]:
-    """The tools as LangChain `StructuredTool`s; images are written to `out`. `options` are those of `make_plan`."""
+@signed(PlanOptions)
+def langchain_tools(
+    service: Service | None = None, out: Path | str | None = "runs", **options: Unpack[PlanOptions]
+) -> list[Any]:
+    """The tools as LangChain `StructuredTool`s; images are written to `out`.
+
+    Raises `InputError` for options beside a `service`.
+    """
     from langchain_core.tools import StructuredTool, ToolException
 
-    service = service or Service(**options)
+    service = _service(service, options)
 
     def made(tool: Tool) -> Any:
         def run(**arguments: Any) -> dict[str, Any]:
@@ -196,16 +220,16 @@ def langchain_tools(service: Service | None = None, out: Path | str | None = "ru
     return [made(t) for t in TOOLS.values()]
 
 
-def agents_sdk_tools(service: Service | None = None, out: Path | str | None = "runs", **options: Any) -> list[Any]:
+@signed(PlanOptions)
+def agents_sdk_tools(
+    service: Service | None = None, out: Path | str | None = "runs", **options: Unpack[PlanOptions]
+) -> list[Any]:
     """The tools as `FunctionTool`s of the OpenAI Agents SDK (`openai-agents`); images are written to `out`.
 
-    Raises `InputError` when the SDK is not installed.
+    Raises `InputError` when the SDK is not installed, or for options beside a `service`.
     """
-    try:
-        from agents import FunctionTool
-    except ImportError as error:
-        raise InputError("the OpenAI Agents SDK is not installed: pip install openai-agents") from error
-    service = service or Service(**options)
+    function_tool = _sdk_function_tool()
+    service = _service(service, options)
 
     def made(tool: Tool) -> Any:
         async def invoke(context: Any, arguments: str) -> str:
@@ -213,9 +237,37 @@ def agents_sdk_tools(service: Service | None = None, out: Path | str | None = "r
 
             return await asyncio.to_thread(dispatch, service, tool.name, arguments, out)
 
-        return FunctionTool(
+        return function_tool(
             name=tool.name, description=tool.description, params_json_schema=tool.arguments.model_json_schema(),
             on_invoke_tool=invoke, strict_json_schema=False,
         )  # fmt: skip
 
     return [made(t) for t in TOOLS.values()]
+
+
+def _service(service: Service | None, options: PlanOptions) -> Service:
+    if service is not None:
+        refuse_beside("service", options)
+    return service or Service(**options)
+
+
+def _sdk_function_tool() -> Any:
+    """The Agents SDK's `FunctionTool`.
+
+    The SDK owns the import name `agents`, which a folder of that name on the path, such as the one in this project's
+    repository, takes away from it. Raises `InputError` that says which of the two is the trouble.
+    """
+    try:
+        version("openai-agents")
+    except PackageNotFoundError as error:
+        raise InputError("the OpenAI Agents SDK is not installed: pip install 'promptprobe[agents-sdk]'") from error
+    try:
+        from agents import FunctionTool
+    except ImportError as error:
+        found = find_spec("agents")
+        where = next(iter(found.submodule_search_locations or []), "?") if found else "?"
+        raise InputError(
+            f"the import name `agents` of the OpenAI Agents SDK is taken by the folder {where}; start Python in "
+            "another folder, or take it off sys.path"
+        ) from error
+    return FunctionTool

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from promptprobe.prompt_files import read_prompts
+from promptprobe.worlds import DEFAULT, thesaurus_of
 
 
 def endpoint(delay: float) -> tuple[ThreadingHTTPServer, str]:
@@ -36,7 +37,7 @@ def endpoint(delay: float) -> tuple[ThreadingHTTPServer, str]:
             said = json.loads(body["messages"][1]["content"])
             tried = [Try(t["prompt"], 0.0) for t in said["best"] + said["worst"]]
             request = RewriteRequest(said["prompt"], 0.0, 1.0, [], tried, said["count"], said["max_tokens"])
-            rewrites = [vars(r) for r in OfflineRewriter().rewrite(request).rewrites]
+            rewrites = [vars(r) for r in OfflineRewriter(thesaurus_of(DEFAULT)).rewrite(request).rewrites]
             time.sleep(delay)
             message = {"role": "assistant", "content": json.dumps({"rewrites": rewrites})}
             reply = json.dumps(

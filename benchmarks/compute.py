@@ -95,9 +95,9 @@ def main() -> None:
     for name, pairs in tasks.items():
         measured = {}
         for policy in POLICIES:
-            select_pair(scorer, pairs, policy=policy, reward=reward, judge=PROMPT)  # warm up
+            select_pair(scorer, pairs, policy=policy, reward=reward, against=PROMPT)  # warm up
             with FlopCounterMode(display=False) as counter:
-                found = select_pair(scorer, pairs, policy=policy, reward=reward, judge=PROMPT)
+                found = select_pair(scorer, pairs, policy=policy, reward=reward, against=PROMPT)
             probes = sum(len(s.predicted) for s in found.seeds)
             probed = [s for s in found.seeds if s.predicted]
             probes = sum(len(s.predicted) for s in probed)
@@ -107,7 +107,7 @@ def main() -> None:
         for _ in range(args.repeats):  # interleaved, so that all meet the same machine
             for policy in POLICIES:
                 began = time.perf_counter()
-                select_pair(scorer, pairs, policy=policy, reward=reward, judge=PROMPT)
+                select_pair(scorer, pairs, policy=policy, reward=reward, against=PROMPT)
                 measured[policy][2].append(time.perf_counter() - began)
         table = Table("policy", "calls", "GFLOPs", "seconds", "faster", title=name)
         for model in models:

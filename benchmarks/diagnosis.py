@@ -7,6 +7,7 @@ exact checker's reading of the finished image.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from rich.table import Table
 from promptprobe import finish
 from promptprobe.evaluation import mean_interval
 from promptprobe.icons.checker import read_image
-from promptprobe.icons.make_prompts import read_scenes, write
-from promptprobe.phrases import singular
 from promptprobe.runs import make_scorer
+from promptprobe.worlds import DEFAULT, thesaurus_of
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from worlds.icons.make_prompts import read_scenes, write
 
 
 def main() -> None:
@@ -29,18 +32,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), sizes={"train": 1, "test": args.prompts})
         rows = read_scenes(Path(folder) / "test.jsonl")
-    scorer = make_scorer()
+    scorer, words = make_scorer(), thesaurus_of(DEFAULT)
     seen: list[tuple[float, float, bool, bool]] = []  # focus, strength, diffuse, drawn
     for i in range(0, len(rows), scorer.batch_size):
         batch = rows[i : i + scorer.batch_size]
         scored = scorer.score([p for p, _ in batch], [7])
         images = finish(scorer.pipeline, scored[0].trajectories[0][0])
         for (_, scene), s, image in zip(batch, scored, images, strict=True):
-            drawn = {icon.object for icon in read_image(np.asarray(image)).icons}
+            objects = {icon.object for icon in read_image(np.asarray(image)).icons}
             for word in s.words:
-                name = singular(word.word.lower())
+                name = words and words.noun(word.word.lower())
                 if name in {g.object for g in scene.groups}:
-                    seen.append((word.focus, word.strength, word.diffuse, name in drawn))
+                    seen.append((word.focus, word.strength, word.diffuse, name in objects))
     focus, strength, diffuse, drawn = (np.array(column) for column in zip(*seen, strict=True))
     table = Table("object words", "number", "object missing from the image")
     for name, chosen in (("diffuse", diffuse), ("not diffuse", ~diffuse)):

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from promptprobe import icons, load_pipeline, load_probe, start
+from promptprobe.observation import observe
 
 PROMPT = "two red cars left of a green tree on a white background"
 
@@ -32,10 +33,7 @@ def main() -> None:
                 blocks=probe.card.blocks, guidance_scale=icons.GUIDANCE,
             )  # fmt: skip
             if way == "with tap and probe":
-                counts = [len(t.columns) for t in paused.tokens]
-                probe.predict(
-                    paused.token_maps[5], counts, paused.timesteps[5], paused.token_embeddings, paused.clean_latents[5]
-                )
+                probe.predict(observe(paused, 5))
             if repeat:  # the first is a warm-up
                 values.append(time.perf_counter() - began)
     table = Table("way", "median ms", "on top, median of pairs")

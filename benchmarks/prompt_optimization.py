@@ -10,6 +10,7 @@ set spreads the rewards of the prompts as they are evenly over their range.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,9 +23,12 @@ from rich.table import Table
 from promptprobe import finish, optimize, start
 from promptprobe.evaluation import balanced, mean_interval
 from promptprobe.icons.checker import check
-from promptprobe.icons.make_prompts import SIZES, read_scenes, write
 from promptprobe.rewards import load_reward
 from promptprobe.runs import make_scorer
+from promptprobe.worlds import DEFAULT, thesaurus_of
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from worlds.icons.make_prompts import SIZES, read_scenes, write
 
 STEPS = 25
 
@@ -38,9 +42,9 @@ def main() -> None:
         write(Path(folder), sizes={name: size for name, size in SIZES.items() if name != "texts"})
         rows = read_scenes(Path(folder) / "user_test.jsonl")[: args.prompts]
     scorer, reward = make_scorer(), load_reward("icons")
-    results: dict[str, list[tuple[float, bool, int, int]]] = {}
+    results: dict[str, list[tuple[float, bool, float, int]]] = {}
 
-    def note(way: str, original: str, scene, image, calls: int, rewrites: int) -> float:
+    def note(way: str, original: str, scene, image, calls: float, rewrites: int) -> float:
         value = float(reward([image], [original])[0])
         results.setdefault(way, []).append((value, check(scene, np.asarray(image)).passed, calls, rewrites))
         return value
@@ -57,7 +61,9 @@ def main() -> None:
                 prompt, seed=seed, rounds=1, tau=tau, scorer=scorer, rewriter=counting, reward=keep(recorded)
             )
             note(way, prompt, scene, recorded["image"], record.denoiser_calls["used"], counting.calls)
-        answer = OfflineRewriter().rewrite(RewriteRequest(prompt, 0.0, 99, [], [Try(prompt, 0.0)], 4, 38))
+        answer = OfflineRewriter(thesaurus_of(DEFAULT)).rewrite(
+            RewriteRequest(prompt, 0.0, 99, [], [Try(prompt, 0.0)], 4, 38)
+        )
         texts = [prompt, *(r.prompt for r in answer.rewrites)]
         images = images_of(texts, seed)
         note("as it is", prompt, scene, images[0], STEPS, 0)
@@ -92,6 +98,7 @@ class Counting(OfflineRewriter):
     """The offline rewriter, with its calls counted as an LLM's would be."""
 
     def __init__(self) -> None:
+        super().__init__(thesaurus_of(DEFAULT))
         self.calls = 0
 
     def rewrite(self, request):

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -35,8 +36,8 @@ def main() -> None:
     images = (reference.images() * args.images)[: args.images]
     prompts = (reference.PROMPTS * args.images)[: args.images]
     with tempfile.TemporaryDirectory() as folder:
-        theirs = reference.reference(Path(folder)) if reference.installed() else None
-        ours = object.__new__(blip.ImageReward)
+        theirs: Any = reference.reference(Path(folder)) if reference.installed() else None
+        ours: Any = object.__new__(blip.ImageReward)
         ours.model, ours.device, ours.tokenizer = blip.Blip().eval(), "cpu", blip._tokenizer(Path(_vocabulary(folder)))
         ways = {
             "ours, one batch": lambda: ours(images, prompts),

@@ -45,7 +45,7 @@ class Activations:
 def run(scorer, reward, activations: Activations, prompts: list[str], seeds: list[int]) -> dict[str, Any]:
     """Everything that is known of (prompt, seed) pairs in one batch: features at the probe step, and the final reward."""
     paused = start(
-        scorer.pipeline, prompts, seeds, steps=scorer.steps, stop=scorer.probe_step, blocks=scorer.probe.card.blocks,
+        scorer.pipeline, prompts, seeds, steps=scorer.steps, stop=scorer.probe_step, blocks=scorer.blocks_of(scorer.judge),
         **scorer.settings,
     )  # fmt: skip
     inner = activations.of(len(prompts))
@@ -57,7 +57,7 @@ def run(scorer, reward, activations: Activations, prompts: list[str], seeds: lis
     return {
         "activations": inner, "focus": focus, "reward": reward(images, prompts).tolist(),
         "decoded": reward(preview(scorer.pipeline, paused), prompts).tolist(),
-        "probe": scorer.predict(paused, scorer.probe_step),
+        "probe": [j.predicted for j in scorer.judged(paused, scorer.probe_step)],
     }  # fmt: skip
 
 

@@ -14,15 +14,17 @@ from .version import __version__
 if TYPE_CHECKING:
     from .agents.optimize import optimize, optimize_async
     from .attention import AttentionTap
-    from .pipelines import load_pipeline, load_probe
-    from .probe import Probe, ProbeCard
+    from .card import ProbeCard
+    from .judges import load_probe
+    from .pipelines import load_pipeline
+    from .probe import Probe
     from .rewards import load_reward
     from .runs import generate, replay, score, search_seeds
     from .trajectory import Paused, advance, finish, start
 
 _LAZY = {
-    "AttentionTap": "attention", "load_pipeline": "pipelines", "load_probe": "pipelines", "generate": "runs",
-    "optimize": "agents.optimize", "optimize_async": "agents.optimize", "replay": "runs", "score": "runs", "search_seeds": "runs", "Probe": "probe", "ProbeCard": "probe", "load_reward": "rewards",
+    "AttentionTap": "attention", "load_pipeline": "pipelines", "load_probe": "judges", "generate": "runs",
+    "optimize": "agents.optimize", "optimize_async": "agents.optimize", "replay": "runs", "score": "runs", "search_seeds": "runs", "Probe": "probe", "ProbeCard": "card", "load_reward": "rewards",
     "Paused": "trajectory", "advance": "trajectory", "finish": "trajectory", "start": "trajectory",
 }  # fmt: skip
 

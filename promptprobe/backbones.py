@@ -45,7 +45,8 @@ class Backbone:
     leading tokens that never reach the denoiser, `before` text columns that come from another encoder. `length` is
     how many tokens the text encoder takes. `shared` are places in `encode_prompt`'s output that have no batch.
     `defaults` are settings of the pipeline's call that differ from its own.
-    `blocks` and `solvers` tell people which blocks are probed and which solvers were tested.
+    `blocks`, `guided` and `solvers` tell people which blocks are probed, what of a guided step is read and which solvers
+    were tested.
     `right_aligned` says that padding stands before the text.
     `unpack` turns a callback's latents into the ones that the pipeline takes.
     """
@@ -69,7 +70,8 @@ class Backbone:
     right_aligned: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     blocks: str = "ten consecutive ones from the middle"
-    solvers: str = "FlowMatchEuler"
+    guided: str = "the last half of the batch"
+    solvers: str = "FlowMatch Euler"
     unpack: Callable[[Any, Any, Mapping[str, Any]], Any] = lambda pipeline, latents, settings: latents
 
 
@@ -244,56 +246,56 @@ for _row in (
     Backbone(
         "Stable Diffusion 1.x/2.x, SDXL and other UNets", "UNet2DConditionModel", unet_encoder_blocks, unet_all_blocks,
         _latent_grid, "all keys", blocks="the last ten attn2 of the down blocks",
-        solvers="DDIM, Euler, Euler ancestral, DPM++ 2M (SDE), UniPC, LCM, Heun",
+        solvers="DDIM, Euler, Euler ancestral, DPM++ 2M, DPM++ 2M SDE, UniPC, LCM, Heun",
     ),
     Backbone(
-        "Stable Diffusion 3, 3.5", "SD3Transformer2DModel", *_JOINT_BLOCKS, _image_first, "after the image",
+        "Stable Diffusion 3, 3.5", "SD3Transformer2DModel", *_JOINT_BLOCKS, _image_first, "after the image; 77 CLIP columns, then T5",
         tokenizer=_sd3_tokenizer, length=_sd3_length,
         before=lambda p: 0 if p.text_encoder_3 is None else int(p.tokenizer.model_max_length),
     ),
     Backbone(
-        "FLUX.1", "FluxTransformer2DModel", *_FLUX_BLOCKS, _flux, "before the image",
+        "FLUX.1", "FluxTransformer2DModel", *_FLUX_BLOCKS, _flux, "before the image (T5)", guided='the call in `cache_context("cond")`',
         tokenizer=lambda p: "tokenizer_2", length=_max_sequence_length(512), shared=frozenset({2}),
     ),
     Backbone(
-        "FLUX.2 klein", "Flux2Transformer2DModel", *_FLUX_BLOCKS, _flux, "before the image", wrap=_chat(False),
+        "FLUX.2 klein", "Flux2Transformer2DModel", *_FLUX_BLOCKS, _flux, "before the image, in a chat template", guided='the call in `cache_context("cond")`', wrap=_chat(False),
         length=_max_sequence_length(512), unpack=_flux2_latents,
     ),
     Backbone(
-        "Chroma", "ChromaTransformer2DModel", *_FLUX_BLOCKS, _flux, "before the image",
+        "Chroma", "ChromaTransformer2DModel", *_FLUX_BLOCKS, _flux, "before the image (T5, masked)", guided="the first of two calls",
         length=_max_sequence_length(512), shared=frozenset({1, 4}),
     ),
     Backbone(
-        "Qwen-Image", "QwenImageTransformer2DModel", *_JOINT_BLOCKS, _qwen, "before the image",
+        "Qwen-Image", "QwenImageTransformer2DModel", *_JOINT_BLOCKS, _qwen, "before the image; 34 template tokens dropped", guided='the call in `cache_context("cond")`',
         wrap=lambda p, prompt, settings: p.prompt_template_encode.format(prompt),
         dropped=lambda p, settings: int(p.prompt_template_encode_start_idx),
         length=lambda p, settings: int(p.tokenizer_max_length) + int(p.prompt_template_encode_start_idx),
     ),
     Backbone(
-        "Z-Image", "ZImageTransformer2DModel", *blocks_named(r"layers\.\d+\.attention"), _z_image, "after the image",
+        "Z-Image", "ZImageTransformer2DModel", *blocks_named(r"layers\.\d+\.attention"), _z_image, "after the image padded to a multiple of 32", guided="the first half of the batch",
         text_argument="cap_feats", conditional="first half", wrap=_chat(True), length=_max_sequence_length(512),
     ),
     Backbone(
-        "PixArt-α, PixArt-Σ", "PixArtTransformer2DModel", *_CROSS_BLOCKS, _cross, "all keys",
+        "PixArt-α, PixArt-Σ", "PixArtTransformer2DModel", *_CROSS_BLOCKS, _cross, "all (`attn2`)",
         length=_max_sequence_length(300), wrap=_lowered, defaults=_AS_TYPED, solvers="DPM++ 2M",
     ),
     Backbone(
-        "Sana", "SanaTransformer2DModel", *_CROSS_BLOCKS, _cross, "all keys", length=_sana_length,
+        "Sana", "SanaTransformer2DModel", *_CROSS_BLOCKS, _cross, "all (`attn2`); an instruction before the prompt", length=_sana_length,
         wrap=lambda p, prompt, settings: _sana_instruction(p, settings) + prompt.lower(), dropped=_sana_dropped,
         defaults=_AS_TYPED,
     ),
     Backbone(
         "AuraFlow", "AuraFlowTransformer2DModel",
         *blocks_named(r"joint_transformer_blocks\.\d+\.attn", r"single_transformer_blocks\.\d+\.attn"), _aura,
-        "before the image", length=_max_sequence_length(256),
+        "before the image, behind eight registers", length=_max_sequence_length(256),
     ),
     Backbone(
         "CogView4", "CogView4Transformer2DModel", *blocks_named(r"transformer_blocks\.\d+\.attn1"), _cogview,
-        "before the image, padding first", length=_max_sequence_length(1024), right_aligned=True,
+        "before the image; padding stands before the text", guided='the call in `cache_context("cond")`', length=_max_sequence_length(1024), right_aligned=True,
     ),
     Backbone(
         "Lumina 2", "Lumina2Transformer2DModel", *blocks_named(r"layers\.\d+\.attn"), _lumina,
-        "before the image, no padding between", length=_max_sequence_length(256), wrap=_lumina_prompt,
+        "before the image, which begins at another place for each sample", guided="the first of two calls", length=_max_sequence_length(256), wrap=_lumina_prompt,
     ),
 ):  # fmt: skip
     register(_row)
@@ -361,3 +363,11 @@ def probed_blocks(pipeline, which: str = "default") -> list[str]:
     if not blocks:
         raise CaptureError(f"{type(denoiser).__name__} has no attention to text in the blocks that are probed")
     return blocks
+
+
+def markdown_table() -> str:
+    """The table of backbones for docs/BACKBONES.md, in Markdown."""
+    head = ("family", "denoiser", "probed blocks", "text keys stand", "of a guided step is read", "seen to resume with")
+    rows: list[tuple[str, ...]] = [head, ("---",) * len(head)]
+    rows += [(b.family, f"`{b.denoiser}`", b.blocks, b.text_position, b.guided, b.solvers) for b in BACKBONES.values()]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

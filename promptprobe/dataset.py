@@ -20,9 +20,10 @@ from .attention import AttentionTap
 from .backbones import denoiser_of
 from .errors import InputError, ModelError
 from .files import check_writable, write_together
+from .paused import Paused
 from .rewards import RewardFunction, measure
 from .tokens import clean_prompt
-from .trajectory import Paused, finish, start
+from .trajectory import finish, start
 
 SETTINGS_FILE = "dataset.json"
 _BUCKET = 512  # items that are sorted by length together, so that batches have little padding

@@ -39,15 +39,21 @@ def word_maps(maps: torch.Tensor, tokens: PromptTokens) -> torch.Tensor:
     return torch.stack([maps[list(w.tokens)].mean((0, 1)) for w in tokens.words])
 
 
+def focus_of(planes: torch.Tensor) -> torch.Tensor:
+    """How compact each of `planes` `[words, ...]` is, 0..1: `[words]`."""
+    p = planes.flatten(1)
+    p = p / p.sum(1, keepdim=True).clamp_min(1e-12)
+    entropy = -(p * p.clamp_min(1e-12).log()).sum(1)
+    return (1 - entropy / math.log(p.shape[1])).clamp(0, 1)
+
+
 def diagnose(maps: torch.Tensor, tokens: PromptTokens) -> list[WordDiagnosis]:
     """Diagnose every word of a prompt from token maps `[tokens, blocks, height, width]`."""
     if not tokens.words:
         return []
     planes = word_maps(maps, tokens).flatten(1)
     strength = planes.mean(1)
-    p = planes / planes.sum(1, keepdim=True).clamp_min(1e-12)
-    entropy = -(p * p.clamp_min(1e-12).log()).sum(1)
-    focus = (1 - entropy / math.log(p.shape[1])).clamp(0, 1)
+    focus = focus_of(planes)
     objects = {p.head for p in read_prompt(tokens.prompt).phrases}
     seen = [singular(w.text.lower()) in objects for w in tokens.words]
     highest = max((float(f) for f, s in zip(focus, seen, strict=True) if s), default=0.0)

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from .card import ProbeCard
 from .errors import InputError
-from .probe import ProbeCard
 
 
 @dataclass(frozen=True)

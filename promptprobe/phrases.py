@@ -1,162 +1,43 @@
 """Take a prompt apart: noun phrases with their counts and colours, spatial relations, quoted text, names.
 
-A small rule-based reading, the same for the intent guard and the offline rewriter. It knows common English function
-words, numbers and colours, and the icon world's synonyms; everything else is taken as it is.
+A small rule-based reading. It knows common English function words, numbers and colours; everything else is taken as it
+is. What means the same in one model's world, and only there, comes in as a `Thesaurus`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .icons.captions import BACKGROUND_WORDS, COLOUR_WORDS, COUNT_WORDS, OBJECT_WORDS, RELATION_WORDS, plural
-from .words import FUNCTION_WORDS
+from .words import BOUNDARY, COLOURS, FILLER, ING_NOUNS, NUMBERS, SPELLINGS, THING_COLOURS
 
-# Words around a description that name nothing in the picture.
-FILLER = frozenset(
-    [
-        "picture",
-        "image",
-        "photo",
-        "photograph",
-        "illustration",
-        "painting",
-        "drawing",
-        "poster",
-        "wallpaper",
-        "render",
-        "scene",
-        "art",
-        "artwork",
-        "draw",
-        "paint",
-        "show",
-        "showing",
-        "shows",
-        "imagine",
-        "create",
-        "generate",
-        "make",
-        "made",
-        "give",
-        "beautiful",
-        "lovely",
-        "nice",
-        "pretty",
-        "gorgeous",
-        "stunning",
-        "amazing",
-        "little",
-        "very",
-        "really",
-        "highly",
-        "extremely",
-        "detailed",
-        "quality",
-        "best",
-        "masterpiece",
-        "trending",
-        "artstation",
-        "hd",
-        "uhd",
-        "4k",
-        "8k",
-        "sharp",
-        "crisp",
-        "edges",
-        "simple",
-        "clean",
-        "minimalist",
-        "minimal",
-        "calm",
-        "flat",
-        "style",
-        "nothing",
-        "else",
-        "frame",
-        "them",
-        "it",
-        "each",
-        "total",
-        "background",
-        "backdrop",
-    ]
-)
-_BOUNDARY = FUNCTION_WORDS | frozenset(
-    [
-        "then",
-        "also",
-        "says",
-        "say",
-        "reads",
-        "rides",
-        "holds",
-        "wears",
-        "sits",
-        "stands",
-        "carries",
-        "has",
-        "have",
-        "looks",
-        "walks",
-        "runs",
-        "plays",
-        "eats",
-        "made",
-        "her",
-        "his",
-        "their",
-    ]
-)
-_ING_NOUNS = frozenset(
-    [
-        "building",
-        "ring",
-        "king",
-        "wing",
-        "spring",
-        "string",
-        "ceiling",
-        "evening",
-        "morning",
-        "clothing",
-        "lightning",
-        "earring",
-        "wedding",
-        "thing",
-        "sling",
-        "swing",
-        "sibling",
-        "duckling",
-        "pudding",
-    ]
-)
-_NUMBERS = {
-    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "eleven": 11, "twelve": 12,
-}  # fmt: skip
 _OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
+_SPELLED = [(re.compile(rf"(?<![\w@]){re.escape(p)}(?!\w)"), f" @{m} " if isinstance(m, str) else f" {m} ")
+            for p, m in sorted(SPELLINGS.items(), key=lambda pair: -len(pair[0]))]  # fmt: skip
+_QUOTED = r"[\"“”]([^\"“”]+)[\"“”]"
 
 
-def _reverse(table: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> dict[str, str]:
-    return {word: name for name, (met, never) in table.items() for word in (name, *met, *never)}
+@dataclass(frozen=True)
+class Thesaurus:
+    """A world's own names for things: any form of a noun -> its name in the singular, a colour word -> the colour's
+    name, a name -> its plural."""
+
+    nouns: Mapping[str, str] = field(default_factory=dict)
+    colours: Mapping[str, str] = field(default_factory=dict)
+    plurals: Mapping[str, str] = field(default_factory=dict)
+
+    def noun(self, word: str) -> str:
+        """The name of a noun in the singular; of one that it doesn't know, the word without a plural s."""
+        one = singular(word)
+        return self.nouns.get(word) or self.nouns.get(one, one)
+
+    def plural(self, name: str) -> str:
+        """The plural of a name."""
+        return self.plurals.get(name, name + "s")
 
 
-_COLOURS = (
-    _reverse(COLOUR_WORDS) | _reverse(BACKGROUND_WORDS) | {"silver": "silver", "teal": "teal", "turquoise": "turquoise"}
-)
-_NOUNS = {form: name for word, name in _reverse(OBJECT_WORDS).items() for form in (word, plural(word))}
-_SPELLINGS: list[tuple[str, str]] = sorted(
-    [
-        (phrase, f" @{name.split()[0]} ")
-        for name, groups in RELATION_WORDS.items()
-        for group in groups
-        for phrase in group
-    ]
-    + [("on top of", " @above "), ("a dozen", " 12 ")]
-    + [(phrase, f" {n} ") for n, groups in COUNT_WORDS.items() for group in groups[1:] for phrase in group],
-    key=lambda pair: -len(pair[0]),
-)  # fmt: skip
+ENGLISH = Thesaurus(colours={"grey": "gray"})  # no synonyms
 
 
 @dataclass
@@ -185,23 +66,24 @@ class Reading:
 
 
 def singular(word: str) -> str:
-    """The canonical singular of a noun: the icon world's word for its synonyms, else the word without a plural s."""
-    if word in _NOUNS:
-        return _NOUNS[word]
+    """A noun without its plural s."""
     for ending, replacement in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("sses", "ss")):
         if word.endswith(ending) and len(word) > len(ending) + 1:
             return word.removesuffix(ending) + replacement
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
 
 
-def read_prompt(prompt: str) -> Reading:
-    """Take a prompt apart."""
-    quoted = re.findall(r"[\"“”]([^\"“”]+)[\"“”]", prompt)
-    names = _names(re.sub(r"[\"“”][^\"“”]*[\"“”]", " ", prompt))
-    text = re.sub(r"[\"“”][^\"“”]*[\"“”]", " , ", prompt).lower()
-    for phrase, token in _SPELLINGS:
-        text = re.sub(rf"(?<![\w@]){re.escape(phrase)}(?!\w)", token, text)
-    words = re.findall(r"@?\w[\w'’-]*|[.,;:()!?]", text)
+def words_of(prompt: str) -> list[str]:
+    """The words and marks of a prompt in lower case, without quoted text; relations as @left, @right, @above, @below,
+    spelled-out numbers as digits."""
+    text = re.sub(_QUOTED, " , ", prompt).lower()
+    for pattern, token in _SPELLED:
+        text = pattern.sub(token, text)
+    return re.findall(r"@?\w[\w'’-]*|[.,;:()!?]", text)
+
+
+def read_prompt(prompt: str, thesaurus: Thesaurus = ENGLISH) -> Reading:
+    """Take a prompt apart; nouns and colours get the names that `thesaurus` has for them."""
     phrases: list[Phrase] = []
     sides: list[tuple[int, str]] = []  # (number of phrases before it, relation)
     background: str | None = None
@@ -209,32 +91,41 @@ def read_prompt(prompt: str) -> Reading:
     colours: list[str] = []
     nouns: list[str] = []
     near_background = False
+    opener = ""  # the word before the phrase
+
+    def names(of: list[str]) -> list[str]:
+        return [thesaurus.colours.get(c, c) for c in of]
 
     def close() -> None:
         nonlocal count, background, near_background
         if near_background:
-            background = colours[-1] if colours else background
+            background = names(colours)[-1] if colours else background
             near_background = not colours
-        elif nouns:
-            phrases.append(Phrase(singular(nouns[-1]), count, set(colours), {singular(n) for n in nouns[:-1]}))
+        elif nouns or (colours and colours[-1] in THING_COLOURS and (count is not None or opener == "the")):
+            things = nouns or [colours.pop()]
+            others = {thesaurus.noun(n) for n in things[:-1]}
+            phrases.append(Phrase(thesaurus.noun(things[-1]), count, set(names(colours)), others))
         elif phrases and (colours or count is not None):
             # "cars, red, two of them": what stands alone belongs to the thing before it.
             last = phrases[-1]
-            last.colours |= set(colours)
+            last.colours |= set(names(colours))
             last.count = count if last.count in (None, 1) and count is not None else last.count
         count = None
         colours.clear()
         nouns.clear()
 
-    for word in words:
+    for word in words_of(prompt):
         if word.startswith("@"):
             close()
             near_background = False
             sides.append((len(phrases), word[1:]))
+            opener = ""
         elif word in ("background", "backdrop"):
-            if colours and not nouns:
-                background = colours[-1]
+            if opener in ("on", "against") or (colours and not nouns):
+                # "on a dark blue background": what stands before it says how it looks, and is nothing on it.
+                background = names(colours)[-1] if colours else background
                 colours.clear()
+                nouns.clear()
                 count = None
             else:
                 close()
@@ -242,26 +133,36 @@ def read_prompt(prompt: str) -> Reading:
         elif word in ("a", "an"):
             close()
             count = 1
-        elif word in _NUMBERS or word.isdigit():
+        elif word in NUMBERS or word.isdigit():
             if nouns or colours:
                 close()
-            count = _NUMBERS.get(word) or int(word[:6])
-        elif word in _COLOURS:
-            colours.append(_COLOURS[word])
-        elif word in _BOUNDARY or word in FILLER or not word[0].isalnum() or _is_verb(word):
+            count = NUMBERS.get(word) or int(word[:6])
+        elif word in thesaurus.colours or word in COLOURS or word in THING_COLOURS:
+            colours.append(word)
+        elif is_boundary(word, thesaurus):
             if word in ".;" or nouns or colours or count is None or not word[0].isalnum():
                 close()
             if word in ".;":
                 near_background = False
+            opener = word
         else:
             nouns.append(word)
     close()
     relations = [(phrases[i - 1].head, side, phrases[i].head) for i, side in sides if 0 < i < len(phrases)]
-    return Reading(phrases, relations, [side for _, side in sides], background, quoted, names)
+    unquoted = re.sub(_QUOTED, " ", prompt)
+    return Reading(
+        phrases, relations, [side for _, side in sides], background, re.findall(_QUOTED, prompt), _names(unquoted)
+    )
 
 
-def _is_verb(word: str) -> bool:
-    return word.endswith("ing") and len(word) > 4 and word not in _NOUNS and singular(word) not in _ING_NOUNS
+def is_boundary(word: str, thesaurus: Thesaurus = ENGLISH) -> bool:
+    """True for a mark, and a word that names nothing one could see; a form of a verb too."""
+    return word in BOUNDARY or word in FILLER or not word[0].isalnum() or _is_verb(word, thesaurus)
+
+
+def _is_verb(word: str, thesaurus: Thesaurus) -> bool:
+    known = word in thesaurus.nouns or singular(word) in ING_NOUNS
+    return word.endswith("ing") and len(word) > 4 and not known
 
 
 def opposite(relation: tuple[str, str, str]) -> tuple[str, str, str]:

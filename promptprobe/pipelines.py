@@ -1,28 +1,25 @@
-"""Load a pipeline and the probe that belongs to it, and say clearly what is wrong when that can't be done."""
+"""Load a pipeline, and say clearly what is wrong when that can't be done."""
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import icons
-from .backbones import backbone_of, denoiser_of
-from .errors import InputError, ModelError, ProbeMismatchError, reason_of
-from .probe import Probe
-
-log = logging.getLogger("promptprobe")
-
+from .backbones import backbone_of
+from .errors import InputError, ModelError, reason_of
+from .loading import check_weight_files, quiet_transformers
+from .options import LoadingOptions, names_of
+from .worlds import DEFAULT, WORLDS, world_of
 
 OFFLOADS = ("none", "model", "sequential")
 
 
 def load_pipeline(
-    model: str | Path = icons.NAME,
+    model: str | Path = DEFAULT,
     device: str = "cpu",
     dtype: str | None = None,
     *,
@@ -31,11 +28,14 @@ def load_pipeline(
     revision: str | None = None,
     variant: str | None = None,
 ):
-    """A ready text-to-image pipeline: the icon world's, a local diffusers folder, or a hub name.
+    """A ready text-to-image pipeline: a built-in world's, a local diffusers folder, or a hub name.
 
-    `offload` moves weights to the device when they are needed: "model" by whole models, "sequential" by layers. `lora`
-    names adapter files, folders or hub names, each with an optional strength behind an equals sign (`style.safetensors=0.8`).
-    Raises `ModelError` when the folder is no pipeline, a weight file is corrupt, the name can't be reached, the
+    Without `dtype` a built-in world is loaded in its own, anything else as its files and libraries have it.
+
+    `dtype` is the weights' type: float32, float16 or bfloat16. `offload` moves weights to the device when they are
+    needed: "model" by whole models, "sequential" by layers. `lora` names adapter files, folders or hub names, each with
+    an optional strength behind an equals sign (`style.safetensors=0.8`). `revision` is a hub model's branch, tag or
+    commit, `variant` that of its weight files, such as fp16. Raises `ModelError` when the folder is no pipeline, a weight file is corrupt, the name can't be reached, the
     denoiser is not in the table of backbones or an adapter doesn't fit.
     """
     import torch
@@ -55,7 +55,9 @@ def load_pipeline(
         raise InputError(f"--offload is {offload!r}; it must be one of {', '.join(OFFLOADS)}")
     if offload != "none" and torch.device(device).type == "cpu":
         raise InputError(f"--offload {offload} moves weights from memory to a GPU; --device is {device!r}")
-    source = _source(model)
+    world = world_of(model)
+    dtype = dtype or (world.dtype if world else None)
+    source = source_of(model)
     local = Path(source)
     try:
         pipeline = DiffusionPipeline.from_pretrained(
@@ -106,45 +108,12 @@ def _load_lora(pipeline: Any, adapters: Sequence[str]) -> None:
         pipeline.set_adapters(names, strengths)
 
 
-def read_pipe_args(given: Sequence[str]) -> dict[str, Any]:
-    """`key=value` pairs for the pipeline's call; values are JSON where they can be, else text.
-
-    Raises `InputError` for a pair without an equals sign or a key that the engine sets itself.
-    """
-    values: dict[str, Any] = {}
-    for pair in given:
-        key, sign, text = pair.partition("=")
-        if not sign or not key.isidentifier():
-            raise InputError(f"--pipe-arg {pair!r}: give name=value, such as max_sequence_length=256")
-        if key in _OWN_ARGUMENTS:
-            raise InputError(f"--pipe-arg {key} is set by promptprobe itself; use the option for it")
-        try:
-            values[key] = json.loads(text)
-        except ValueError:
-            values[key] = text
-    return values
-
-
-_OWN_ARGUMENTS = frozenset(
-    ["prompt", "generator", "latents", "num_inference_steps", "output_type", "return_dict", "num_images_per_prompt",
-     "callback", "callback_steps", "callback_on_step_end", "callback_on_step_end_tensor_inputs", "timesteps", "sigmas"]
-)  # fmt: skip
-
-
 def check_settings(pipeline: Any, settings: Mapping[str, Any]) -> None:
     """Raise `InputError` for a setting that the pipeline's call doesn't take."""
     taken = inspect.signature(pipeline.__call__).parameters
     for key in settings:
         if key not in taken:  # some also take and ignore anything
             raise InputError(f"{type(pipeline).__name__} takes no {key!r}")
-
-
-def quiet_transformers() -> None:
-    """No progress bars and notices of transformers among our own output."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
 
 
 def pipeline_settings(
@@ -156,24 +125,25 @@ def pipeline_settings(
     negative: str | None = None,
     pipe_args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What is passed to the pipeline's call; the icon world has its own guidance.
+    """What is passed to the pipeline's call; a built-in world has settings of its own, which those given replace.
 
     Raises `InputError` for sizes below one pixel.
     """
     for name, size in (("height", height), ("width", width)):
         if size is not None and size < 1:
             raise InputError(f"{name} is {size}; it must be at least 1 pixel")
-    if guidance is None and str(model) in (icons.NAME, str(icons.PIPELINE)):
-        guidance = icons.GUIDANCE
-    settings = {} if guidance is None else {"guidance_scale": float(guidance)}
+    world = world_of(model)
+    settings = dict(world.settings) if world else {}
+    if guidance is not None:
+        settings[world.guidance if world else "guidance_scale"] = float(guidance)
     more = {"height": height, "width": width, "negative_prompt": negative}
     return settings | {k: v for k, v in more.items() if v is not None} | dict(pipe_args or {})
 
 
-LOADING = frozenset(["device", "dtype", "offload", "lora", "revision", "variant"])
+LOADING = frozenset(names_of(LoadingOptions))
 
 
-def open_pipeline(model: str | Path = icons.NAME, pipeline: Any = None, **options: Any) -> tuple[Any, dict[str, Any]]:
+def open_pipeline(model: str | Path = DEFAULT, pipeline: Any = None, **options: Any) -> tuple[Any, dict[str, Any]]:
     """A pipeline (loaded unless given) and the settings of its call.
 
     `options` are those of `load_pipeline` and `pipeline_settings`. Raises what these raise.
@@ -185,90 +155,17 @@ def open_pipeline(model: str | Path = icons.NAME, pipeline: Any = None, **option
     return pipeline, settings
 
 
-def load_probe(probe: str | Path | None, model: str | Path = icons.NAME) -> Probe:
-    """The probe of a folder, or the icon world's own.
-
-    Raises `ModelError` when another pipeline is used without a probe.
-    """
-    if probe is None:
-        if str(model) not in (icons.NAME, str(icons.PIPELINE)):
-            _source(model)
-            raise ModelError(f"--model {str(model)!r} needs a probe of its own: give --probe FOLDER; "
-                             "`promptprobe collect` and `promptprobe train` make one")  # fmt: skip
-        probe = icons.PROBE
-    return Probe.load(probe)
-
-
-def check_probe(probe: Probe, pipeline, *, steps: int, probe_step: int, settings: dict[str, Any]) -> list[str]:
-    """Compare a probe's card with a run; return warnings.
-
-    Raises `ProbeMismatchError` when backbone, blocks or steps differ: the maps would mean something else.
-    """
-    card = probe.card
-    name = type(denoiser_of(pipeline)).__name__
-    if name != card.denoiser:
-        raise ProbeMismatchError(f"this probe was trained for {card.denoiser}, the pipeline has a {name}")
-    have = set(dict(denoiser_of(pipeline).named_modules()))
-    missing = [b for b in card.blocks if b not in have]
-    if missing:
-        raise ProbeMismatchError(
-            f"this probe was trained on blocks {card.blocks[0]} ... {card.blocks[-1]}, "
-            f"of which the pipeline lacks {missing[0]}"
-        )
-    trained = "/".join(str(k) for k in card.probe_steps)
-    remedy = f"use --probe-step {card.default_step} --steps {card.steps} or a probe trained for your steps"
-    if steps == card.steps and probe_step not in card.probe_steps:
-        raise ProbeMismatchError(
-            f"this probe was trained for step {trained} of {card.steps}, not step {probe_step} of {steps}; {remedy}"
-        )
-    # A probe of several steps knows the noise level: another number of steps passes through the levels that it knows.
-    alike = probe_step * card.steps / steps
-    if steps != card.steps and (
-        len(card.probe_steps) < 2 or not min(card.probe_steps) - 0.5 <= alike <= max(card.probe_steps) + 0.5
-    ):
-        raise ProbeMismatchError(
-            f"this probe was trained for step {trained} of {card.steps}, not step {probe_step} of {steps}; {remedy}"
-        )
-    warnings = []
-    if steps != card.steps:
-        warnings.append(f"the probe was trained with {card.steps} steps, this run takes {steps}")
-    scheduler = type(pipeline.scheduler).__name__
-    if scheduler != card.scheduler:
-        warnings.append(f"the probe was trained with {card.scheduler}, this run uses {scheduler}")
-    for key in ("guidance_scale", "height", "width"):
-        trained_with, used = getattr(card, key), settings.get(key, getattr(card, key))
-        if trained_with is not None and used != trained_with:
-            warnings.append(f"the probe was trained with {key} {trained_with}, this run uses {used}")
-    return warnings
-
-
-def check_timestep(probe: Probe, steps: int, probe_step: int, timestep: float) -> str | None:
-    """A warning when a step's timestep is not the one that the probe was trained at, or, with another number of steps
-    than in training, is beyond those that it was trained at."""
-    known = probe.card.timesteps
-    if steps == probe.card.steps:
-        trained = known.get(str(probe_step))
-        if trained is not None and abs(trained - timestep) > 1:
-            return f"step {probe_step} is at timestep {timestep:.0f} here, the probe was trained at {trained:.0f}"
-        return None
-    gap = (max(known.values()) - min(known.values())) / max(len(known) - 1, 1) if known else 0.0
-    if known and not min(known.values()) - gap <= timestep <= max(known.values()) + gap:
-        return (
-            f"step {probe_step} is at timestep {timestep:.0f}, beyond those that the probe was trained at "
-            f"({min(known.values()):.0f} to {max(known.values()):.0f})"
-        )
-    return None
-
-
-def _source(model: str | Path) -> str:
+def source_of(model: str | Path) -> str:
     """Folder or hub name of a model; raises `ModelError` for what can be neither."""
-    source = str(icons.PIPELINE if str(model) == icons.NAME else model)
+    world = world_of(model)
+    source = str(world.pipeline if world else model)
     local = Path(source)
     if local.exists():
         _check_folder(local)
     elif source.startswith((".", "/", "~")) or source.count("/") != 1:
+        own = " or ".join(repr(w.name) for w in WORLDS)
         raise ModelError(f"--model {source!r} is no folder; give a diffusers pipeline folder, a hub name like "
-                         "'stabilityai/stable-diffusion-xl-base-1.0', or 'icons'")  # fmt: skip
+                         f"'stabilityai/stable-diffusion-xl-base-1.0', or {own}")  # fmt: skip
     return source
 
 
@@ -281,15 +178,3 @@ def _check_folder(folder: Path) -> None:
     except ValueError as error:
         raise ModelError(f"{index} is not valid JSON: {error}") from error
     check_weight_files(folder)
-
-
-def check_weight_files(folder: Path) -> None:
-    """Raise `ModelError` that names the first safetensors file under `folder` that is truncated or corrupt."""
-    from safetensors import safe_open
-
-    for file in sorted(folder.rglob("*.safetensors")):
-        try:
-            with safe_open(file, "pt") as opened:
-                opened.keys()
-        except Exception as error:  # safetensors' own class
-            raise ModelError(f"{file} is corrupt or truncated ({reason_of(error)}); get it again") from error

@@ -1,8 +1,7 @@
 """The probe: a small CNN that reads token maps and predicts the reward of the finished image.
 
-Comes in: token maps `[batch, tokens, blocks, height, width]`, how many tokens each sample has, the timestep, for the
-variants `words` and `latents` the tokens' text embeddings, and for `latents` the clean latents that
-the step predicts.
+Comes in: an `Observation`: token maps, how many tokens each sample has, the timestep, for the variants `words` and
+`latents` the tokens' text embeddings, and for `latents` the clean latents that the step predicts.
 Goes out: predicted rewards `[batch, heads]`. Any number of tokens, any map size.
 Source: Diffusion Probe, arXiv:2602.23783, §3.3.
 """
@@ -13,16 +12,17 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .card import ProbeCard
 from .errors import InputError, ModelError
 from .files import write_together
+from .observation import Observation
 
 VARIANTS = ("latents", "words", "maps", "plain")
 SQUEEZED = 2  # planes that say where
@@ -31,88 +31,6 @@ MIXED = 128  # width in which tokens see each other
 CELLS = 4  # latents become at most this many cells a side
 WEIGHTS_FILE = "probe.safetensors"
 CARD_FILE = "card.json"
-
-
-@dataclass
-class ProbeCard:
-    """What a probe was trained for, on what, and how well it does. Travels beside the weights as `card.json`.
-
-    `reward_scale` holds mean and standard deviation of each head's training rewards. By label and step, on the
-    validation set: `quantiles` are predicted rewards at 0, 1, ..., 100 %, from which τ is taken; `residuals` the same
-    of reward minus predicted reward, from which intervals are taken; `within` is the standard deviation of that error
-    among the seeds of one prompt (None where the validation set has one seed for each).
-    """
-
-    denoiser: str
-    blocks: list[str]
-    steps: int
-    probe_steps: list[int]
-    timesteps: dict[str, float]
-    scheduler: str
-    guidance_scale: float | None
-    height: int | None
-    width: int | None
-    labels: list[str]
-    variant: str = "latents"
-    features: int = 16
-    embedding_size: int = 0
-    latent_channels: int = 0
-    towers: dict[str, int] = field(default_factory=dict)  # size of the embeddings that a head's reward compares
-    dropout: float = 0.1
-    reward_scale: dict[str, list[float]] = field(default_factory=dict)
-    quantiles: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    residuals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    within: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    figures: dict[str, Any] = field(default_factory=dict)
-    version: int = 3
-
-    @property
-    def default_step(self) -> int:
-        """The step nearest to a fifth of the run, as in the paper."""
-        return min(self.probe_steps, key=lambda k: (abs(k - self.steps / 5), k))
-
-    def tau(self, quantile: float, label: str | None = None, step: int | None = None) -> float:
-        """The predicted reward below which `quantile` (0..1) of the validation images lie."""
-        return _at(self._of(self.quantiles, label, step, "quantiles"), quantile)
-
-    def interval(
-        self, predicted: float, level: float = 0.8, label: str | None = None, step: int | None = None
-    ) -> tuple[float, float]:
-        """Bounds between which the reward lies with probability `level`: split conformal prediction.
-
-        Source: Lei et al., Distribution-free predictive inference for regression, 2018.
-        """
-        errors = self._of(self.residuals, label, step, "residuals")
-        return predicted + _at(errors, (1 - level) / 2), predicted + _at(errors, (1 + level) / 2)
-
-    def tau_for(self, wanted: float, chance: float, label: str | None = None, step: int | None = None) -> float:
-        """The predicted reward from which on the reward exceeds `wanted` with probability `chance` at least."""
-        return wanted - _at(self._of(self.residuals, label, step, "residuals"), 1 - chance)
-
-    def uncertainty(self, label: str | None = None, step: int | None = None) -> float:
-        """Standard deviation of the prediction's error among seeds of one prompt; of all errors where that is unknown."""
-        within = self.within.get(label or self.labels[0], {}).get(str(step or self.default_step))
-        if within is not None:
-            return within
-        errors = self._of(self.residuals, label, step, "residuals")
-        return (_at(errors, 0.84) - _at(errors, 0.16)) / 2
-
-    def _of(
-        self, table: dict[str, dict[str, list[float]]], label: str | None, step: int | None, what: str
-    ) -> list[float]:
-        label, step = label or self.labels[0], step or self.default_step
-        values = table.get(label, {}).get(str(step))
-        if not values:
-            raise InputError(f"the probe's card has no {what} of {label!r} at step {step}; train it again")
-        return values
-
-
-def _at(values: list[float], quantile: float) -> float:
-    place = min(max(quantile, 0.0), 1.0) * (len(values) - 1)
-    low = int(place)
-    high = min(low + 1, len(values) - 1)
-    return values[low] + (place - low) * (values[high] - values[low])
 
 
 class DownBlock(nn.Module):
@@ -190,7 +108,7 @@ class ImageTower(nn.Module):
 
 
 class Probe(nn.Module):
-    """Predicts rewards from token maps.
+    """Predicts rewards from token maps, as its `card` says.
 
     `plain` is the paper's: one CNN over each token's planes, averaged over tokens. `maps` also shows the CNN each map's
     own shape (its logarithm, relative to its mass), keeps where on a 4x4 grid each token is looked for beside each map's
@@ -252,26 +170,19 @@ class Probe(nn.Module):
         scale = torch.tensor([card.reward_scale.get(name, [0.0, 1.0]) for name in card.labels])
         self.register_buffer("scale", scale, persistent=False)
 
-    def forward(self, *inputs: torch.Tensor | None) -> torch.Tensor:
-        """Predicted rewards `[batch, heads]`; inputs as for `outputs`."""
-        return self.outputs(*inputs)[0]  # type: ignore[arg-type]
+    def forward(self, seen: Observation) -> torch.Tensor:
+        """Predicted rewards `[batch, heads]` of what is shown, as `outputs` takes it."""
+        return self.outputs(seen)[0]
 
-    def outputs(
-        self,
-        maps: torch.Tensor,
-        counts: torch.Tensor,
-        timestep: torch.Tensor,
-        embeddings: torch.Tensor | None = None,
-        latents: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+    def outputs(self, seen: Observation) -> tuple[torch.Tensor, dict[str, tuple[torch.Tensor, torch.Tensor]]]:
         """Predicted rewards `[batch, heads]`, and of each head with towers the embeddings of the finished image and of
         the prompt, `[batch, size]` each and of unit length.
 
-        Maps are `[batch, tokens, blocks, height, width]`; `counts` `[batch]` says how many tokens are real; `timestep`
-        `[batch]` is the scheduler's, in 0..1000; `embeddings` `[batch, tokens, size]` are what the denoiser was told of
-        each token (for `words` and `latents`); `latents` `[batch, channels, height, width]` the clean latents that the
-        step predicts (for `latents`).
+        The probe reads the maps of its own blocks, in their order; `words` and `latents` read the text embeddings too,
+        and `latents` the clean latents. Raises `InputError` when what it reads is not there.
         """
+        maps, counts, timestep = seen.maps, seen.counts, seen.timesteps
+        embeddings, latents = seen.embeddings, seen.clean
         card = self.card
         if maps.shape[2] != len(card.blocks):
             raise InputError(f"the probe reads {len(card.blocks)} blocks, the maps have {maps.shape[2]}")
@@ -348,22 +259,13 @@ class Probe(nn.Module):
         return torch.cat([shape.log(), maps * 4], 1)
 
     @torch.no_grad()
-    def predict(
-        self,
-        maps: torch.Tensor,
-        counts: list[int],
-        timestep: float,
-        embeddings: torch.Tensor | None = None,
-        latents: torch.Tensor | None = None,
-        objective: Mapping[str, float] | None = None,
-    ) -> list[float]:
-        """Predicted rewards of one batch under the first head, or a weighted sum of heads."""
+    def predict(self, seen: Observation, objective: Mapping[str, float] | None = None) -> list[float]:
+        """Predicted rewards of what is shown, by row: the first head's, or a weighted sum of heads."""
         self.eval()
         weights = torch.zeros(len(self.card.labels))
         for label, weight in (objective or {self.card.labels[0]: 1.0}).items():
             weights[self.card.labels.index(label)] = weight
-        steps = torch.full((len(maps),), float(timestep))
-        return (self(maps, torch.tensor(counts), steps, embeddings, latents) @ weights).tolist()
+        return (self(seen) @ weights).tolist()
 
     def save(self, folder: Path) -> None:
         """Write weights and card into `folder`, both or neither."""
@@ -400,25 +302,6 @@ class Probe(nn.Module):
             reason = str(error).splitlines()[0]
             raise ModelError(f"{folder / WEIGHTS_FILE} is corrupt or not this probe's weights: {reason}") from error
         return probe.eval()
-
-
-def read_objective(text: str, card: ProbeCard) -> dict[str, float]:
-    """What to optimise: a head's name, or several with weights such as `icons,icons-aesthetic=0.1`.
-
-    Raises `InputError` for a head that the probe has not, or a weight that is no number.
-    """
-    result: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, weight = (p.strip() for p in part.partition("="))
-        if name not in card.labels:
-            raise InputError(f"objective {name!r} is no head of this probe; it has {', '.join(card.labels)}")
-        try:
-            result[name] = float(weight or 1)
-        except ValueError as error:
-            raise InputError(f"objective {part!r}: the weight is no number") from error
-        if not math.isfinite(result[name]):
-            raise InputError(f"objective {part!r}: the weight is no number")
-    return result
 
 
 def probe_digest(probe: Probe) -> str:

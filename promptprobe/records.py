@@ -7,17 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .pipelines import LOADING
+from .options import LoadingOptions, default_of, names_of
 from .version import __version__
-
-
-def what_goes_on(event: str, values: dict[str, Any]) -> str | None:
-    """An event of the loop in words for people; None for one that is no new piece of work."""
-    if event == "probing":
-        return f"round {values['round']}: probing {len(values['prompts'])} prompts"
-    if event == "rewriting":
-        return f"round {values['round']}: rewriting"
-    return "generating the best" if event == "generating" else None
 
 
 def whole(calls: float) -> float:
@@ -81,19 +72,42 @@ class RunRecord:
         return dataclasses.asdict(self)
 
 
-def loading_given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `options` that a pipeline is loaded with and that were given: what a replay has to repeat."""
-    return {k: v for k, v in options.items() if k in LOADING and v not in (None, [], "none")}
+@dataclass(frozen=True)
+class Origin:
+    """Where images come from: all that a replay needs beside prompt and seed, and what every record says of it.
 
+    `model` is a world's name, folder or hub name, or None for a pipeline handed over from Python; `loading` are the
+    options that it was loaded with, `call` what its call is given at every image.
+    """
 
-def image_record(
-    prompt: str, seed: int, why: str, settings: Mapping[str, Any], call: Mapping[str, Any], loading: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What an image of a prompt as it is carries, enough for `show` and `replay`."""
-    return {
-        "prompt": prompt, "best_prompt": prompt, "seed": seed, "unchanged": True, "stop_reason": why,
-        "settings": dict(settings), "call": dict(call), "loading": dict(loading), "version": __version__,
-    }  # fmt: skip
+    model: str | None
+    steps: int
+    scheduler: str
+    call: Mapping[str, Any]
+    loading: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls, pipeline: Any, model: str | None, steps: int, call: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Origin:
+        """Of a pipeline that was loaded with `options`, of which those of loading are kept."""
+        loading = {n: options[n] for n in names_of(LoadingOptions) if n in options and options[n] != default_of(n)}
+        loading = {n: list(v) if isinstance(v, tuple) else v for n, v in loading.items()}
+        if "device" in options:
+            loading["device"] = options["device"]
+        return cls(model, steps, type(pipeline.scheduler).__name__, dict(call), loading)
+
+    def settings(self, **played: Any) -> dict[str, Any]:
+        """What a record says of a run: where its images come from, and what else `played` a part in it."""
+        return {"model": self.model, "steps": self.steps, "scheduler": self.scheduler, **played, **self.call}
+
+    def image_record(self, prompt: str, seed: int, why: str, **played: Any) -> dict[str, Any]:
+        """What an image of a prompt as it is carries, enough for `show` and `replay`."""
+        return {
+            "prompt": prompt, "best_prompt": prompt, "seed": seed, "unchanged": True, "stop_reason": why,
+            "settings": self.settings(seed=seed, **played), "call": dict(self.call), "loading": dict(self.loading),
+            "version": __version__,
+        }  # fmt: skip
 
 
 def carried(record: RunRecord) -> dict[str, Any]:

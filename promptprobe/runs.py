@@ -1,4 +1,4 @@
-"""The three things one does with a prompt: `optimize`, `score`, `generate`. The command line calls these."""
+"""What one does with a prompt and no language model: score it, search its seeds, generate it, make an image again."""
 
 from __future__ import annotations
 
@@ -8,13 +8,32 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import icons
+from typing_extensions import Unpack
+
+from .card import read_objective
 from .errors import InputError
+from .events import OnEvent, OnStep
 from .files import check_writable, free_name, write_together
-from .pipelines import LOADING, load_probe, open_pipeline
+from .judges import ProbeJudge, load_probe
+from .options import (
+    DEFAULT_MODEL,
+    CallOptions,
+    GenerateOptions,
+    LoadingOptions,
+    ScoreOptions,
+    ScorerOptions,
+    ScorerSettings,
+    SeedSearchOptions,
+    names_of,
+    refuse_beside,
+    settle,
+    signed,
+)
+from .pipelines import check_settings, load_pipeline, open_pipeline
 from .pnginfo import png_bytes, read_record
-from .probe import Probe, read_objective
-from .records import image_record, loading_given
+from .probe import Probe
+from .records import Origin
+from .rewards import RewardFunction, default_reward, load_reward, reward_name
 from .scoring import Scored, Scorer
 from .search import SeedSelection, select_seed
 from .seeds import seed_list, seeds_from
@@ -22,38 +41,46 @@ from .tokens import clean_prompt, tokenize_prompt
 from .trajectory import check_steps, finish, start
 
 
+@signed(ScorerSettings)
 def make_scorer(
-    model: str | Path = icons.NAME,
+    model: str | Path = DEFAULT_MODEL,
     probe: str | Path | Probe | None = None,
     *,
-    steps: int = 25,
-    probe_step: int = 5,
-    batch_size: int = 32,
-    early_step: int | None = None,
-    objective: str | None = None,
     pipeline: Any = None,
-    **options: Any,
+    **options: Unpack[ScorerSettings],
 ) -> Scorer:
     """Load a pipeline and its probe and check them against each other.
 
-    With `early_step` wordings that can hardly win are given up there; `objective` as for `read_objective`.
-
-    `options` as for `open_pipeline`: device, dtype, offload, lora, revision, variant, guidance, height, width,
-    negative, pipe_args. Raises `ModelError`, `ProbeMismatchError` or `InputError`.
+    A `pipeline` handed over is used as it is: what it would be loaded with is refused beside it. With `early_step`
+    wordings that can hardly win are given up there; `objective` as for `read_objective`. Raises `ModelError`,
+    `ProbeMismatchError` or `InputError`.
     """
-    check_steps(steps, probe_step)
-    if batch_size < 1:
-        raise InputError(f"batch size is {batch_size}; it must be at least 1")
-    loaded = probe if isinstance(probe, Probe) else load_probe(probe, model)
-    pipeline, settings = open_pipeline(model, pipeline, **options)
-    weights = read_objective(objective, loaded.card) if objective else {}
-    return Scorer(pipeline, loaded, steps, probe_step, settings, batch_size, early_step, weights)
+    if pipeline is not None:
+        refuse_beside("pipeline", set(options) & {*names_of(LoadingOptions)})
+    o = settle(ScorerOptions, {"model": model, "probe": probe, **options}, "make_scorer")
+    check_steps(o["steps"], o["probe_step"])
+    loaded = o["probe"] if isinstance(o["probe"], Probe) else load_probe(o["probe"], o["model"])
+    name = None if pipeline is not None else str(o["model"])
+    pipeline, call = open_pipeline(o["model"], pipeline, **_opening(o))
+    weights = read_objective(o["objective"], loaded.card) if o["objective"] else {}
+    scorer = Scorer(
+        pipeline, ProbeJudge(loaded, weights), o["steps"], o["probe_step"], call, o["batch_size"], o["early_step"]
+    )
+    scorer.model, scorer.loading = name, {} if name is None else {n: o[n] for n in names_of(LoadingOptions)}
+    return scorer
 
 
-def score(prompts: Sequence[str], *, seed: int = 0, seeds_per_prompt: int = 1, **options: Any) -> list[Scored]:
-    """Predict rewards and diagnose words of prompts without making images; `options` as for `make_scorer`."""
+def _opening(settled: dict[str, Any]) -> dict[str, Any]:
+    return {n: settled[n] for n in names_of(LoadingOptions, CallOptions)}
+
+
+@signed(ScoreOptions)
+def score(prompts: Sequence[str], **options: Unpack[ScoreOptions]) -> list[Scored]:
+    """Predict rewards and diagnose words of prompts without making images. Raises as `make_scorer`."""
+    o = settle(ScoreOptions, options, "score")
     texts = [clean_prompt(p) for p in prompts]
-    return make_scorer(**options).score(texts, seeds_from(seed, seeds_per_prompt), winners=0)
+    seeds = seeds_from(o["seed"], o["seeds_per_prompt"])
+    return make_scorer(**{n: v for n, v in o.items() if n != "seeds_per_prompt"}).score(texts, seeds, winners=0)
 
 
 def score_as_dict(scored: Scored) -> dict[str, Any]:
@@ -65,77 +92,98 @@ def score_as_dict(scored: Scored) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@signed(SeedSearchOptions)
 def search_seeds(
     prompt: str,
     seeds: int | str | Sequence[int] = 10,
     *,
-    seed: int = 0,
-    policy: str = "racing",
-    top: int = 1,
-    diverse: float = 0.0,
-    reward: Any = None,
     out: Path | str | None = None,
     scorer: Scorer | None = None,
-    model: str | Path = icons.NAME,
-    **options: Any,
+    on_event: OnEvent | None = None,
+    **options: Unpack[SeedSearchOptions],
 ) -> SeedSelection:
     """Find the `top` best of `seeds` (a number, counted from `seed`, or a list) for `prompt` and finish their images.
 
-    With `out`, the images and a JSON record are written there. `options` as for `make_scorer`; policies as for
-    `select_seed`, whose errors this raises.
+    With `out`, the images and a JSON record are written there. `on_event` is told what happens, with its values.
+    `scorer` reuses what `make_scorer` loaded. Raises as `make_scorer` and `select_seed`.
     """
     prompt = clean_prompt(prompt)
-    chosen = seed_list(seeds, seed)
+    o = settle(SeedSearchOptions, options, "search_seeds")
+    if scorer is not None:
+        refuse_beside("scorer", set(options) & {*names_of(ScorerOptions)} - {"seed"})
+    chosen = seed_list(seeds, o["seed"])
     if out is not None:
         check_writable(Path(out))
-    scorer = scorer or make_scorer(model, **options)
-    _, measure = reward_of(reward, model)
-    found = select_seed(scorer, prompt, chosen, policy=policy, top=top, diverse=diverse, reward=measure)
+    scorer = scorer or make_scorer(**{n: o[n] for n in names_of(ScorerOptions) if n in o})
+    _, measure = reward_of(o["reward"], scorer)
+    found, pictures = found_seeds(
+        scorer, prompt, chosen, policy=o["policy"], top=o["top"], diverse=o["diverse"], reward=measure,
+        on_event=on_event,
+    )  # fmt: skip
     if out is not None:
         base = free_name(Path(out), prompt, chosen[0])
-        settings = {
-            "model": str(model), "steps": scorer.steps, "probe_step": scorer.probe_step,
-            "scheduler": type(scorer.pipeline.scheduler).__name__, **scorer.settings,
-        }  # fmt: skip
-        why = f"best of {len(chosen)} seeds, {policy}"
-        record = image_record(prompt, chosen[0], why, settings, scorer.settings, loading_given(options))
         files: dict[Path, bytes] = {}
-        by_seed = {r.seed: r for r in found.seeds}
-        for number, image in zip(found.best, found.images, strict=True):
-            path = Path(f"{base}-seed{number}.png")
-            own = by_seed[number]
-            own.image = str(path)
-            files[path] = png_bytes(image, record | {"seed": number, "reward": own.reward})
+        for record, picture in zip(found.winners, pictures, strict=True):
+            record.image = f"{base}-seed{record.seed}.png"
+            files[Path(record.image)] = picture
         text = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"
         write_together({**files, Path(f"{base}.json"): text.encode()})
     return found
 
 
-def generate(
-    prompt: str, *, model: str | Path = icons.NAME, seed: int = 0, steps: int = 25, out: Path | str = "image.png",
-    **options: Any,
-) -> int:  # fmt: skip
-    """Write one image of a prompt as it is; return how many tokens did not fit. `options` as for `open_pipeline`."""
+def found_seeds(
+    scorer: Scorer, prompt: str, seeds: Sequence[int], *, policy: str, **how: Any
+) -> tuple[SeedSelection, list[bytes]]:
+    """A search over seeds, and the PNG of each winner with its record; `how` as for `select_seed`."""
+    found = select_seed(scorer, prompt, seeds, policy=policy, **how)
+    why = f"best of {len(seeds)} seeds, {policy}"
+    tried = found.as_dict()["seeds"]
+    pictures = []
+    for own, image in zip(found.winners, found.images, strict=True):
+        record = scorer.origin.image_record(prompt, own.seed, why, probe_step=scorer.probe_step, policy=policy)
+        pictures.append(png_bytes(image, record | {"reward": own.reward, "seeds": tried}))
+    return found, pictures
+
+
+@signed(GenerateOptions)
+def generate(prompt: str, *, out: Path | str = "image.png", **options: Unpack[GenerateOptions]) -> int:
+    """Write one image of a prompt as it is to the PNG file `out`; return how many tokens did not fit.
+
+    Raises `InputError` for a file that is no PNG or can't be written, and `ModelError`.
+    """
     out = Path(out)
     prompt = clean_prompt(prompt)
-    check_steps(steps, steps)
-    seeds_from(seed, 1)
+    o = settle(GenerateOptions, options, "generate")
     if out.suffix.lower() != ".png":
-        raise InputError(f"--out is {str(out)!r}; it must end in .png")
+        raise InputError(f"out is {str(out)!r}; it must end in .png")
     check_writable(out.parent)
-    pipeline, settings = open_pipeline(model, **options)
-    paused = start(pipeline, [prompt], [seed], steps=steps, stop=steps, watch=(), **settings)
-    shown = {"model": str(model), "steps": steps, "scheduler": type(pipeline.scheduler).__name__, **settings}
-    record = image_record(prompt, seed, "generated as it is", shown, settings, loading_given(options))
-    made: Any = finish(pipeline, paused)
-    write_together({out: png_bytes(made[0], record)})
-    return tokenize_prompt(pipeline, prompt, settings).cut
+    pipeline, call = open_pipeline(o["model"], **_opening(o))
+    origin = Origin.of(pipeline, str(o["model"]), o["steps"], call, o)
+    _, picture = generated(pipeline, origin, prompt, o["seed"])
+    write_together({out: picture})
+    return tokenize_prompt(pipeline, prompt, call).cut
+
+
+def generated(
+    pipeline: Any, origin: Origin, prompt: str, seed: int, on_step: OnStep | None = None
+) -> tuple[dict[str, Any], bytes]:
+    """One image of a prompt as it is: its record, and the PNG that carries it."""
+    seeds_from(seed, 1)
+    image = _made(pipeline, origin.steps, origin.call, prompt, seed, on_step)
+    record = origin.image_record(prompt, seed, "generated as it is")
+    return record, png_bytes(image, record)
+
+
+def _made(pipeline: Any, steps: int, call: Any, prompt: str, seed: int, on_step: Any = None) -> Any:
+    paused = start(pipeline, [prompt], [seed], steps=steps, stop=steps, watch=(), on_step=on_step, **call)
+    images: Any = finish(pipeline, paused)
+    return images[0]
 
 
 def replay(image: Path | str, out: Path | str | None = None) -> tuple[Any, int]:
     """Make the image of a PNG file again from the record it carries; return it and the largest pixel difference.
 
-    Raises `InputError` when the file carries no record that can be replayed.
+    With `out`, the new image is written there. Raises `InputError` when the file carries no record that can be replayed.
     """
     import numpy as np
 
@@ -148,27 +196,29 @@ def replay(image: Path | str, out: Path | str | None = None) -> tuple[Any, int]:
         call, loading = dict(record["call"]), dict(record["loading"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the record of {str(image)!r} lacks what a replay needs: {error}") from error
-    unknown = sorted(set(loading) - LOADING)
+    unknown = sorted(set(loading) - {*names_of(LoadingOptions)})
     if unknown:
         raise InputError(f"the record of {str(image)!r} has an unknown loading option {unknown[0]!r}")
     check_steps(steps, steps)
     seeds_from(seed, 1)
     if out is not None:
         check_writable(Path(out).parent)
-    from .pipelines import check_settings, load_pipeline
-
     pipeline = load_pipeline(model, **loading)
     check_settings(pipeline, call)
-    made: Any = finish(pipeline, start(pipeline, [prompt], [seed], steps=steps, stop=steps, watch=(), **call))
-    before, now = np.asarray(open_image(image), int), np.asarray(made[0].convert("RGB"), int)
+    made = _made(pipeline, steps, call, prompt, seed)
+    before, now = np.asarray(open_image(image), int), np.asarray(made.convert("RGB"), int)
     difference = 255 if before.shape != now.shape else int(abs(before - now).max())
     if out is not None:
-        write_together({Path(out): png_bytes(made[0], record)})
-    return made[0], difference
+        write_together({Path(out): png_bytes(made, record)})
+    return made, difference
 
 
-def reward_of(reward: Any, model: str | Path):
-    from .rewards import default_reward, load_reward, reward_name
+def reward_of(reward: str | RewardFunction | None, scorer: Scorer) -> tuple[str | None, RewardFunction | None]:
+    """Name and function of a reward, on the run's device; without one that of the scorer's world, else None.
 
-    reward = default_reward(model) if reward is None else reward
-    return (reward_name(reward), load_reward(reward)) if reward is not None else (None, None)
+    Raises as `load_reward`.
+    """
+    reward = default_reward(scorer.model or "") if reward is None else reward
+    if reward is None:
+        return None, None
+    return reward_name(reward), load_reward(reward, scorer.loading.get("device", "cpu"))

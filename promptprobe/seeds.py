@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .errors import InputError
-
-MOST_SEEDS = 100_000  # of one prompt: a list of more is a slip of the keyboard
+from .options import MOST_SEEDS
 
 
 def seeds_from(seed: int, count: int) -> list[int]:
@@ -22,6 +21,10 @@ def seeds_from(seed: int, count: int) -> list[int]:
 
 
 def seed_list(seeds: int | str | Sequence[int], first: int) -> list[int]:
+    """Seeds given as a number (counted from `first`), as text such as `10` or `3,7,9`, or as a list.
+
+    Raises `InputError` for text that is neither, and as `seeds_from`.
+    """
     if isinstance(seeds, str):
         try:
             numbers = [int(x) for x in seeds.split(",")]

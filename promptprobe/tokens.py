@@ -6,13 +6,17 @@ merged from sub-word tokens by their character spans.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
-from .backbones import backbone_of
+from .backbones import Backbone, backbone_of
 from .errors import InputError
+from .text import clean_prompt as clean_prompt
+from .text import find_words, whole_pairs
+
+_MARK = "\u2042"  # stands in no template
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,6 @@ class PromptTokens:
     limit: int
 
 
-def clean_prompt(prompt: str) -> str:
-    """The prompt with surrounding blanks removed.
-
-    Raises `InputError` for an empty or blank prompt.
-    """
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise InputError("the prompt is empty; give at least one word")
-    return " ".join(prompt.split())
-
-
 def tokenize_prompt(pipeline, prompt: str, settings: Mapping[str, Any] | None = None) -> PromptTokens:
     """Tokenize as the pipeline does with `settings`, and find the words; a template's own tokens are left out.
 
@@ -54,11 +48,9 @@ def tokenize_prompt(pipeline, prompt: str, settings: Mapping[str, Any] | None = 
     row = backbone_of(pipeline)
     tokenizer = getattr(pipeline, row.tokenizer(pipeline))
     settings = {**row.defaults, **(settings or {})}
-    text = row.wrap(pipeline, prompt, settings)
-    begin = text.lower().rfind(prompt.lower())  # some pipelines work in lower case
-    if begin < 0 or len(text.lower()) != len(text):
-        raise InputError(f"the prompt {prompt!r} can't be located in what {type(pipeline).__name__} makes of it")
-    end = begin + len(prompt)
+    prompt = whole_pairs(prompt)
+    text, places = _located(pipeline, row, prompt, settings)
+    begin, end = places[0], places[-1]
     encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
     spans = encoding["offset_mapping"]
     special = encoding["special_tokens_mask"]
@@ -72,11 +64,25 @@ def tokenize_prompt(pipeline, prompt: str, settings: Mapping[str, Any] | None = 
     shift = row.before(pipeline) - row.dropped(pipeline, settings)
     if row.right_aligned:  # counted from the end: how much padding there is depends on the batch
         shift -= min(len(spans), row.length(pipeline, settings))
+    starts = {a for a, _ in (spans[i] for i in kept)}
     words = []
-    for match in re.finditer(r"\w+(?:['’-]\w+)*", prompt):
-        inside = tuple(
-            n for n, i in enumerate(kept) if spans[i][0] - begin < match.end() and spans[i][1] - begin > match.start()
-        )
+    for a, b in find_words(prompt, {n for n, place in enumerate(places) if place in starts}):
+        inside = tuple(n for n, i in enumerate(kept) if spans[i][0] < places[b] and spans[i][1] > places[a])
         if inside:
-            words.append(Word(match.group(), match.start(), match.end(), inside))
+            words.append(Word(prompt[a:b], a, b, inside))
     return PromptTokens(prompt, tuple(i + shift for i in kept), tuple(words), len(own) - len(kept), limit)
+
+
+def _located(pipeline, row: Backbone, prompt: str, settings: Mapping[str, Any]) -> tuple[str, list[int]]:
+    """The text that the pipeline makes of a prompt, and where each of the prompt's characters (and its end) lies in it.
+
+    The place is found with a mark in the prompt's stead: a prompt such as "assistant" may also stand in a template.
+    """
+    text = row.wrap(pipeline, prompt, settings)
+    begin = row.wrap(pipeline, _MARK, settings).find(_MARK)
+    if begin >= 0 and text.startswith(prompt, begin):
+        return text, list(range(begin, begin + len(prompt) + 1))
+    # Some pipelines work in lower case, which may be longer: İ becomes i and a dot above.
+    if begin >= 0 and text.startswith(prompt.lower(), begin):
+        return text, list(accumulate((len(c.lower()) for c in prompt), initial=begin))
+    raise InputError(f"the prompt {prompt!r} can't be located in what {type(pipeline).__name__} makes of it")

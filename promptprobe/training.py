@@ -20,9 +20,11 @@ import numpy as np
 import torch
 
 from . import evaluation
+from .card import ProbeCard
 from .dataset import Items
 from .errors import InputError, ProbeMismatchError
-from .probe import Probe, ProbeCard
+from .observation import Observation
+from .probe import Probe
 
 WITHIN_WEIGHT = 0.5  # of the squared error in the difference between two seeds of a prompt
 IMAGE_WEIGHT = 6.0  # of 1 minus the cosine between the predicted and the true embedding of the finished image
@@ -98,7 +100,7 @@ def train(
             if paired:
                 rows = torch.cat([rows, mates[rows[several]]])
             step = steps[int(torch.randint(len(steps), (1,), generator=generator))]
-            predicted, told = probe.outputs(*_inputs(data, rows, step))
+            predicted, told = probe.outputs(observation_of(data, rows, step))
             errors = (predicted - rewards[rows]) / probe.scale[:, 1]
             loss = errors.square().mean()
             if paired and bool(several.any()):  # what tells two seeds apart is small beside what tells prompts apart
@@ -156,7 +158,7 @@ def predict(probe: Probe, data: Items, step: int, batch_size: int = 256) -> dict
         raise InputError(f"the data has no maps of step {step}; it has {', '.join(map(str, sorted(data.maps)))}")
     probe.eval()
     rows = torch.arange(len(data))
-    parts = [probe(*_inputs(data, chunk, step)) for chunk in rows.split(batch_size)]
+    parts = [probe(observation_of(data, chunk, step)) for chunk in rows.split(batch_size)]
     values = torch.cat(parts).numpy()
     return {name: values[:, i] for i, name in enumerate(probe.card.labels)}
 
@@ -237,11 +239,16 @@ def check_data(probe: Probe, data: Items) -> None:
         )
 
 
-def _inputs(data: Items, rows: torch.Tensor, step: int) -> tuple[Any, ...]:
+def observation_of(data: Items, rows: torch.Tensor, step: int) -> Observation:
+    """Some rows of a data set at a step, as a judge is shown them, padded to their longest prompt."""
     counts = data.counts[rows]
-    maps = data.maps[step][rows, : int(counts.max())].float()
-    latents = data.latents[step][rows].float() if step in data.latents else None
-    return maps, counts, data.timesteps[step][rows], data.embeddings[rows, : maps.shape[1]], latents
+    longest = int(counts.max())
+    return Observation(
+        maps=data.maps[step][rows, :longest].float(), counts=counts, timesteps=data.timesteps[step][rows], step=step,
+        steps=data.settings["steps"], embeddings=data.embeddings[rows, :longest],
+        clean=data.latents[step][rows].float() if step in data.latents else None,
+        blocks=tuple(data.settings["blocks"]),
+    )  # fmt: skip
 
 
 def _oversampling(rewards: torch.Tensor, factor: float) -> torch.Tensor:

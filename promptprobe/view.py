@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .records import RunRecord, what_goes_on
+from .events import what_goes_on
+from .records import RunRecord
 
 _BARS = " ▁▂▃▄▅▆▇█"
 

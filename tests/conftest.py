@@ -15,6 +15,18 @@ for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "DASHSCOPE_API_KEY"):
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+# How far apart numbers may be that mean the same but were summed in another order (another batch, kernel, thread count
+# or processor), relative to the largest of them. One float32 operation is off by 6e-8; the sums here have hundreds of
+# terms in tens of layers after each other, and the largest difference seen under any of `check.PROCESSORS` was 4e-6.
+ROUNDING = 2e-5
+
+
+def close(got, expected, relative: float = ROUNDING) -> bool:
+    """Whether no number differs by more than `relative` times the largest expected one; shapes must agree."""
+    got, expected = torch.as_tensor(got).double(), torch.as_tensor(expected).double()
+    return got.shape == expected.shape and bool((got - expected).abs().max() <= relative * expected.abs().max())
+
+
 PROMPTS = ["a red fox in the snow at dawn", "an oil painting", "a small house near the sea"]
 
 

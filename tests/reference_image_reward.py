@@ -17,6 +17,7 @@ import string
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -222,7 +223,7 @@ def main() -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        model = reference(Path(folder), small=True)
+        model: Any = reference(Path(folder), small=True)
         scores = [model.score(p, i) for p, i in zip(PROMPTS, images(), strict=True)]
     FIXTURE.parent.mkdir(exist_ok=True)
     FIXTURE.write_text(json.dumps({"scores": scores, "keys": len(model.state_dict())}, indent=1) + "\n")

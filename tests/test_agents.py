@@ -1,16 +1,22 @@
 """The guard keeps the meaning, the rewriters propose, and the loop ends well whatever the LLM does."""
 
+import copy
 import json
 
 import pytest
+from promptprobe.agents import rounds
+from promptprobe.agents.batch import run_batch
 from promptprobe.agents.guard import lost
 from promptprobe.agents.offline import OfflineRewriter
+from promptprobe.agents.plan import make_plan
 from promptprobe.agents.rewriter import ChatRewriter
 from promptprobe.agents.rewriters import make_rewriter
-from promptprobe.agents.rewrites import RewriteRequest, Try, parse_rewrites
+from promptprobe.agents.rewrites import Rewrite, RewriteAnswer, RewriteRequest, Try, parse_rewrites
+from promptprobe.agents.session import Session
 
 from promptprobe import InputError, optimize
 from promptprobe.runs import make_scorer
+from promptprobe.worlds import thesaurus_of
 
 PROMPT = "a pair of crimson automobiles to the left of a green tree on a white background"
 PLAIN = "two red cars left of a green tree on a white background"
@@ -55,10 +61,11 @@ def test_the_guard_says_what_a_rewrite_lost(original, rewrite, missing):
 
 
 def test_the_offline_rewriter_keeps_the_meaning_and_never_repeats():
-    first = OfflineRewriter().rewrite(request())
+    rewriter = OfflineRewriter(thesaurus_of("icons"))
+    first = rewriter.rewrite(request())
     assert first.rewrites[0].prompt == PLAIN
     texts = [r.prompt for r in first.rewrites]
-    second = OfflineRewriter().rewrite(request(tried=[Try(t, 0.2) for t in texts]))
+    second = rewriter.rewrite(request(tried=[Try(t, 0.2) for t in texts]))
     assert len(texts) == 4 and not set(texts) & {r.prompt for r in second.rewrites}
     assert all(lost(PROMPT, t) == [] for t in texts)
 
@@ -75,7 +82,7 @@ def test_the_offline_rewriter_keeps_the_meaning_and_never_repeats():
         ('{"rewrites": [{"prompt": 5}, {"prompt": ""}, {"prompt": "x\\u0007y"}]}', ["x y"]),
         (answer("w " * 10_000), []),
         ("I can't do that.", []),
-        ("[" * 50_000, []),
+        ("[" * 5_000, []),  # deeper than Python can call
     ],
 )  # fmt: skip
 def test_answers_are_read_as_data(text, prompts):
@@ -127,7 +134,7 @@ def test_optimize_probes_rewrites_and_generates_the_best(scorer, tmp_path):
     record = optimize(PROMPT, tau=99, rounds=2, scorer=scorer, out=tmp_path)
     assert record.stop_reason == "rounds used up" and record.rounds == 2
     scores = [c.score for c in record.candidates if c.score is not None]
-    assert len(scores) >= 5 and record.predicted_reward == pytest.approx(max(scores), abs=1e-4)
+    assert len(scores) >= 5 and record.predicted_reward == pytest.approx(max(scores), abs=1e-4)  # 4 decimals
     assert record.denoiser_calls["used"] == 5 * len(scores) + 20
     assert {c.seeds[0] for c in record.candidates if c.seeds} == {0}
     saved = json.loads(next(tmp_path.glob("*.json")).read_text())
@@ -181,3 +188,83 @@ def test_a_budget_ends_the_loop(scorer, llm):
     record = optimize(PROMPT, tau=99, rounds=9, max_llm_calls=1, scorer=scorer, rewriter=chat(llm.url))
     assert record.stop_reason == "LLM budget used up" and record.llm["requests"] == 1
     assert optimize(PROMPT, tau=99, max_seconds=0, scorer=scorer).stop_reason == "time used up"
+
+
+class Scripted:
+    """Gives the same wordings whatever it is asked."""
+
+    name, calls_llm = "scripted", True
+
+    def __init__(self, *wordings):
+        self.wordings = wordings
+
+    def rewrite(self, request):
+        if not self.wordings:
+            raise OSError("the line is dead")
+        return RewriteAnswer([Rewrite("scripted", w) for w in self.wordings], requests=1)
+
+
+SCRIPT = ("a green tree", PLAIN, PROMPT.upper(), "İ" + PLAIN, f"{PLAIN}, please")
+
+
+@pytest.mark.parametrize("tau,reason", [(99, "rounds used up"), (-99, "good enough as it was"), (None, "good enough")])
+def test_graph_batch_and_session_come_to_the_same(scorer, tmp_path, tau, reason):
+    if tau is None:  # what only the better wording reaches
+        before, after = (s.score for s in scorer.score([PROMPT, PLAIN], [0]))
+        tau = (before + after) / 2
+        assert before < after
+    plan = make_plan(rewriter=Scripted(*SCRIPT), scorer=scorer, tau=tau, rounds=1, candidates=5)
+    graph = optimize(PROMPT, plan=plan).as_dict()
+    run_batch(plan, [PROMPT], tmp_path / "batch")
+    batch = json.loads((tmp_path / "batch" / "results.jsonl").read_text("utf-8"))
+    session = Session(plan, tmp_path / "s.sqlite", "same", tmp_path)
+    said = session.say(PROMPT)["said"]
+    if graph["rounds"]:
+        said = session.say("/rewrite")["said"]
+    person = session.state["candidates"]
+    session.close()
+
+    assert graph["stop_reason"] == batch["stop_reason"] == reason
+    assert ("at or above τ" in said) == reason.startswith("good enough")
+    told = ("id", "prompt", "strategy", "rejected")
+    assert [[c[k] for k in told] for c in batch["candidates"]] == [[c[k] for k in told] for c in graph["candidates"]]
+    assert [c["score"] for c in batch["candidates"]] == pytest.approx([c["score"] for c in graph["candidates"]])
+    kept = [c for c in graph["candidates"] if c["rejected"] is None]
+    assert [c["prompt"] for c in person] == [c["prompt"] for c in kept]
+    assert [c["score"] for c in person] == pytest.approx([c["score"] for c in kept], abs=1e-4)
+    thrown_out = [f"out: {c['prompt']} ({c['rejected']})" for c in graph["candidates"] if c["rejected"]]
+    assert [line for line in said.splitlines() if line.startswith("out: ")] == thrown_out
+    assert len(thrown_out) == (3 if graph["rounds"] else 0)
+
+
+def test_a_rewriter_that_raises_is_noted_everywhere(scorer, tmp_path):
+    plan = make_plan(rewriter=Scripted(), scorer=scorer, tau=99, rounds=1)
+    note = "the rewriter failed: OSError: the line is dead"
+    assert f"round 1: {note}" in optimize(PROMPT, plan=plan).notes
+    run_batch(plan, [PROMPT], tmp_path)
+    assert f"round 1: {note}" in json.loads((tmp_path / "results.jsonl").read_text("utf-8"))["notes"]
+    session = Session(plan, tmp_path / "s.sqlite", "dead", tmp_path)
+    session.say(PROMPT)
+    assert session.say("/rewrite")["said"] == f"no usable rewrite\n{note}"
+    session.close()
+
+
+def test_no_step_of_the_loop_changes_what_it_is_given(scorer):
+    plan = make_plan(rewriter=Scripted(*SCRIPT), scorer=scorer, tau=99, rounds=1, candidates=len(SCRIPT))
+    state, context = rounds.begin(PROMPT, plan)
+    for _ in range(2):
+        scored = scorer.score(rounds.to_probe(state), state["seeds"])
+        given = copy.deepcopy(state)
+        changes = rounds.take_scores(state, context, scored)
+        context.remember(state, scored, changes)
+        assert state == given and all(s.trajectories for s in scored)
+        probed = rounds.updated(state, changes)
+        assert state == given and probed == context.reached and not probed["waiting"]
+        given = copy.deepcopy(probed)
+        answer = rounds.ask(plan.rewriter, rounds.next_request(probed, context))
+        state = rounds.updated(probed, rounds.take_answer(probed, context, answer))
+        assert probed == given and state["candidates"] == probed["candidates"]
+    # Candidates and notes have grown by each round's; the second round's wordings wait.
+    assert [c["id"] for c in state["candidates"]] == list(range(1 + len(SCRIPT)))
+    assert len(state["waiting"]) == len(SCRIPT) and state["notes"] == ["round 2: no usable rewrite"]
+    assert json.loads(json.dumps(state)) == state

@@ -9,6 +9,7 @@ from promptprobe.icons.captions import STYLES, caption, training_caption
 from promptprobe.icons.checker import check, read_image
 from promptprobe.icons.scenes import HELD_OUT_COLOURS, Group, Scene, draw, place, random_scene
 from promptprobe.phrases import read_prompt
+from promptprobe.worlds import thesaurus_of
 
 
 @pytest.mark.parametrize("held_out", [False, True])
@@ -65,7 +66,7 @@ def test_every_caption_can_be_taken_apart_again(style):
     for _ in range(150):
         scene = random_scene(rng)
         text = caption(scene, style, rng)
-        reading = read_prompt(text)
+        reading = read_prompt(text, thesaurus_of("icons"))
         assert [(p.head, p.count, p.colours) for p in reading.phrases] == [
             (g.object, g.count, {g.colour}) for g in scene.groups
         ], text

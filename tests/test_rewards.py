@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference_image_reward as reference
 import torch
+from conftest import close
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -63,17 +64,19 @@ def small_reward(small_state, tmp_path_factory):
     return reward
 
 
+@pytest.mark.numbers
 def test_image_reward_equals_recorded_reference(small_reward):
     recorded = json.loads(reference.FIXTURE.read_text())
     ours = small_reward(reference.images(), reference.PROMPTS)
     assert len(set(recorded["scores"])) == 4
-    assert float((ours - torch.tensor(recorded["scores"])).abs().max()) <= 1e-5
+    assert close(ours, recorded["scores"])
 
 
+@pytest.mark.numbers
 def test_image_reward_batched_equals_one_by_one(small_reward):
     together = small_reward(reference.images(), reference.PROMPTS)
     alone = [float(small_reward([i], [p])) for i, p in zip(reference.images(), reference.PROMPTS, strict=True)]
-    assert torch.allclose(together, torch.tensor(alone), atol=1e-5)
+    assert close(together, alone)
 
 
 @pytest.mark.skipif(not reference.installed(), reason="pip install --no-deps image-reward==1.5")
@@ -87,9 +90,9 @@ def test_image_reward_equals_reference_at_full_size(tmp_path):
     del model
     ours = blip.ImageReward(tmp_path)
     assert torch.equal(clip_pixels(reference.images(), 224), theirs_pixels)
-    difference = (ours(reference.images(), reference.PROMPTS) - torch.tensor(theirs)).abs().max()
-    print(f"scores {theirs}, largest difference {float(difference):.2e}")
-    assert float(difference) <= 1e-5
+    scores = ours(reference.images(), reference.PROMPTS)
+    print(f"scores {theirs}, largest difference {float((scores - torch.tensor(theirs)).abs().max()):.2e}")
+    assert close(scores, theirs)
 
 
 def test_image_reward_names_the_first_wrong_key(small_state, tmp_path):
@@ -141,6 +144,7 @@ def test_known_digests_are_checked(tmp_path):
         load_reward(f"aesthetic={tmp_path}")
 
 
+@pytest.mark.numbers
 def test_clip_score_equals_torchmetrics():
     pytest.importorskip("torchmetrics")
     module = importlib.import_module("torchmetrics.functional.multimodal.clip_score")
@@ -170,19 +174,21 @@ def test_clip_score_equals_torchmetrics():
     tensors = [torch.from_numpy(np.array(i)).permute(2, 0, 1) for i in pictures]
     with torch.no_grad():
         theirs, _ = module._clip_score_update(tensors, texts, Model(), Processor())
-    assert torch.allclose(ours, theirs.clamp(min=0), atol=1e-4)
+    assert close(ours, theirs.clamp(min=0))
 
 
+@pytest.mark.numbers
 def test_pickscore_is_scale_times_cosine():
     reward = clip.PickScore(icons.REWARD)
     image, text = reward.image_embeddings(reference.images()), reward.text_embeddings(["a red car"] * 4)
     for row in (image, text):
-        assert torch.allclose(row.norm(dim=-1), torch.ones(4), atol=1e-5)
+        assert close(row.norm(dim=-1), torch.ones(4))
     scale = float(reward.model.logit_scale.detach().exp())
     expected = torch.tensor([scale * float(a @ b) for a, b in zip(image, text, strict=True)])
-    assert torch.allclose(reward(reference.images(), ["a red car"] * 4), expected, atol=1e-4)
+    assert close(reward(reference.images(), ["a red car"] * 4), expected)
 
 
+@pytest.mark.numbers
 def test_aesthetic_head_is_its_published_formula(tmp_path):
     sizes = {0: (1024, 768), 2: (128, 1024), 4: (64, 128), 6: (16, 64), 7: (1, 16)}
     generator = torch.Generator().manual_seed(0)
@@ -195,7 +201,7 @@ def test_aesthetic_head_is_its_published_formula(tmp_path):
     expected = x
     for number in sizes:
         expected = expected @ state[f"layers.{number}.weight"].T + state[f"layers.{number}.bias"]
-    assert torch.allclose(head(x), expected, atol=1e-4)
+    assert close(head(x), expected)
     with pytest.raises(ModelError, match="unexpected key 'other'"):
         clip.read_head({"other": torch.zeros(1)}, tmp_path / "head.pth", "aesthetic")
 

@@ -8,11 +8,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import ROUNDING
 from PIL import Image
 
 from promptprobe import InputError, Probe, ProbeCard, ProbeMismatchError, icons
 from promptprobe.backbones import probed_blocks
 from promptprobe.cli import main
+from promptprobe.judges import ProbeJudge
 from promptprobe.runs import make_scorer
 from promptprobe.scoring import Scorer
 from promptprobe.search import _diverse, select_seed
@@ -39,13 +41,14 @@ def scorer(sd):
         residuals={"brightness": {str(k): GRID for k in steps}},
         quantiles={"brightness": {str(k): GRID for k in steps}},
     )  # fmt: skip
-    return Scorer(sd, Probe(card).eval(), 25, 4, dict(SIZE))
+    return Scorer(sd, ProbeJudge(Probe(card).eval()), 25, 4, dict(SIZE))
 
 
 def generated(sd, seed):
     return finish(sd, start(sd, [PROMPT], [seed], steps=25, stop=25, watch=(), **SIZE))[0]
 
 
+@pytest.mark.numbers
 def test_policies_cost_what_they_say_and_give_the_seed_s_own_image(scorer, sd):
     seeds = list(range(10))
     full = select_seed(scorer, PROMPT, seeds, policy="full", reward=brightness)
@@ -67,7 +70,8 @@ def test_policies_cost_what_they_say_and_give_the_seed_s_own_image(scorer, sd):
     judged = [s for s in raced.seeds if last in s.predicted]
     assert raced.best[0] == max(judged, key=lambda s: s.predicted[last]).seed
     for found in (fixed, racing, decoded, raced):
-        assert found.seeds[found.best[0]].reward == pytest.approx(rewards[found.best[0]], abs=0.01)
+        # Two grey levels of 255: what another batch size may round to, here as below in each pixel.
+        assert found.seeds[found.best[0]].reward == pytest.approx(rewards[found.best[0]], abs=2 / 255)
         difference = np.asarray(found.images[0], int) - np.asarray(generated(sd, found.best[0]), int)
         assert abs(difference).max() <= 2
     assert {s.why for s in racing.seeds} > {"finished"} and all(s.predicted for s in racing.seeds)
@@ -76,12 +80,13 @@ def test_policies_cost_what_they_say_and_give_the_seed_s_own_image(scorer, sd):
 def test_hopeless_seeds_are_dropped_before_the_quota(scorer):
     certain = select_seed(scorer, PROMPT, range(10), policy="racing")
     for k in ("2", "4", "6"):
-        scorer.probe.card.within["brightness"][k] = 1e-9
+        scorer.judge.probe.card.within["brightness"][k] = 1e-9
     sure = select_seed(scorer, PROMPT, range(10), policy="racing")
     assert sure.denoiser_calls < certain.denoiser_calls
     assert any("a chance of 0.00" in s.why for s in sure.seeds)
 
 
+@pytest.mark.numbers
 def test_what_is_only_scored_is_cut_off_and_scores_the_same(scorer):
     prompts = ["a red cat", "a blue dog"]
     whole = scorer.score(prompts, [1, 2])
@@ -90,8 +95,8 @@ def test_what_is_only_scored_is_cut_off_and_scores_the_same(scorer):
         before = scorer.denoiser_calls
         seen = scorer.score(prompts, [1, 2], winners=winners)
         assert scorer.denoiser_calls - before == pytest.approx(4 * calls) == sum(s.calls for s in seen)
-        assert [s.predicted for s in seen] == [pytest.approx(s.predicted, abs=1e-5) for s in whole]
-    early = Scorer(scorer.pipeline, scorer.probe, 25, 4, dict(SIZE), early_step=2)
+        assert [s.predicted for s in seen] == [pytest.approx(s.predicted, rel=ROUNDING) for s in whole]
+    early = Scorer(scorer.pipeline, scorer.judge, 25, 4, dict(SIZE), early_step=2)
     looked = early.score(prompts, [1, 2], winners=1)
     assert {s.calls for s in looked if not s.dropped} == {2 * (3 + scorer.share)}
     assert early.denoiser_calls == pytest.approx(sum(s.calls for s in looked))
@@ -126,17 +131,18 @@ def test_one_seed_is_simply_finished(scorer):
 
 
 def test_racing_needs_a_probe_of_several_steps(scorer):
-    scorer.probe.card.probe_steps = [4]
+    scorer.judge.probe.card.probe_steps = [4]
     with pytest.raises(ProbeMismatchError, match="racing needs a probe of several steps"):
         select_seed(scorer, PROMPT, [1, 2, 3])
 
 
 def test_values_that_are_no_numbers_are_out_and_told(scorer, monkeypatch):
-    original = scorer.probe.predict
-    monkeypatch.setattr(scorer.probe, "predict", lambda *a, **k: [math.nan, *original(*a, **k)[1:]])
+    probe = scorer.judge.probe
+    original = probe.predict
+    monkeypatch.setattr(probe, "predict", lambda *a, **k: [math.nan, *original(*a, **k)[1:]])
     found = select_seed(scorer, PROMPT, [1, 2, 3], policy="fixed")
     assert 1 not in found.best and found.seeds[0].why == "not a number" and "seed 1 gave values" in found.notes[-1]
-    monkeypatch.setattr(scorer.probe, "predict", lambda maps, *a, **k: [math.nan] * len(maps))
+    monkeypatch.setattr(probe, "predict", lambda seen, *a, **k: [math.nan] * len(seen))
     with pytest.raises(InputError, match="all 3 seeds gave values that are no numbers"):
         select_seed(scorer, PROMPT, [1, 2, 3], policy="fixed")
 
@@ -167,10 +173,11 @@ def test_ctrl_c_keeps_the_best_so_far(scorer):
     assert kept.best[0] in range(4) and "best of the 4 finished ones" in kept.notes[-1]
 
 
+@pytest.mark.numbers
 def test_out_of_memory_halves_the_batch_and_loses_nothing(scorer, monkeypatch):
     whole = scorer.score([PROMPT], range(6))[0].predicted
     sizes = []
-    original = scorer._probed
+    original = scorer.begin
 
     def limited(batch, *more):
         sizes.append(len(batch))
@@ -178,46 +185,50 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(scorer, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(batch, *more)
 
-    monkeypatch.setattr(scorer, "_probed", limited)
-    assert scorer.score([PROMPT], range(6))[0].predicted == pytest.approx(whole, abs=1e-4)
+    monkeypatch.setattr(scorer, "begin", limited)
+    assert scorer.score([PROMPT], range(6))[0].predicted == pytest.approx(
+        whole, rel=1e-4
+    )  # another batch size, for 4 steps
     assert sizes == [6, 3, 1, 1, 1, 1, 1, 1] and "going on with 1" in scorer.warnings[-1]
 
     def never(batch, *more):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(scorer, "_probed", never)
+    monkeypatch.setattr(scorer, "begin", never)
     with pytest.raises(InputError, match="out of memory with one image"):
         scorer.score([PROMPT], [1])
 
 
+@pytest.mark.numbers
 def test_wordings_that_can_hardly_win_are_given_up_early(scorer, sd):
     prompts = ["a red cat", "a blue dog", "a cat and a dog"]
-    early = Scorer(sd, scorer.probe, 25, 4, dict(SIZE), early_step=2)
-    scorer.probe.card.within["brightness"]["2"] = 1e-9  # sure of itself: only the best stays
+    early = Scorer(sd, scorer.judge, 25, 4, dict(SIZE), early_step=2)
+    scorer.judge.probe.card.within["brightness"]["2"] = 1e-9  # sure of itself: only the best stays
     raced = early.score(prompts, [1, 2])
     alive = [s for s in raced if s.dropped is None]
     assert len(alive) == 1 and early.denoiser_calls == 6 * 2 + 2 * 2
     assert [s.calls for s in raced] == [2 * 2 if s.dropped else 2 * 4 for s in raced]
     plain = {s.prompt: s.predicted for s in scorer.score(prompts, [1, 2])}
-    assert alive[0].predicted == pytest.approx(plain[alive[0].prompt], abs=1e-4)
+    assert alive[0].predicted == pytest.approx(plain[alive[0].prompt], rel=1e-4)
     assert all("a chance of 0.00" in s.dropped and not s.trajectories for s in raced if s.dropped)
     apart = early.score(prompts, [1], groups=[0, 1, 2])
     assert all(s.dropped is None for s in apart)
     with pytest.raises(ProbeMismatchError, match="has these steps before step 4: 2"):
-        Scorer(sd, scorer.probe, 25, 4, dict(SIZE), early_step=3)
+        Scorer(sd, scorer.judge, 25, 4, dict(SIZE), early_step=3)
 
 
 def test_tau_as_a_probability_is_the_interval_s_bound(scorer):
-    card = scorer.probe.card
-    assert read_tau("0.5@0.8", scorer.probe, 4) == pytest.approx(0.5 + 0.6, abs=1e-3)  # residuals even in -1..1
+    card = scorer.judge.probe.card
+    assert read_tau("0.5@0.8", scorer.judge, 4, 25) == pytest.approx(0.5 + 0.6, abs=1e-3)  # residuals even in -1..1
     low, high = card.interval(0.0, 0.8, step=4)
     assert (low, high) == pytest.approx((-0.8, 0.8), abs=1e-3)
     with pytest.raises(InputError, match="reward@probability"):
-        read_tau("0.5@2", scorer.probe, 4)
+        read_tau("0.5@2", scorer.judge, 4, 25)
     with pytest.raises(InputError, match="no residuals of 'brightness' at step 3"):
         card.interval(0.0, step=3)
 
 
+@pytest.mark.numbers
 def test_seeds_command_writes_images_that_can_be_replayed(tmp_path, capsys):
     main_exit(
         ["seeds", "two red cars", "--seeds", "4", "--policy", "fixed", "--top", "2", "--out", str(tmp_path), "--json"]
@@ -252,20 +263,21 @@ def test_the_icon_probe_races():
     assert found.denoiser_calls <= 55
 
 
+@pytest.mark.numbers
 def test_objectives_weigh_the_heads(scorer, sd):
-    from promptprobe.probe import read_objective
+    from promptprobe.card import read_objective
 
     torch.manual_seed(1)
-    card = ProbeCard(**{**vars(scorer.probe.card), "labels": ["brightness", "size"]})
+    card = ProbeCard(**{**vars(scorer.judge.probe.card), "labels": ["brightness", "size"]})
     probe = Probe(card).eval()
     first, both, second = (
-        Scorer(sd, probe, 25, 4, dict(SIZE), objective=read_objective(text, card)).score([PROMPT], [1])[0].score
+        Scorer(sd, ProbeJudge(probe, read_objective(text, card)), 25, 4, dict(SIZE)).score([PROMPT], [1])[0].score
         for text in ("brightness", "brightness=2,size=-1", "size")
     )
-    assert both == pytest.approx(2 * first - second, abs=1e-5) and first != second
+    assert both == pytest.approx(2 * first - second, rel=1e-4) and first != second
     for wrong, message in (("speed", "is no head of this probe; it has brightness, size"), ("size=much", "no number")):
         with pytest.raises(InputError, match=message):
             read_objective(wrong, card)
     with pytest.raises(InputError, match="for a weighted objective give a number"):
-        read_tau("q0.6", probe, 4, {"brightness": 1.0, "size": 1.0})
-    assert read_tau("0.7", probe, 4, {"brightness": 1.0, "size": 1.0}) == 0.7
+        read_tau("q0.6", ProbeJudge(probe, {"brightness": 1.0, "size": 1.0}), 4, 25)
+    assert read_tau("0.7", ProbeJudge(probe, {"brightness": 1.0, "size": 1.0}), 4, 25) == 0.7

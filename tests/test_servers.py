@@ -60,7 +60,7 @@ def running(*arguments: str, port: int):
         while time.monotonic() < until:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
-            assert process.poll() is None, process.stderr.read()
+            assert process.poll() is None, process.communicate()[1]
             time.sleep(0.2)
         yield process
     finally:
@@ -177,7 +177,7 @@ def test_openai_function_tools_called_by_a_chat_model(llm, service, tmp_path):
     picture(Path(image["images"][0]).read_bytes())
     for name, arguments, message in (
         ("generate_image", "{", "the arguments are no JSON"), ("generate_image", "{}", "prompt: Field required"),
-        ("generate_image", '{"prompt": "a", "path": "/etc/passwd"}', "path: Extra inputs"),
+        ("generate_image", '{"prompt": "a", "path": "/etc/passwd"}', "unknown argument 'path'; it has prompt, seed"),
         ("delete_everything", "{}", "unknown tool"), ("score_prompts", '{"prompts": []}', "prompts"),
     ):  # fmt: skip
         assert message in json.loads(dispatch(service, name, arguments))["error"]
@@ -284,16 +284,34 @@ def test_calls_take_turns_and_a_full_queue_is_busy(service):
         small.generate(PROMPT, cancel=cancel)
 
 
+HOLDS_THE_GPU = """
+import sys
+from promptprobe.agents.service import device_turn
+
+with device_turn("cuda:0", 1):
+    print("mine", flush=True)
+    sys.stdin.readline()
+"""
+
+
 def test_two_processes_do_not_share_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with (
-        device_turn("cuda:0", 1),
-        pytest.raises(BusyError, match="another process is using cuda:0"),
-        device_turn("cuda:0", 0.2),
-    ):
-        pass
-    with device_turn("cuda:0", 0.2), device_turn("cuda:1", 0.2), device_turn("cpu", 0), device_turn("cpu", 0):
-        pass
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLDS_THE_GPU], env=ENVIRONMENT | {"TMPDIR": str(tmp_path)}, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert other.stdout.readline() == "mine\n"
+        with pytest.raises(BusyError, match="another process is using cuda:0"), device_turn("cuda:0", 0.2):
+            pass
+        with device_turn("cuda:1", 0.2), device_turn("cpu", 0), device_turn("cpu", 0):
+            pass
+        other.kill()  # a process that dies leaves its turn
+        other.wait()
+        with device_turn("cuda:0", 0.2):
+            pass
+    finally:
+        other.kill()
 
 
 def test_tools_refuse_out_of_range_arguments(service):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
+from promptprobe.agents.commands import COMMANDS, HELP
 from promptprobe.agents.plan import make_plan
 from promptprobe.agents.rewrites import Rewrite, RewriteAnswer
 from promptprobe.agents.session import Session, names
@@ -65,6 +68,99 @@ def test_undo_brings_back_what_was(session):
     session.say("/undo")
     assert session.say("/undo")["candidates"] == []
     assert "nothing to undo" in session.say("/undo")["said"]
+
+
+# A line for each command, and whether there is something to undo after it.
+EVERY = {
+    "rewrite": ("more plainly", True), "pick": ("1", True), "pin": ("red", True), "unpin": ("", True), "seed": ("3", True),
+    "tau": ("0.1", True), "compare": ("0 1", False), "preview": ("", False), "finish": ("0", False), "generate": ("", False),
+    "heat": ("", False), "list": ("", False), "save": ("", False), "help": ("", False), "quit": ("", False),
+    "undo": ("", False),
+}  # fmt: skip
+
+
+def test_after_every_command_the_state_is_on_the_disk_and_undo_takes_back_what_changed(plan, tmp_path):
+    store = tmp_path / "sessions.sqlite"
+    session = Session(plan, store, "test", tmp_path)
+    kept = ("prompt", "current", "seed", "tau", "pinned", "candidates")
+    for line in (PROMPT, "3 red cars and 1 fish", "/pick 0", "/pin fish"):
+        session.say(line)
+    for command, (arguments, changes) in EVERY.items():
+        before = session.state
+        after = session.say(f"/{command} {arguments}")
+        assert "can't do that" not in after["said"]
+        other = Session(plan, store, "test", tmp_path)
+        assert other.taken_up and other.state == after, command
+        other.close()
+        changed = {k for k in kept if after[k] != before[k]}
+        assert bool(changed) == (changes or command == "undo"), command
+        if changes:
+            undone = session.say("/undo")
+            assert {k: undone[k] for k in kept} == {k: before[k] for k in kept}, command
+        else:
+            assert len(after["history"]) == len(before["history"]) - (command == "undo"), command
+    session.close()
+
+
+def test_help_has_every_command_with_its_arguments(session):
+    assert set(EVERY) == set(COMMANDS)
+    said = session.say("/help")["said"]
+    assert said == HELP
+    for name, row in COMMANDS.items():
+        assert any(
+            line.startswith(f"/{name} {row.arguments}".rstrip()) and row.help in line for line in said.splitlines()
+        )
+
+
+def test_a_session_of_an_earlier_version_is_taken_up(plan, tmp_path):
+    store = Path(shutil.copy(Path(__file__).parent / "data" / "session-before.sqlite", tmp_path))
+    assert names(store) == ["before"]
+    session = Session(plan, store, "before", tmp_path)
+    wordings = [PROMPT, "three red cars and a fish", "3 red cars and 1 fish"]
+    assert session.taken_up and [c["prompt"] for c in session.state["candidates"]] == wordings
+    assert (session.state["current"], session.state["pinned"]) == (1, ["red"])
+    assert session.say("/undo")["pinned"] == [] and session.say("/undo")["current"] == 0
+    assert len(session.say("/rewrite")["candidates"]) > 3
+    with Image.open(session.say("/compare 0 1")["files"][-1]) as image:
+        image.load()
+    assert session.say("/undo")["prompt"] == PROMPT
+    session.close()
+
+
+def test_a_session_killed_at_work_does_what_is_said_next(plan, tmp_path):
+    store = tmp_path / "sessions.sqlite"
+    code = f"""
+import os
+from pathlib import Path
+from promptprobe.agents.plan import make_plan
+from promptprobe.agents.session import Session
+
+class Killer:
+    name, calls_llm = "killer", True
+    def rewrite(self, request):
+        os.kill(os.getpid(), 9)
+
+session = Session(make_plan(rewriter=Killer()), Path({str(store)!r}), "test", Path({str(tmp_path)!r}))
+session.say({PROMPT!r})
+session.say("/rewrite")
+"""
+    run = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
+    assert run.returncode == -9, run.stderr
+    session = Session(plan, store, "test", tmp_path)
+    assert [c["prompt"] for c in session.state["candidates"]] == [PROMPT]
+    assert session.say("/pin red")["said"] == "kept: red"
+    assert session.say("/pin fish")["pinned"] == ["red", "fish"]
+    session.close()
+
+
+def test_nothing_is_given_up_early_in_a_session(plan, tmp_path):
+    early = make_plan(rewriter="offline", candidates=3, early_step=2)
+    session = Session(early, tmp_path / "s.sqlite", "early", tmp_path)
+    session.say(PROMPT)
+    session.say("/rewrite")
+    session.say("/seed 1")
+    assert "left to right" in session.say("/preview")["said"]
+    session.close()
 
 
 def test_seeds_change_all_scores_and_the_same_seed_gives_the_same(session):

@@ -2,7 +2,7 @@
 
 Comes in: a `Scene` (background, one or two groups of icons, sometimes a relation) or a random generator.
 Goes out: images `[batch, 64, 64, 3]` and, for dense supervision, which icon covers which 8-px cell.
-The glyphs are Font Awesome Free's solid icons; `draw_glyphs` renders them once into `glyphs.safetensors`.
+The glyphs are Font Awesome Free's solid icons, rendered once into `glyphs.safetensors`.
 """
 
 from __future__ import annotations
@@ -169,33 +169,3 @@ def cell_labels(background: str, icons: list[Icon]) -> np.ndarray:
                 part,
             )
     return labels
-
-
-def draw_glyphs(target: Path) -> None:
-    """Render the glyphs from Font Awesome's font (package `fontawesomefree`, a training-time extra) into `target`."""
-    import json
-
-    import fontawesomefree
-    from PIL import Image, ImageDraw, ImageFont
-    from safetensors.numpy import save_file
-
-    folder = Path(fontawesomefree.__file__).parent / "static" / "fontawesomefree"
-    font_file = next((folder / "otfs").glob("*Solid*.otf"))
-    codes = json.loads((folder / "metadata" / "icon-families.json").read_text())
-    masks = {}
-    for name, glyph in GLYPHS.items():
-        # Drawn eight times too large, cropped, and reduced: sharp edges at 16 px.
-        canvas = Image.new("L", (16 * ICON, 16 * ICON))
-        font = ImageFont.truetype(str(font_file), 8 * ICON)
-        ImageDraw.Draw(canvas).text((2 * ICON, 2 * ICON), chr(int(codes[glyph]["unicode"], 16)), font=font, fill=255)
-        shape = canvas.crop(canvas.getbbox())
-        scale = (ICON - 1) / max(shape.size)
-        shape = shape.resize((round(shape.width * scale), round(shape.height * scale)), Image.Resampling.LANCZOS)
-        mask = Image.new("L", (ICON, ICON))
-        mask.paste(shape, ((ICON - shape.width) // 2, (ICON - shape.height) // 2))
-        masks[name] = np.asarray(mask)
-    save_file(masks, target)
-
-
-if __name__ == "__main__":
-    draw_glyphs(Path(__file__).with_name("glyphs.safetensors"))

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .. import icons
 from ..errors import InputError
-from ..pipelines import quiet_transformers
+from ..loading import quiet_transformers
+from ..worlds import world_of
 from .images import check_pairs
 
 RewardFunction = Callable[[Sequence[Image.Image], Sequence[str]], torch.Tensor]
@@ -57,7 +57,7 @@ REWARDS = {row.name: row for row in _ROWS}
 def load_reward(name: str | RewardFunction, device: str = "cpu") -> RewardFunction:
     """A reward by name (`clip`, `image-reward=FOLDER`), `module:function` of the user's own, or a callable as it is.
 
-    Raises `InputError` for an unknown name, `ModelError` when its weights are absent, corrupt or another model's.
+    Its weights go to the torch `device`. Raises `InputError` for an unknown name, `ModelError` when its weights are absent, corrupt or another model's.
     """
     if callable(name):
         return name
@@ -108,8 +108,9 @@ def measure(reward: RewardFunction, images: Sequence[Image.Image], prompts: Sequ
 
 
 def default_reward(model: str | Path) -> str | None:
-    """The reward that goes with a model: the icon world's own for its pipeline, else none."""
-    return "icons" if str(model) in (icons.NAME, str(icons.PIPELINE)) else None
+    """The reward that goes with a model: its own for a built-in world, else none."""
+    world = world_of(model)
+    return world.reward if world else None
 
 
 __all__ = ["REWARDS", "RewardFunction", "RewardKind", "default_reward", "load_reward", "measure", "reward_name"]

@@ -18,7 +18,7 @@ from torch import nn
 
 from .. import icons
 from ..errors import ModelError, reason_of
-from ..pipelines import check_weight_files
+from ..loading import check_weight_files
 from . import weights
 from .images import check_pairs, clip_pixels, padded_pixels
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import ModelError, reason_of
-from ..pipelines import check_weight_files
+from ..loading import check_weight_files
 
 
 @dataclass(frozen=True)

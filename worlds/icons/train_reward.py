@@ -1,6 +1,6 @@
 """Train the icon world's reward model: a CLIP that tells a true caption from one with a single mistake.
 
-    python -m promptprobe.icons.train_reward --out checkpoints/icons
+    python -m worlds.icons.train_reward --out checkpoints/icons
 
 The text tower first learns to read captions alone, as the pipeline's text encoder does, but of all styles. Then both are
 trained together: every scene comes with its caption and the caption of the same scene with one thing changed (object, colour, count,
@@ -23,10 +23,8 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from . import train_text_encoder
-from .captions import STYLES, any_caption, caption
-from .fit import fit
-from .scenes import (
+from promptprobe.icons.captions import STYLES, any_caption, caption
+from promptprobe.icons.scenes import (
     BACKGROUND_NAMES,
     CELL,
     CELLS,
@@ -43,6 +41,9 @@ from .scenes import (
     place,
     random_scene,
 )  # fmt: skip
+
+from . import train_text_encoder
+from .fit import fit
 from .train_autoencoder import LABEL_SIZES
 
 WIDTH = 128

@@ -1,6 +1,6 @@
 """Train the icon world's aesthetic head: how cleanly a picture is drawn, from the icon CLIP's image embedding.
 
-    python -m promptprobe.icons.train_aesthetic
+    python -m worlds.icons.train_aesthetic
 
 Ratings come from the making of the pictures: a rendered scene gets 10; one whose latents were blended with noise or with
 another scene's before decoding gets less the more of it there is, as unfinished and confused generations look.
@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from scipy import stats
 from torch import nn
 
-from .. import icons
-from ..rewards.clip import IconsReward
-from .scenes import draw, place, random_scene
+from promptprobe import icons
+from promptprobe.icons.scenes import draw, place, random_scene
+from promptprobe.rewards.clip import IconsReward
 
 log = logging.getLogger("promptprobe.icons")
 BEST = 10.0

@@ -1,6 +1,6 @@
 """The icon world's tokenizer: a CLIP tokenizer whose merges were learned on the world's own captions.
 
-    python -m promptprobe.icons.vocabulary --out checkpoints/icons
+    python -m worlds.icons.make_tokenizer --out checkpoints/icons
 
 Every word of the captions is one token; any other text is still encodable, in small pieces.
 """
@@ -15,8 +15,8 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from .captions import OBJECT_WORDS, any_caption, plural
-from .scenes import random_scene
+from promptprobe.icons.captions import OBJECT_WORDS, any_caption, plural
+from promptprobe.icons.scenes import random_scene
 
 MAX_TOKENS = 40  # with begin and end marks
 _SPLIT = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""

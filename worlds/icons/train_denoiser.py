@@ -1,6 +1,6 @@
 """Train the icon pipeline's denoiser and assemble the pipeline folder that diffusers loads.
 
-    torchrun --nproc_per_node 2 -m promptprobe.icons.train_denoiser --out checkpoints/icons
+    torchrun --nproc_per_node 2 -m worlds.icons.train_denoiser --out checkpoints/icons
 
 Needs the autoencoder, tokenizer and text encoder in the same folder. The latents of 60,000 scenes a process are computed
 once; captions are written anew at every step. Besides the noise, half of the heads of the inner cross-attention blocks
@@ -26,9 +26,10 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from .captions import training_caption
+from promptprobe.icons.captions import training_caption
+from promptprobe.icons.scenes import CELLS, ICON_CELLS, draw, place, random_scene
+
 from .fit import fit, join_processes
-from .scenes import CELLS, ICON_CELLS, draw, place, random_scene
 from .train_autoencoder import LATENT_CHANNELS
 from .train_text_encoder import WIDTH as TEXT_WIDTH
 from .train_text_encoder import noun_labels

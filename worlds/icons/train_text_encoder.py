@@ -1,6 +1,6 @@
 """Train the icon pipeline's text encoder to understand captions, before any picture is drawn.
 
-    python -m promptprobe.icons.train_text_encoder --out checkpoints/icons
+    python -m worlds.icons.train_text_encoder --out checkpoints/icons
 
 It reads captions as the denoiser's training has them (mostly plain words, rarely others, some never) and must tell
 what they describe: from the last token the whole scene, from each noun its own colour and count.
@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .captions import OBJECT_WORDS, plural, training_caption
+from promptprobe.icons.captions import OBJECT_WORDS, plural, training_caption
+from promptprobe.icons.scenes import BACKGROUND_NAMES, COLOUR_NAMES, OBJECTS, RELATIONS, Scene, random_scene
+
 from .fit import fit
-from .scenes import BACKGROUND_NAMES, COLOUR_NAMES, OBJECTS, RELATIONS, Scene, random_scene
 
 WIDTH = 128
 # object, colour, count of both groups (0 = none), relation (0 = none), background (0 = open)

@@ -1,6 +1,6 @@
 """Write the icon world's prompt files: disjoint train, validation and test prompts, and what each test prompt asks for.
 
-    python -m promptprobe.icons.make_prompts --out data/prompts
+    python -m worlds.icons.make_prompts --out data/prompts
 
 `texts` are read without images, to teach a probe what prompts ask for. Half of the prompts are plain, half are as users
 type them; no scene description is in two files. `*.jsonl` has the scene of each line of `*.txt`, for the exact checker.
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .captions import caption, user_prompt
-from .scenes import Group, Scene, random_scene
+from promptprobe.icons.captions import caption, user_prompt
+from promptprobe.icons.scenes import Group, Scene, random_scene
 
 SIZES = {"train": 20_000, "validation": 700, "test": 1000, "test_seeds": 100, "user_test": 200, "texts": 60_000}
 

@@ -1,6 +1,6 @@
 """Train the icon world's autoencoder: 64-px scenes <-> 8x8x16 latents.
 
-    python -m promptprobe.icons.train_autoencoder --out checkpoints/icons
+    python -m worlds.icons.train_autoencoder --out checkpoints/icons
 
 The latents are kept white (unit variance, no correlation) and let a linear head tell which icon part lies where,
 so that the denoiser learns shapes as easily as colours. Crowded random scenes, not captions, are what it sees.
@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import nn
 
+from promptprobe.icons.scenes import BACKGROUND_NAMES, CELLS, COLOUR_NAMES, OBJECTS, Icon, cell_labels, draw
+
 from .fit import fit
-from .scenes import BACKGROUND_NAMES, CELLS, COLOUR_NAMES, OBJECTS, Icon, cell_labels, draw
 
 LATENT_CHANNELS = 16
 WIDTH = 32

@@ -1,0 +1,81 @@
+"""What a session's commands work on: the kept state, plain JSON, and the desk beside it with what is loaded and probed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+from ..errors import InputError
+from ..scoring import Scored
+from .plan import Plan
+from .rounds import shown
+
+
+class SessionState(TypedDict, total=False):
+    """What is kept after every command.
+
+    `history` are earlier states for undo, `said` is the answer to the last command, `show` whether it calls for the list.
+    """
+
+    prompt: str
+    current: int
+    seed: int
+    tau: float
+    pinned: list[str]
+    candidates: list[dict[str, Any]]
+    round: int
+    files: list[str]
+    history: list[dict[str, Any]]
+    command: str
+    said: str
+    show: bool
+
+
+@dataclass
+class Desk:
+    """A loaded plan, the folder for files, and what was probed, by prompt and seed."""
+
+    plan: Plan
+    out: Path
+    scored: dict[tuple[str, int], Scored] = field(default_factory=dict)
+
+    def score(self, prompts: Sequence[str], seed: int) -> list[Scored]:
+        """Scores on one seed; what is known is not computed again, and none is given up early."""
+        missing = [p for p in dict.fromkeys(prompts) if (p, seed) not in self.scored]
+        if missing:
+            for s in self.plan.scorer.score(missing, [seed], groups=range(len(missing))):
+                self.scored[s.prompt, seed] = s
+        return [self.scored[p, seed] for p in prompts]
+
+
+Act = Callable[[SessionState, Desk, str], SessionState]
+
+
+def first_state(plan: Plan) -> SessionState:
+    """A session in which nothing was said."""
+    return {
+        "prompt": "", "current": 0, "seed": plan.seed, "tau": round(plan.threshold, 5), "pinned": [], "candidates": [],
+        "round": 0, "files": [], "history": [],
+    }  # fmt: skip
+
+
+def candidate(desk: Desk, seed: int, number: int, prompt: str, strategy: str) -> dict[str, Any]:
+    """The record of a candidate, probed on `seed`."""
+    scored = desk.score([prompt], seed)[0]
+    return {"id": number, "prompt": scored.prompt, "strategy": strategy} | shown(scored)
+
+
+def numbers(state: SessionState, text: str, least: int = 1) -> list[int]:
+    """Candidate numbers in a text; raises `InputError` for other words, unknown numbers, or fewer than `least`."""
+    try:
+        given = [int(x) for x in text.split()]
+    except ValueError as error:
+        raise InputError(f"{text!r} are no numbers; /list shows the candidates") from error
+    wrong = [n for n in given if not 0 <= n < len(state["candidates"])]
+    if wrong or len(given) < least:
+        most = len(state["candidates"]) - 1
+        more = f", not {wrong[0]}" if wrong else ""
+        raise InputError(f"give {least} or more candidate numbers from 0 to {most}{more}")
+    return given

@@ -1,0 +1,66 @@
+"""`promptprobe batch`: a file of prompts, resumable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..options import BatchBudgetOptions, BatchOptions, OutputOptions, PlanOptions
+from .made import belongs, command, only
+
+
+@command(
+    PlanOptions, BatchOptions, BatchBudgetOptions, OutputOptions,
+    example="promptprobe batch prompts.csv --column prompt --out results",
+)  # fmt: skip
+def batch(
+    prompts: Annotated[Path, typer.Argument(help="Prompts: .txt (one a line), .csv, .jsonl or COCO captions .json.")],
+    out: Annotated[Path, typer.Option(help="Folder of results; continued when it is there.", rich_help_panel="Output")],
+    *,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Optimise a file of prompts into a folder. Run the same command again to go on where it stopped."""
+    from ..agents import batch as work
+    from ..agents.estimate import estimate
+    from ..agents.plan import make_plan
+    from ..prompt_files import expand as expand_prompts
+    from ..prompt_files import read_prompts
+    from ..view import counter, print_summary
+
+    if options["engine"] != "ray":
+        belongs(options, ("workers",), "--engine ray")
+    if options["wildcards"] and not options["expand"]:
+        belongs(options, ("wildcards",), "--expand")
+    found = read_prompts(prompts, options["column"])
+    texts = expand_prompts(found.prompts, options["wildcards"]) if options["expand"] else found.prompts
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    asked = only(options, PlanOptions)
+    more: dict[str, Any] = {}
+    if options["engine"] == "ray":
+        from ..agents.ray_batch import ray_engine
+
+        more["engine"] = ray_engine(asked, options["workers"])
+    plan = make_plan(**asked)
+    for note in [*plan.notes, *plan.scorer.warnings]:
+        typer.echo(f"note: {note}", err=True)
+    if options["dry_run"]:
+        expected = estimate(plan, len(texts))
+        typer.echo(json.dumps(expected, indent=1) if as_json else "\n".join(f"{k:16}{v}" for k, v in expected.items()))
+        return
+    budget = work.Budget(options["max_llm_tokens"], options["max_minutes"])
+    with counter("optimising") as on_progress:
+        summary = work.run_batch(
+            plan, texts, out, budget=budget, llm_calls=options["llm_calls"],
+            on_progress=lambda done, total, line: on_progress(done, total), **more,
+        )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1))
+    else:
+        print_summary(summary, out)
+    if summary["failed"]:
+        raise typer.Exit(1)

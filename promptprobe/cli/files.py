@@ -1,0 +1,79 @@
+"""`promptprobe show`, `replay` and `reward`: finished images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import InputError
+from ..options import LoadingOptions, OutputOptions
+from .made import command
+
+_ONLY_DEVICE = ("dtype", "offload", "lora", "revision", "variant")
+
+
+@command(OutputOptions, leave_out=("out",), example="promptprobe show image.png")
+def show(image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made.")], *, as_json: bool) -> None:
+    """Print what an image carries: prompts, scores, seed, model, why it stopped."""
+    from ..pnginfo import read_record
+    from ..view import print_record
+
+    record = read_record(image)
+    if as_json:
+        typer.echo(json.dumps(record, indent=1, ensure_ascii=False))
+    else:
+        print_record(record)
+
+
+@command(example="promptprobe replay image.png --out again.png")
+def replay(
+    image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made.")],
+    out: Annotated[Path, typer.Option(help="The PNG file to write.", rich_help_panel="Output")] = Path("replay.png"),
+) -> None:
+    """Make the same image again from the record that it carries."""
+    from ..runs import replay as run
+
+    if out.resolve() == image.resolve():
+        raise InputError(f"out is {str(out)!r}, the image itself; choose another file")
+    _, difference = run(image, out)
+    same = "identical" if difference == 0 else f"largest difference {difference} of 255"
+    typer.echo(f"{out}: {same}")
+
+
+@command(
+    LoadingOptions, OutputOptions, leave_out=(*_ONLY_DEVICE, "out"),
+    example='promptprobe reward image.png --prompt "two red cars" --with icons,colourfulness',
+)  # fmt: skip
+def reward(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    prompt: Annotated[list[str], typer.Option(help="What they should show: one for all, or one for each.")],
+    rewards: Annotated[
+        str, typer.Option("--with", help="Reward names, comma-separated, each with =FOLDER for local weights.")
+    ] = "icons",
+    *,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Measure finished images with reward models."""
+    from ..rewards import load_reward, measure, reward_name
+    from ..rewards.images import open_image
+    from ..view import print_rewards
+
+    if len(prompt) not in (1, len(images)):
+        raise InputError(f"{len(images)} images and {len(prompt)} prompts; give one --prompt, or one for each image")
+    prompts = prompt * len(images) if len(prompt) == 1 else prompt
+    pictures = [open_image(path) for path in images]
+    table = {}
+    for name in rewards.split(","):
+        table[reward_name(name)] = measure(load_reward(name, device), pictures, prompts).tolist()
+    if as_json:
+        rows = [
+            {"image": str(path), "prompt": text, "rewards": {name: round(v[i], 6) for name, v in table.items()}}
+            for i, (path, text) in enumerate(zip(images, prompts, strict=True))
+        ]
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        print_rewards([str(p) for p in images], table)

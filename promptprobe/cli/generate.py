@@ -1,0 +1,26 @@
+"""`promptprobe generate`: one image of a prompt as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..options import GenerateOptions
+from .made import command
+
+
+@command(GenerateOptions, example='promptprobe generate "two red cars" --seed 7 --out cars.png')
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
+    out: Annotated[Path, typer.Option(help="The PNG file to write.", rich_help_panel="Output")] = Path("image.png"),
+    **options: Any,
+) -> None:
+    """Generate one image of a prompt as it is."""
+    from ..runs import generate as run
+
+    cut = run(prompt, out=out, **options)
+    if cut:
+        typer.echo(f"note: {cut} tokens at the end of the prompt did not fit and were cut", err=True)
+    typer.echo(str(out))

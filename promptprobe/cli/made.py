@@ -1,0 +1,107 @@
+"""Commands made from the table of options: `@command(Group, ...)` gives a function its options, in groups, and registers it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from ..options import OPTIONS, Known, default_of, names_of, read_pipe_args, read_text
+
+app = typer.Typer(
+    name="promptprobe", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Predict how good a diffusion model's image will be after a fifth of the steps, and rewrite prompts that will "
+    "fail. Without any option everything runs on a small built-in world: no GPU, key or download is needed.",
+)  # fmt: skip
+_KINDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
+
+
+def command(*kinds: type, leave_out: tuple[str, ...] = (), example: str = "") -> Callable[[Callable[..., None]], Any]:
+    """Register a function as a command with the options of `kinds` beside its own parameters.
+
+    It is called with all of them by keyword, checked. Its positional parameters are its own and take the place of options
+    of the same name; what stands behind a `*` is an option of the table. The first line of its docstring is its summary, `example` stands at the end of its help.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        own = [
+            p
+            for p in inspect.signature(function, eval_str=True).parameters.values()
+            if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ]
+        names = [n for n in names_of(*kinds) if n not in {p.name for p in own} and n not in leave_out]
+
+        @functools.wraps(function)
+        def wrapped(**given: Any) -> None:
+            chosen = {n: _value(OPTIONS[n], given.pop(n)) for n in names}
+            function(**given, **chosen)
+
+        made: Any = wrapped
+        made.__signature__ = inspect.Signature([*own, *(_parameter(OPTIONS[n]) for n in names)])
+        made.__annotations__ = {p.name: p.annotation for p in made.__signature__.parameters.values()}
+        made.__doc__ = None
+        said = inspect.cleandoc(function.__doc__ or "").replace("[", "\\[")
+        more = f"\n\nExample: {example}" if example else ""
+        app.command(
+            name=function.__name__.strip("_"), help=said + more.replace("[", "\\["), short_help=said.split("\n")[0]
+        )(made)
+        return function
+
+    return register
+
+
+def _parameter(known: Known) -> inspect.Parameter:
+    """An option as a keyword parameter that typer understands; its text is read by the table."""
+    option = known.option
+    shown: dict[str, Any] = {"help": _help(known), "rich_help_panel": known.group}
+    default: Any = option.default
+    kind: Any
+    if known.several:
+        kind, default = list[str] | None, None
+        shown |= {"metavar": "TEXT", "show_default": False}
+    elif known.kind is bool:
+        kind = bool
+    else:
+        kind = known.kind | None if default is None else known.kind
+        shown |= {"parser": functools.partial(read_text, known.name), "metavar": _metavar(known)}
+        if option.choices:
+            shown["autocompletion"] = lambda: list(option.choices)
+    return inspect.Parameter(
+        known.name, inspect.Parameter.KEYWORD_ONLY, default=default,
+        annotation=Annotated[kind, typer.Option(known.flag, **shown)],
+    )  # fmt: skip
+
+
+def _metavar(known: Known) -> str:
+    return "|".join(known.option.choices) or _KINDS[known.kind]
+
+
+def _help(known: Known) -> str:
+    option = known.option
+    bounds = f" {known.range()[0].upper()}{known.range()[1:]}." if known.range() and not option.choices else ""
+    example = f" Example: {known.flag} {option.example}" if option.example else ""
+    return (option.help + bounds + example).replace("[", "\\[")
+
+
+def _value(known: Known, given: Any) -> Any:
+    if known.name == "pipe_args":
+        return read_pipe_args(given or [])
+    return tuple(given or ()) if known.several else given
+
+
+def only(options: dict[str, Any], *kinds: type) -> dict[str, Any]:
+    """Those of `options` that belong to `kinds`."""
+    return {n: options[n] for n in names_of(*kinds) if n in options}
+
+
+def belongs(options: dict[str, Any], names: tuple[str, ...], where: str) -> None:
+    """Raise `InputError` that names the first of `names` with a value of its own: it is of use only with `where`."""
+    for name in names:
+        if options[name] != default_of(name):
+            raise InputError(f"{OPTIONS[name].flag} is for {where}; leave it out, or choose that")

@@ -1,0 +1,47 @@
+"""`promptprobe serve` and `promptprobe mcp`: the loop for clients on this machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from ..options import PlanOptions, ServerOptions, TransportOptions
+from .made import belongs, command, only
+
+
+@command(PlanOptions, ServerOptions, example="promptprobe serve --port 8721")
+def serve(*, host: str, port: int, waiting: int, **options: Any) -> None:
+    """Serve OpenAI's images API on loopback: each request is optimised; revised_prompt is the best prompt."""
+    from ..agents.server import check_address
+    from ..agents.server import serve as run
+
+    check_address(host, port)
+    service = _service(waiting, options)
+    for note in [*service.plan.notes, *service.plan.scorer.warnings]:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"serving http://{host}:{port}/v1/images/generations  (Ctrl-C stops)", err=True)
+    run(service, host, port)
+
+
+@command(PlanOptions, ServerOptions, TransportOptions, leave_out=("port",), example="promptprobe mcp --rewriter llm")
+def mcp(*, transport: str, host: str, mcp_port: int, waiting: int, **options: Any) -> None:
+    """Serve the tools optimize_prompt, score_prompts, select_seed and generate_image to MCP clients."""
+    from ..agents.mcp_server import check_transport
+    from ..agents.mcp_server import serve as run
+
+    if transport == "stdio":
+        belongs({"host": host, "mcp_port": mcp_port}, ("host", "mcp_port"), "--transport http")
+    check_transport(transport, host, mcp_port)
+    service = _service(waiting, options)
+    if transport == "http":
+        typer.echo(f"serving http://{host}:{mcp_port}/mcp  (Ctrl-C stops)", err=True)
+    run(service, transport, host, mcp_port)
+
+
+def _service(waiting: int, options: dict[str, Any]) -> Any:
+    """A loaded service: what is wrong with the options shows now, not at the first call."""
+    from ..agents.plan import make_plan
+    from ..agents.service import Service
+
+    return Service(make_plan(**only(options, PlanOptions)), waiting=waiting)

@@ -1,0 +1,19 @@
+"""What a run tells while it works: the kinds of callback, one of each, and events in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+OnStep = Callable[[int], None]  # a denoising step that was finished, counted from 1
+OnProgress = Callable[[int, int], None]  # done, of how many
+OnEvent = Callable[[str, dict[str, Any]], None]  # what happens, and its values
+
+
+def what_goes_on(event: str, values: dict[str, Any]) -> str | None:
+    """An event of the loop in words for people; None for one that is no new piece of work."""
+    if event == "probing":
+        return f"round {values['round']}: probing {len(values['prompts'])} prompts"
+    if event == "rewriting":
+        return f"round {values['round']}: rewriting"
+    return "generating the best" if event == "generating" else None

@@ -1,0 +1,132 @@
+"""A paused batch of trajectories: a value that holds everything needed to go on, and is never changed by going on.
+
+Comes in: what `trajectory.start` and `advance` saw. Goes out: `Paused`, and the checks of what is asked of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .backbones import backbone_of, denoiser_of
+from .errors import InputError, ModelError
+from .tokens import PromptTokens
+
+STEPS = 25  # Diffusion Probe, arXiv:2602.23783, §4.1
+PROBE_STEP = 5
+
+
+@dataclass
+class Paused:
+    """A batch of trajectories stopped after `step` of `steps`.
+
+    `token_maps[k]` is `[batch, tokens, blocks, height, width]` of step k, for each watched step; `timesteps[k]` is the
+    scheduler's timestep of that step. `token_embeddings` `[batch, tokens, size]` is what the denoiser was told of the
+    tokens, None when nothing was watched. `clean_latents[k]` `[batch, channels, height, width]` are what step k
+    predicted the finished image's latents to be. `blocks` are those whose attention the maps show.
+
+    A batch that was cut off (`cut` of `start` and `advance`) has the maps of step `step` + 1, and no clean latents.
+    """
+
+    prompts: list[str]
+    seeds: list[int]
+    tokens: list[PromptTokens]
+    step: int
+    steps: int
+    latents: torch.Tensor
+    token_maps: dict[int, torch.Tensor]
+    token_embeddings: torch.Tensor | None
+    clean_latents: dict[int, torch.Tensor]
+    timesteps: dict[int, float]
+    settings: dict[str, Any]
+    scheduler: Any = field(repr=False)
+    denoiser: Any = field(repr=False)
+    generator_states: list[torch.Tensor] = field(repr=False)
+    encoded: EncodedPrompts = field(repr=False)
+    blocks: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+@dataclass
+class EncodedPrompts:
+    """Text encodings, computed once for each distinct prompt and handed to the pipeline by row."""
+
+    rows: list[int]
+    texts: list[str]
+    outputs: dict[Any, tuple] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, pipeline, prompts: list[str]) -> EncodedPrompts:
+        texts = list(dict.fromkeys(prompts))
+        return cls([texts.index(p) for p in prompts], texts)
+
+    def cut(self, chosen: Sequence[int]) -> EncodedPrompts:
+        """The same encodings for a part of the rows."""
+        return EncodedPrompts([self.rows[i] for i in chosen], self.texts, self.outputs)
+
+    @contextlib.contextmanager
+    def used_by(self, pipeline, chosen: Sequence[int]) -> Iterator[None]:
+        """While inside, the pipeline's `encode_prompt` of the chosen prompts reads from here."""
+        original = getattr(pipeline, "encode_prompt", None)
+        rows = [self.rows[i] for i in chosen]
+        wanted = [self.texts[row] for row in rows]
+        shared = backbone_of(pipeline).shared
+
+        def encode_prompt(prompt, *args, **kwargs):
+            given = [*args, *kwargs.values()]
+            if prompt != wanted or any(isinstance(v, (list, torch.Tensor)) for v in given):
+                return original(prompt, *args, **kwargs)
+            key = repr((args, sorted(kwargs.items(), key=lambda kv: kv[0])))
+            if key not in self.outputs:
+                with torch.no_grad():
+                    self.outputs[key] = tuple(original(list(self.texts), *args, **kwargs))
+            return tuple(v if i in shared else _rows_of(v, rows) for i, v in enumerate(self.outputs[key]))
+
+        if original is None:
+            yield
+            return
+        pipeline.encode_prompt = encode_prompt
+        try:
+            yield
+        finally:
+            del pipeline.encode_prompt
+
+
+def check_steps(steps: int, probe_step: int) -> None:
+    """Raise `InputError` unless 1 <= probe_step <= steps."""
+    if steps < 1:
+        raise InputError(f"steps is {steps}; it must be at least 1")
+    if not 1 <= probe_step <= steps:
+        raise InputError(f"probe step is {probe_step}; it must be between 1 and {steps}, the number of steps")
+
+
+def check_chosen(paused: Paused, chosen: Sequence[int] | None) -> list[int]:
+    chosen = list(range(len(paused))) if chosen is None else list(chosen)
+    if not chosen or not all(0 <= i < len(paused) for i in chosen):
+        raise InputError(f"chosen trajectories {chosen} are not among the {len(paused)} paused ones")
+    return chosen
+
+
+def check_same(pipeline, paused: Paused) -> None:
+    if denoiser_of(pipeline) is not paused.denoiser:
+        raise ModelError(
+            f"paused in another pipeline than this {type(pipeline).__name__}; finish it with the one that began it"
+        )
+    if type(pipeline.scheduler) is not type(paused.scheduler):
+        raise ModelError(
+            f"paused with {type(paused.scheduler).__name__}, but the pipeline now has "
+            f"{type(pipeline.scheduler).__name__}; put the first one back"
+        )
+
+
+def _rows_of(value, rows: list[int]):
+    """Rows of a tensor or list; None and an empty list stay."""
+    if isinstance(value, list):
+        return [value[r] for r in rows] if value else value
+    return value if value is None else value[rows]

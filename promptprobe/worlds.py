@@ -1,0 +1,141 @@
+"""The built-in worlds, a row each: where pipeline and probe lie, what measures the images, what can be drawn.
+
+Comes in: the name of a model, or a folder. Goes out: its `World`, or None for any other diffusers model. Everything that
+differs between a built-in world and other models stands in its row; nothing else asks which world it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from . import icons
+from .icons import words as icon_words
+from .phrases import Thesaurus, is_boundary, read_prompt, words_of
+from .words import NUMBERS
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a world can draw: each name with the other words for it. `plurals` has every object word's plural."""
+
+    objects: Mapping[str, tuple[str, ...]]
+    colours: Mapping[str, tuple[str, ...]]
+    backgrounds: Mapping[str, tuple[str, ...]]
+    counts: Mapping[int, tuple[str, ...]]
+    relations: Mapping[str, tuple[str, ...]]
+    plurals: Mapping[str, str]
+
+    @cached_property
+    def thesaurus(self) -> Thesaurus:
+        """The same as a thesaurus for `read_prompt`."""
+        nouns = _names_of(self.objects)
+        nouns |= {self.plurals[word]: name for word, name in nouns.items()}
+        return Thesaurus(nouns, _names_of(self.colours) | _names_of(self.backgrounds), self.plurals)
+
+
+@dataclass(frozen=True)
+class World:
+    """A built-in world. `settings` are passed to the pipeline's call unless others are given; `guidance` names the one
+    of them that a guidance asked for goes to. The weights are loaded as `dtype`, whatever they are stored as."""
+
+    name: str
+    pipeline: Path
+    probe: Path | None
+    reward: str
+    size: int  # pixels of a side
+    vocabulary: Vocabulary | None = None
+    rewards: tuple[str, ...] = ()  # all that were made for it, `reward` first
+    aliases: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    guidance: str = "guidance_scale"
+    dtype: str = "float32"
+
+    @property
+    def thesaurus(self) -> Thesaurus | None:
+        """What the offline rewriter needs to serve this world."""
+        return self.vocabulary.thesaurus if self.vocabulary else None
+
+
+def world_of(model: str | Path) -> World | None:
+    """The world of a model's name, or of the folder that its pipeline is shipped in; a copy of the folder is none."""
+    for world in WORLDS:
+        if str(model) in (world.name, *world.aliases) or _same_folder(model, world.pipeline):
+            return world
+    return None
+
+
+def thesaurus_of(model: str | Path) -> Thesaurus | None:
+    """The thesaurus of a model's world, or None."""
+    world = world_of(model)
+    return world.thesaurus if world else None
+
+
+def unknown_words(prompt: str, world: World) -> list[str]:
+    """The content words of a prompt that name nothing `world` can draw, as typed, in their order, each once.
+
+    An object, a colour of an object or of the background, or a number; what can be drawn is never in it. A world
+    without a vocabulary may draw anything.
+    """
+    known = world.vocabulary
+    if known is None:
+        return []
+    reading = read_prompt(prompt, known.thesaurus)
+    colours: set[str | None] = {c for phrase in reading.phrases for c in phrase.colours if c not in known.colours}
+    colours |= {reading.background} - {*known.backgrounds, None}
+    things = {phrase.head for phrase in reading.phrases}
+    unknown = [w for w in words_of(prompt) if _is_unknown(w, known, colours, things)]
+    return [_as_typed(w, prompt) for w in dict.fromkeys(unknown)]
+
+
+def _is_unknown(word: str, known: Vocabulary, colours: set[str | None], things: set[str]) -> bool:
+    """True for a word that can't be drawn; `colours` are those that can't be where the prompt has them, `things` the
+    names of what is to be seen (a lemon is a colour or a thing)."""
+    if word.startswith("@") or word in ("a", "an", "background", "backdrop"):
+        return False
+    if word in NUMBERS or word.isdigit():
+        return (NUMBERS.get(word) or int(word[:6])) not in known.counts
+    if known.thesaurus.noun(word) in known.objects:
+        return False
+    if word in known.thesaurus.colours:
+        return known.thesaurus.colours[word] in colours or word in things
+    return not is_boundary(word, known.thesaurus)
+
+
+def _as_typed(word: str, prompt: str) -> str:
+    found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE)
+    return found.group() if found else word
+
+
+def _names_of(table: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    return {word: name for name, others in table.items() for word in (name, *others)}
+
+
+def _same_folder(model: str | Path, folder: Path) -> bool:
+    return Path(model).name == folder.name and os.path.realpath(model) == os.path.realpath(folder)
+
+
+def _merged(table: Mapping[Any, tuple[tuple[str, ...], ...]]) -> dict[Any, tuple[str, ...]]:
+    """Groups of words for each name, put together."""
+    return {name: tuple(word for group in groups for word in group) for name, groups in table.items()}
+
+
+_ICON_OBJECTS = _merged(icon_words.OBJECT_WORDS)
+_ICON_VOCABULARY = Vocabulary(
+    objects=_ICON_OBJECTS, colours=_merged(icon_words.COLOUR_WORDS), backgrounds=_merged(icon_words.BACKGROUND_WORDS),
+    counts=_merged(icon_words.COUNT_WORDS), relations=_merged(icon_words.RELATION_WORDS),
+    plurals={word: icon_words.plural(word) for word in _names_of(_ICON_OBJECTS)},
+)  # fmt: skip
+
+WORLDS = (
+    World(
+        name="icons", pipeline=icons.PIPELINE, probe=icons.PROBE, reward="icons", size=64, vocabulary=_ICON_VOCABULARY,
+        rewards=("icons", "icons-aesthetic"), settings={"guidance_scale": icons.GUIDANCE},
+    ),
+)  # fmt: skip
+DEFAULT = "icons"

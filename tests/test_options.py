@@ -1,0 +1,165 @@
+"""Options stand once: the same names, ranges and words on the command line, in Python and in tools."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from importlib.metadata import distributions
+from importlib.util import find_spec
+
+import pytest
+from promptprobe.agents import Service, dispatch, langchain_tools, openai_tools, subgraph
+from promptprobe.agents.plan import make_plan
+
+import promptprobe
+from promptprobe import cli
+from promptprobe.options import OPTIONS, PlanOptions, UnknownOptionError, check, names_of, settle
+from promptprobe.runs import make_scorer
+
+PROMPT = "a red car"
+
+
+def said_by_command(capsys, *arguments):
+    with pytest.raises(SystemExit):
+        cli.main(list(arguments))
+    return capsys.readouterr().err.strip().removeprefix("promptprobe: ")
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return make_plan(rounds=0, candidates=1, seed=7, rewriter="offline")
+
+
+BOUNDED = [(n, k) for n, k in OPTIONS.items() if n in names_of(PlanOptions) and k.option.least is not None]
+
+
+@pytest.mark.parametrize(("name", "known"), BOUNDED, ids=[n for n, _ in BOUNDED])
+def test_what_is_out_of_range_is_refused_in_the_same_words_everywhere(name, known, capsys, plan):
+    wrong = known.option.least - 1
+    wanted = f"{known.flag[2:].replace('-', ' ').replace('llm', 'LLM')} is {wrong}; it must be {known.range()}"
+    assert said_by_command(capsys, "optimize", PROMPT, known.flag, str(wrong)) == wanted
+    with pytest.raises(promptprobe.InputError) as error:
+        promptprobe.optimize(PROMPT, **{name: known.kind(wrong)})
+    assert str(error.value) == wanted
+    if name in ("seed", "rounds", "candidates"):
+        answer = json.loads(dispatch(Service(plan), "optimize_prompt", {"prompt": PROMPT, name: wrong}))
+        assert answer["error"] == f"tool optimize_prompt: {wanted}"
+
+
+def test_tools_keep_what_the_server_was_started_with(plan):
+    answer = json.loads(dispatch(Service(plan), "optimize_prompt", {"prompt": PROMPT}))
+    assert answer["seed"] == 7 and len(answer["candidates"]) == 1
+    scores = json.loads(dispatch(Service(plan), "score_prompts", {"prompts": [PROMPT]}))
+    assert scores["scores"][0]["seeds"] == [7]
+    image = json.loads(dispatch(Service(plan), "generate_image", {"prompt": PROMPT}))
+    assert image["seed"] == 7
+    chosen = json.loads(dispatch(Service(plan), "select_seed", {"prompt": PROMPT, "seeds": 2}))
+    assert {s["seed"] for s in chosen["seeds"]} == {7, 8}
+
+
+def test_langchain_tools_keep_their_options(tmp_path):
+    pytest.importorskip("langchain_core")
+    tools = {t.name: t for t in langchain_tools(out=tmp_path, rounds=1, candidates=2, tau=99.0, rewriter="offline")}
+    found = tools["optimize_prompt"].invoke({"prompt": "a pair of crimson automobiles"})
+    assert len(found["candidates"]) == 3  # one round of two rewrites
+
+
+def test_a_plan_or_scorer_settles_what_it_was_made_with(plan):
+    with pytest.raises(promptprobe.InputError, match="tau can't be given beside plan"):
+        promptprobe.optimize(PROMPT, plan=plan, tau=-99.0)
+    with pytest.raises(UnknownOptionError, match="optimize has no option 'bogus'"):
+        promptprobe.optimize(PROMPT, plan=plan, bogus=1)
+    with pytest.raises(promptprobe.InputError, match="steps can't be given beside scorer"):
+        make_plan(scorer=plan.scorer, steps=50)
+    with pytest.raises(promptprobe.InputError, match="device, steps can't be given beside scorer"):
+        promptprobe.search_seeds(PROMPT, 2, scorer=plan.scorer, steps=50, device="cuda")
+    with pytest.raises(promptprobe.InputError, match="rounds can't be given beside service"):
+        langchain_tools(Service(plan), rounds=1)
+    with pytest.raises(promptprobe.InputError, match="dtype can't be given beside pipeline"):
+        make_scorer(pipeline=plan.scorer.pipeline, dtype="float16")
+
+
+def test_an_unknown_option_is_an_error_that_names_the_nearest():
+    with pytest.raises(TypeError, match="has no option 'round'; did you mean rounds"):
+        promptprobe.optimize(PROMPT, round=1)
+    for call in (promptprobe.score, promptprobe.search_seeds, promptprobe.generate, Service, subgraph):
+        with pytest.raises(UnknownOptionError):
+            call(*([] if call in (Service, subgraph) else [PROMPT]), stepz=3)
+
+
+def test_signatures_and_help_name_every_option_with_its_default():
+    parameters = inspect.signature(promptprobe.optimize).parameters
+    assert parameters["rounds"].default == 3 and parameters["tau"].default == "q0.8"
+    assert set(names_of(PlanOptions)) <= set(parameters)
+    documented = inspect.getdoc(promptprobe.optimize)
+    assert all(f"{n}: {OPTIONS[n].option.help}" in documented for n in names_of(PlanOptions))
+
+
+@pytest.mark.parametrize("command", ["optimize", "batch", "serve", "mcp"])
+def test_a_command_has_every_option_of_its_groups(command):
+    shown = subprocess.run(
+        [sys.executable, "-m", "promptprobe", command, "--help"], capture_output=True, text=True,
+        env={"COLUMNS": "300", "PATH": "/usr/bin:/bin", "NO_COLOR": "1"}, check=True,
+    ).stdout  # fmt: skip
+    for name in names_of(PlanOptions):
+        known = OPTIONS[name]
+        line = next(text for text in shown.splitlines() if text.startswith(f"│ {known.flag} "))
+        assert known.option.help.split(" [")[0][:60] in line
+        assert not known.option.choices or "|".join(known.option.choices) in line
+    for group in ("Model", "Judge", "Loop", "LLM", "Budget"):
+        assert f"─ {group} ─" in shown
+
+
+def test_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert stopped.value.code == 0 and capsys.readouterr().out.strip() == promptprobe.__version__
+
+
+def test_schemas_bound_what_the_table_bounds():
+    schema = openai_tools()[0]["function"]["parameters"]["properties"]["rounds"]
+    assert {"minimum": 0, "maximum": 10, "type": "integer"} in schema["anyOf"] and schema["default"] is None
+
+
+def test_settle_fills_in_defaults_and_keeps_types():
+    settled = settle(PlanOptions, {"guidance": 3}, "optimize")
+    assert settled["guidance"] == 3.0 and isinstance(settled["guidance"], float) and settled["steps"] == 25
+    for value in (True, "5", 2.5, None):
+        with pytest.raises(promptprobe.InputError, match="steps is"):
+            check("steps", value)
+
+
+def test_a_record_says_what_was_run(plan, tmp_path):
+    from promptprobe.pnginfo import read_record
+
+    service = Service(plan)
+    record, png = service.generate(PROMPT, seed=5)
+    (tmp_path / "a.png").write_bytes(png)
+    kept = read_record(tmp_path / "a.png")
+    assert kept["seed"] == kept["settings"]["seed"] == 5 and "rounds" not in kept["settings"] and "tau" not in kept
+    promptprobe.generate(PROMPT, seed=5, out=tmp_path / "b.png")
+    assert read_record(tmp_path / "b.png") == kept == json.loads(json.dumps(record))
+    assert promptprobe.replay(tmp_path / "a.png")[1] == 0
+
+
+def test_the_reward_is_loaded_on_the_runs_device(monkeypatch, plan):
+    from promptprobe import runs
+
+    asked = []
+    monkeypatch.setattr(runs, "load_reward", lambda name, device: asked.append((name, device)))
+    scorer = plan.scorer
+    monkeypatch.setitem(scorer.loading, "device", "meta")
+    runs.reward_of(None, scorer)
+    assert asked == [("icons", "meta")]
+
+
+def test_the_agents_sdk_message_names_a_folder_in_its_way(tmp_path):
+    if not find_spec("openai") or not any(d.name == "openai-agents" for d in distributions()):
+        pytest.skip("the Agents SDK is not installed")
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "__init__.py").write_text("")
+    code = "from promptprobe.agents import agents_sdk_tools\ntry:\n    agents_sdk_tools()\nexcept Exception as e:\n    print(e)"
+    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True).stdout
+    assert str(tmp_path / "agents") in told and "is taken by the folder" in told
