@@ -21,7 +21,8 @@ from .rewrites import RewriteAnswer, Waiting
 if TYPE_CHECKING:
     from .rewriter import ChatRewriter
 
-MAX_TOKENS, MOST_TOKENS = 4000, 32_000  # room for one answer; the most that is given when thinking used it up
+MAX_TOKENS, LOCAL_MAX_TOKENS = 4000, 1500  # room for one answer; small local models ramble until it is used up
+MOST_TOKENS = 32_000  # the most that is given when thinking used it up
 TIMEOUTS = 2  # requests that may time out: one, and one repeat
 REPEATS = 2  # of an empty answer
 REFUSALS = 12  # ways that are tried in one call
@@ -37,7 +38,7 @@ class Call:
         self.began = time.monotonic()
         self.until = None if deadline is None else self.began + deadline
         self.seed = None if writer.seed is None else writer.seed + round - 1
-        self.room = writer.max_tokens or MAX_TOKENS
+        self.room = writer.max_tokens or (LOCAL_MAX_TOKENS if writer.endpoint.local else MAX_TOKENS)
         self.failures = self.timeouts = self.repeats = self.refusals = 0
         self.trial: Change | None = None  # what the request under way does otherwise than the dialect
         self.trials: Iterator[Change] | None = None
@@ -61,14 +62,15 @@ class Call:
                 if arrived.late and reply.problem:
                     raise TimedOut
             except TooLate:
-                return self._end(f"the LLM had no time left to answer, after {self._so_far()}")
+                self._end(f"the LLM had no time left to answer, after {self._so_far()}")
+                return None
             except TimedOut:
                 self._spend(None)
                 self.timeouts += 1
                 if self.timeouts >= TIMEOUTS or not self.writer.retries:
-                    return self._end(
-                        f"the LLM gave up after {self._so_far()}: Timeout, {self.writer.timeout:g} seconds each"
-                    )
+                    each = f"{self.writer.timeout:g} seconds each"
+                    self._end(f"the LLM gave up after {self._so_far()}: Timeout, {each}")
+                    return None
                 continue
             except Broken as error:
                 self._spend(None)
@@ -144,7 +146,8 @@ class Call:
             to = self._short(str(arrived.headers.get("location", "elsewhere")))
             return self._final(f"the LLM's address leads on to {to} (HTTP {status}); give that as the base URL")
         if is_about_content(error):
-            return self._end(f"the LLM refused this prompt ({status}{said})") or True
+            self._end(f"the LLM refused this prompt ({status}{said})")
+            return True
         if status == 403:
             return self._final(f"the LLM answered HTTP 403; check the key{said}")
         self.refusals += 1
@@ -173,7 +176,8 @@ class Call:
             self.trial = next(self.trials, None)
             if self.trial is not None:
                 return self._failed(named + said, error.retry_after) if status >= 500 else False
-        return self._end(f"the LLM refused the request ({status}{said})") or True
+        self._end(f"the LLM refused the request ({status}{said})")
+        return True
 
     def _another_address(self, error: Refusal) -> bool:
         """Whether the base URL lacks its /v1, which then is added."""
@@ -236,7 +240,8 @@ class Call:
 
     def _spend(self, reply: Reply | None) -> None:
         """Count a request that was sent; tokens that the endpoint doesn't name are counted from the characters."""
-        given = got = 0
+        given: int | None = 0
+        got: int | None = 0
         if reply is not None and reply.error is None and not reply.problem:
             given, got = reply.input_tokens, reply.output_tokens
             if given is None and got is None:

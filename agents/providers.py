@@ -146,6 +146,10 @@ def first_model(place: Place) -> str:
             raise InputError(
                 f"no LLM answers at {place.url}; start the server, or give another --llm-base-url"
             ) from error
+        if arrived.status >= 500:
+            raise InputError(
+                f"{place.url} answers HTTP {arrived.status}; wait until its model is loaded, or name it with --llm-model"
+            )
         names = read_models(arrived)
         chat = [n for n in names if not any(x in n.lower() for x in _NO_CHAT)]
         if chat or names:

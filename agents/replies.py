@@ -258,15 +258,12 @@ def _loads(text: str) -> Any:
 
 def read_models(arrived: Arrived) -> list[str]:
     """Names in the answer of /v1/models, in its order."""
-    value = _loads(arrived.body.decode("utf-8-sig", "replace")) if arrived.status == 200 else None
-    rows = (
-        next((value[k] for k in ("data", "models") if isinstance(value.get(k), list)), [])
-        if isinstance(value, dict)
-        else value
-    )
+    rows = _loads(arrived.body.decode("utf-8-sig", "replace")) if arrived.status == 200 else None
+    if isinstance(rows, dict):
+        rows = rows.get("data") or rows.get("models")
     names = (
         [r.get("id") or r.get("name") or r.get("model") for r in rows if isinstance(r, dict)]
         if isinstance(rows, list)
         else []
     )
-    return [clean_text(n)[:200] for n in names if isinstance(n, str) and n.strip()]
+    return [clean_text(n)[:500] for n in names if isinstance(n, str) and n.strip()]

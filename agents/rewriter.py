@@ -45,7 +45,7 @@ _known_lock = threading.Lock()
 class ChatRewriter:
     """An OpenAI-compatible chat model.
 
-    `timeout` are the seconds for one answer (`TIMEOUT`, `LOCAL_TIMEOUT` on this machine), `max_tokens` the room for it (an
+    `timeout` are the seconds for one answer (`TIMEOUT`, `LOCAL_TIMEOUT` on this machine), `max_tokens` the room for it (`MAX_TOKENS`, `LOCAL_MAX_TOKENS`; an
     answer that thinking used up is asked for again with more, unless it is given), `effort` how hard the model should
     think, one of `EFFORTS`; None leaves it to the endpoint. `at_once` bounds the requests under way, `prices` (for a
     million input and output tokens) are for `Waiting.cost`. A parameter that the endpoint refuses is left out from then
@@ -70,7 +70,10 @@ class ChatRewriter:
         self.max_tokens, self.prices, self.on_wait = max_tokens, prices, on_wait
         self.retries, self.backoff, self.sleep = retries, backoff, sleep
         self.pacer = pacer or Pacer(sleep)
-        self.name = f"{model} at {self.endpoint.host}"
+        shown = (
+            model.replace("\\", "/").rpartition("/")[2] if model[:1] == "/" or ":\\" in model else model
+        )  # not a folder
+        self.name = f"{shown} at {self.endpoint.host}"
         self.requests = self.input_tokens = self.output_tokens = 0  # of all calls so far
         self.lock = threading.Lock()
         self.accepted: set[Dialect] = set()
@@ -84,9 +87,15 @@ class ChatRewriter:
     def rewrite(self, request: RewriteRequest, on_wait: OnWait | None = None) -> RewriteAnswer:
         """Ask once, repeat where that helps, and return what is usable (perhaps nothing)."""
         answer = RewriteAnswer([])
+        messages = messages_of(request)
+
+        def read(text: str) -> list[Rewrite]:
+            rewrites = parse_rewrites(text, request.count)
+            return [r for r in rewrites if not _is_the_example(r.prompt, request.prompt, messages[0]["content"])]
+
         found = self.ask(
-            messages_of(request), lambda text: parse_rewrites(text, request.count), answer, schema=schema_of(request),
-            round=request.round, deadline=request.deadline, on_wait=on_wait,
+            messages, read, answer, schema=schema_of(request), round=request.round, deadline=request.deadline,
+            on_wait=on_wait,
         )  # fmt: skip
         answer.rewrites = found or []
         if found is not None and not found:
@@ -117,3 +126,8 @@ class ChatRewriter:
             if not self.endpoint.local:
                 with _known_lock:
                     _known[self._place] = self.dialect
+
+
+def _is_the_example(rewrite: str, prompt: str, system: str) -> bool:
+    """Whether a small model has copied what the system message gives as an example."""
+    return len(rewrite) > 20 and rewrite != prompt and rewrite in " ".join(system.split())

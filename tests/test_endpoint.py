@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from promptprobe.agents import asking
@@ -160,8 +161,8 @@ def always(reply):
 FAULTS = {
     # parameters
     "max_tokens renamed": (refuses(lambda b: "max_tokens" in b, error(400, "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.", param="max_tokens")), CARS, 2, None),
-    "max_tokens too large": (refuses(lambda b: b["max_tokens"] > 1024, error(400, "max_tokens is too large: 4000. This model supports at most 1024 completion tokens")), CARS, 2, None),
-    "context too long": (refuses(lambda b: b["max_tokens"] > 1100, error(400, "This model's maximum context length is 2048 tokens, but max_tokens is 4000")), CARS, 3, None),
+    "max_tokens too large": (refuses(lambda b: b["max_tokens"] > 1024, error(400, "max_tokens is too large: 1500. This model supports at most 1024 completion tokens")), CARS, 2, None),
+    "context too long": (refuses(lambda b: b["max_tokens"] > 800, error(400, "This model's maximum context length is 2048 tokens, but max_tokens is 1500")), CARS, 2, None),
     "temperature fixed": (refuses(lambda b: "temperature" in b, error(400, "Unsupported value: 'temperature' does not support 0.7 with this model.", param="temperature")), CARS, 2, None),
     "seed unknown": (refuses(lambda b: "seed" in b, error(400, "Invalid JSON payload received. Unknown name \"seed\": Cannot find field.")), CARS, 2, None),
     "seed as an extra input": (refuses(lambda b: "seed" in b, body({"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}, 422)), CARS, 2, None),
@@ -195,7 +196,7 @@ FAULTS = {
     "parts": (always(chat([{"type": "thinking", "thinking": [{"type": "text", "text": DRAFT}]}, {"type": "text", "text": GOOD}])), CARS, 1, None),
     "answer in reasoning_content": (always(chat("", reasoning_content=GOOD)), CARS, 1, None),
     "draft in reasoning_content": (always(chat(None, reasoning_content=f"Maybe {DRAFT}")), [], 3, "thinking"),
-    "thoughts for ever": (lambda b, n: chat("<think>hm " * 50, "length") if b["max_tokens"] < 30_000 else chat(GOOD), CARS, 3, None),
+    "thoughts for ever": (lambda b, n: chat("<think>hm " * 50, "length") if b["max_tokens"] < 20_000 else chat(GOOD), CARS, 3, None),
     "thoughts alone": (always(chat(f"<think>{DRAFT}</think>")), [], 3, "thinking"),
     "thoughts not closed": (always(chat(f"<think>{DRAFT}", "length")), [], 3, "thinking"),
     # contents
@@ -294,6 +295,14 @@ def test_an_address_without_its_version_is_completed(serve):
     assert writer(server.url.removesuffix("/v1")).rewrite(request()).rewrites and len(server.bodies) == 2
 
 
+def test_the_example_of_the_system_message_is_no_rewrite(serve):
+    copied = "a stone bridge, three red lanterns, the lanterns hang below the bridge"
+    server = serve(always(chat(json.dumps({"rewrites": [{"prompt": copied}, {"prompt": "two red cars"}]}))))
+    got = writer(server).rewrite(request())
+    assert copied in server.bodies[0]["messages"][0]["content"].replace("\n", " ")
+    assert [r.prompt for r in got.rewrites] == CARS
+
+
 def test_every_round_has_another_seed_and_a_repeat_too(serve):
     server = serve(lambda b, n: chat("") if n == 3 else chat(GOOD))
     chat_writer = writer(server)
@@ -301,7 +310,7 @@ def test_every_round_has_another_seed_and_a_repeat_too(serve):
         chat_writer.rewrite(request(round=number))
     seeds = [b["seed"] for b in server.bodies]
     assert len(seeds) == len(set(seeds)) == 4
-    assert [b["max_tokens"] for b in server.bodies] == [4000] * 4
+    assert [b["max_tokens"] for b in server.bodies] == [1500] * 4
 
 
 def test_room_that_was_given_is_not_exceeded(serve):
@@ -517,6 +526,11 @@ def test_the_llm_is_told_how_the_image_model_likes_to_be_spoken_to(family, serve
     writer(server).rewrite(request(family=family))
     system = server.bodies[0]["messages"][0]["content"]
     assert len(about) > 100 and about in system and "source" not in about and '"...' not in system
+
+
+def test_every_paragraph_is_in_the_wheel():
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")
+    assert '"families/*.txt"' in project.rsplit('"promptprobe.prompts" =', 1)[1].split("\n", 1)[0]
 
 
 def test_every_backbone_has_its_paragraph():
