@@ -290,6 +290,23 @@ def test_what_was_refused_is_left_out_from_then_on_and_nothing_else(serve):
     assert form(server.bodies[-1]) == "json_schema" and {"seed", "temperature"} <= set(server.bodies[-1])
 
 
+@pytest.mark.parametrize(
+    "name", ["schema 500, silent", "any format, silent 400", "seed, silent 422", "all but messages, silent"]
+)
+def test_what_helped_against_a_silent_refusal_is_remembered(name, serve):
+    server = serve(FAULTS[name][0])
+    chat_writer = writer(server)
+    assert chat_writer.rewrite(request()).learned
+    assert chat_writer.rewrite(request("two cars")).requests == 1
+
+
+def test_an_endpoint_that_took_the_parameters_is_not_asked_in_other_ways(serve):
+    server = serve(lambda b, n: body({}, 400) if "bloody" in json.dumps(b["messages"]) else chat(GOOD))
+    chat_writer = writer(server)
+    chat_writer.rewrite(request())
+    assert chat_writer.rewrite(request("a bloody steak")).requests == 1
+
+
 def test_an_address_without_its_version_is_completed(serve):
     server = serve(lambda b, n: chat(GOOD) if n > 1 else error(404, "page not found"))
     assert writer(server.url.removesuffix("/v1")).rewrite(request()).rewrites and len(server.bodies) == 2
@@ -406,6 +423,13 @@ def test_a_key_never_shows_whatever_it_looks_like(key, serve):
 ])  # fmt: skip
 def test_nearly_json_is_read(text):
     assert [r.prompt for r in parse_rewrites(text, 4)] == CARS
+
+
+@pytest.mark.parametrize(
+    "text", [f"{DRAFT}\n</think>\nI give up.", f"<think>{DRAFT}", f"<details>{DRAFT}</details>", "1. red\n</thinking>"]
+)
+def test_thoughts_alone_give_nothing(text):
+    assert parse_rewrites(text, 4) == []
 
 
 def test_quotes_inside_a_prompt_are_kept_and_half_a_prompt_is_not():
