@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..options import EFFORTS
 from .replies import Refusal
 
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 SCHEMA, OBJECT, TEXT = 0, 1, 2  # how the answer's form is asked for
 
 Change = tuple[str, Any]

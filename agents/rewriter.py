@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from ..options import EFFORTS
 from .asking import messages_of, schema_of
 from .call import MAX_TOKENS, MOST_TOKENS, Call
-from .dialect import EFFORTS, Change, Dialect
+from .dialect import Change, Dialect
 from .endpoint import Endpoint, Pacer
 from .rewrites import OnWait, Rewrite, RewriteAnswer, RewriteRequest, Try, parse_rewrites
 
@@ -33,8 +34,6 @@ __all__ = [
 ]
 
 TIMEOUT, LOCAL_TIMEOUT = 60.0, 300.0  # seconds for one answer; a local server may be slow
-TIMEOUT_RANGE = (1.0, 3600.0)
-MAX_TOKENS_RANGE = (64, 200_000)
 PLACEHOLDERS = frozenset({"", "none", "empty", "ollama", "lm-studio", "no-key", "sk-no-key-required", "not-needed"})
 
 T = TypeVar("T")

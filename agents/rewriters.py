@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import write_together
+from ..options import check
 from ..phrases import Thesaurus
 from .offline import OfflineRewriter
 from .providers import HOUSES, find_place, first_model
-from .rewriter import EFFORTS, MAX_TOKENS_RANGE, TIMEOUT_RANGE, ChatRewriter
+from .rewriter import ChatRewriter
 from .rewrites import OnWait, Rewrite, RewriteAnswer, Rewriter, RewriteRequest, ask_rewriter
 
 
@@ -57,15 +58,9 @@ def make_rewriter(
     Raises `InputError` for an unknown kind, a value out of its range, a base URL that is none, and a server on this
     machine that has no model to offer.
     """
-    if kind not in ("auto", "llm", "offline"):
-        raise InputError(f"rewriter is {kind!r}; it must be auto, llm or offline")
-    for name, value, (low, high) in (
-        ("LLM timeout", timeout, TIMEOUT_RANGE), ("LLM max tokens", max_tokens, MAX_TOKENS_RANGE),
-    ):  # fmt: skip
-        if value is not None and not low <= value <= high:
-            raise InputError(f"{name} is {value:g}; it must be from {low:g} to {high:g}")
-    if effort is not None and effort not in EFFORTS:
-        raise InputError(f"LLM effort is {effort!r}; it must be one of {', '.join(EFFORTS)}")
+    check("rewriter", kind)
+    for name, value in (("llm_timeout", timeout), ("llm_max_tokens", max_tokens), ("llm_effort", effort)):
+        check(name, value)
     place = find_place(llm_model, llm_base_url)
     if kind == "offline":
         return OfflineRewriter(thesaurus), None

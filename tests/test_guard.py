@@ -15,6 +15,7 @@ from promptprobe.facts_check import check
 from promptprobe.facts_compare import Verdict
 from promptprobe.icons.captions import COLOUR_WORDS, OBJECT_WORDS, plural, user_prompt
 from promptprobe.icons.scenes import random_scene
+from promptprobe.worlds import thesaurus_of
 
 SAME = {
     "word forms": [
@@ -194,7 +195,9 @@ def test_the_offline_rewriters_rewrites_all_pass():
     own |= {plural(w): name for name, group in OBJECT_WORDS.items() for w in (name, *group[0], *group[1])}
     for _ in range(60):
         prompt = user_prompt(random_scene(rng), rng)
-        answer = OfflineRewriter().rewrite(RewriteRequest(prompt, 0.0, 1.0, [], [Try(prompt, 0.0)], 4, 77))
+        answer = OfflineRewriter(thesaurus_of("icons")).rewrite(
+            RewriteRequest(prompt, 0.0, 1.0, [], [Try(prompt, 0.0)], 4, 77)
+        )
         for rewrite in answer.rewrites:
             assert lost(prompt, rewrite.prompt) == [], prompt
             assert lost(prompt, rewrite.prompt, own) == [], prompt
