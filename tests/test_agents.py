@@ -126,7 +126,7 @@ def test_the_environment_chooses_the_rewriter(monkeypatch):
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-secret")
     qwen, _ = make_rewriter()
     assert qwen.model == "qwen3.7-plus" and "dashscope" in qwen.name and "secret" not in qwen.name
-    with pytest.raises(InputError, match="must be auto, llm or offline"):
+    with pytest.raises(InputError, match="must be one of auto, llm, offline"):
         make_rewriter("magic")
 
 
