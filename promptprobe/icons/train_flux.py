@@ -78,9 +78,7 @@ class Looking:
     def __init__(self, text: list[int], kept: list[torch.Tensor] | None):
         self.text, self.kept = text, kept
 
-    def __call__(
-        self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None
-    ):
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None):
         def heads(layer, x, norm=None):
             x = layer(x).unflatten(-1, (attn.heads, attn.head_dim))
             return norm(x) if norm is not None else x
@@ -238,7 +236,9 @@ def main() -> None:
     torch.manual_seed(args.seed)
     rng = np.random.default_rng([args.seed, 0, rank])
     scenes = [random_scene(rng) for _ in range(args.bank)]
-    bank = latent_bank(autoencoder, args.out / f"latents-{args.seed}-{rank}.safetensors", scenes, args.seed + rank, SCALE)
+    bank = latent_bank(
+        autoencoder, args.out / f"latents-{args.seed}-{rank}.safetensors", scenes, args.seed + rank, SCALE
+    )
     modules = nn.ModuleDict({"transformer": build()})
     modules.update({f"tell{i}": nn.Linear(128, sum(SLOT_SIZES)) for i in range(len(TELLING))})
     log.info("%.2f M parameters", sum(p.numel() for p in modules["transformer"].parameters()) / 1e6)
