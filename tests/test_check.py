@@ -34,7 +34,7 @@ def failing(copy: Path, stage: str, **environment: str) -> str:
         [sys.executable, "tests/check.py", stage], cwd=copy, env={**os.environ, **kept, **environment},
         capture_output=True, text=True,
     )  # fmt: skip
-    said = run.stdout + run.stderr
+    said = run.stderr + run.stdout
     assert run.returncode == 1 and said.splitlines()[-1].startswith(f"FAILED in {stage}: "), said
     return said
 
