@@ -16,7 +16,7 @@ from ..tokens import clean_prompt
 from . import pictures
 from .desk import Act, Desk, SessionState, candidate, numbers
 from .guard import lost_words
-from .rounds import ask, request_of, screen
+from .rounds import ask, family_of, request_of, screen
 
 MAX_UNDO = 50  # commands
 MAX_WISH = 500  # characters
@@ -87,7 +87,7 @@ def rewrite(state: SessionState, desk: Desk, rest: str) -> SessionState:
         plan.rewriter,
         request_of(
             desk.score([current["prompt"]], seed)[0], current, tried, tau=state["tau"], count=plan.candidates,
-            round=number, direction=rest[:MAX_WISH], keep=pinned,
+            round=number, direction=rest[:MAX_WISH], keep=pinned, family=family_of(plan.scorer),
         ),
     )  # fmt: skip
     proposals = screen(

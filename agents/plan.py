@@ -87,6 +87,7 @@ def make_plan(*, scorer: Scorer | None = None, **options: Unpack[PlanOptions]) -
         model = o["model"] if scorer is None else scorer.model or ""
         rewriter, note = make_rewriter(
             rewriter, llm_model=o["llm_model"], llm_base_url=o["llm_base_url"], seed=o["seed"],
+            timeout=o["llm_timeout"], max_tokens=o["llm_max_tokens"], effort=o["llm_effort"], prices=prices,
             thesaurus=thesaurus_of(model),
         )  # fmt: skip
         notes += [note] if note else []

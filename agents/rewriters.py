@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ..errors import InputError
 from ..files import write_together
+from ..options import check
 from ..phrases import Thesaurus
 from .offline import OfflineRewriter
+from .providers import HOUSES, find_place, first_model
 from .rewriter import ChatRewriter
-from .rewrites import Rewrite, RewriteAnswer, Rewriter, RewriteRequest
+from .rewrites import OnWait, Rewrite, RewriteAnswer, Rewriter, RewriteRequest, ask_rewriter
 
 
 class CachedRewriter:
@@ -25,14 +25,20 @@ class CachedRewriter:
         self.rewriter, self.folder = rewriter, folder
         self.name, self.calls_llm = rewriter.name, rewriter.calls_llm
 
-    def rewrite(self, request: RewriteRequest) -> RewriteAnswer:
+    @property
+    def tells_waiting(self) -> bool:
+        return getattr(self.rewriter, "tells_waiting", False)
+
+    def rewrite(self, request: RewriteRequest, on_wait: OnWait | None = None) -> RewriteAnswer:
         """The kept answer (which costs no request), or a new one."""
-        asked = json.dumps([self.name, asdict(request)], sort_keys=True, ensure_ascii=False)
+        known = asdict(request)
+        del known["deadline"]  # how much time is left changes nothing about what is asked
+        asked = json.dumps([self.name, known], sort_keys=True, ensure_ascii=False)
         path = self.folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             kept = json.loads(path.read_text("utf-8"))
             return RewriteAnswer([Rewrite(str(r["strategy"]), str(r["prompt"])) for r in kept["rewrites"]])
-        answer = self.rewriter.rewrite(request)
+        answer = ask_rewriter(self.rewriter, request, on_wait)
         if answer.rewrites and not answer.notes and not answer.final:
             text = json.dumps({"rewrites": [asdict(r) for r in answer.rewrites]}, ensure_ascii=False) + "\n"
             write_together({path: text.encode()})
@@ -40,44 +46,38 @@ class CachedRewriter:
 
 
 def make_rewriter(
-    kind: str = "auto",
-    *,
-    llm_model: str | None = None,
-    llm_base_url: str | None = None,
-    seed: int | None = None,
+    kind: str = "auto", *, llm_model: str | None = None, llm_base_url: str | None = None, seed: int | None = None,
+    timeout: float | None = None, max_tokens: int | None = None, effort: str | None = None,
+    prices: tuple[float, float] | None = None, on_wait: OnWait | None = None,
     thesaurus: Thesaurus | None = None,
-) -> tuple[Rewriter | None, str | None]:
-    """The rewriter that the environment and options call for, and a note when it is not what was asked.
-
+) -> tuple[Rewriter | None, str | None]:  # fmt: skip
+    """The rewriter that the environment and options call for (the table in `providers` says which), and a note when it is
+    not what was asked. `timeout`, `max_tokens` and `effort` are `ChatRewriter`'s, within its ranges.
     `thesaurus` is the model's world's; the offline rewriter proposes nothing without one.
 
-    Raises `InputError` for an unknown kind or a base URL that is none.
+    Raises `InputError` for an unknown kind, a value out of its range, a base URL that is none, and a server on this
+    machine that has no model to offer.
     """
-    if kind not in ("auto", "llm", "offline"):
-        raise InputError(f"rewriter is {kind!r}; it must be auto, llm or offline")
-    base_url = llm_base_url or os.environ.get("OPENAI_BASE_URL") or None
-    if base_url and not base_url.startswith(("http://", "https://")):
-        raise InputError(f"LLM base URL is {base_url!r}; it must start with http:// or https://")
-    key, model = os.environ.get("OPENAI_API_KEY"), llm_model or OPENAI_MODEL
-    if not key and not base_url and os.environ.get("DASHSCOPE_API_KEY"):
-        base_url = DASHSCOPE_URL
-    if base_url and "dashscope" in (urlsplit(base_url).hostname or ""):
-        key, model = os.environ.get("DASHSCOPE_API_KEY") or key, llm_model or DASHSCOPE_MODEL
-    local = base_url and urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
-    if kind == "offline" or (kind == "auto" and not key and not local and not llm_model and not llm_base_url):
+    check("rewriter", kind)
+    for name, value in (("llm_timeout", timeout), ("llm_max_tokens", max_tokens), ("llm_effort", effort)):
+        check(name, value)
+    place = find_place(llm_model, llm_base_url)
+    if kind == "offline":
         return OfflineRewriter(thesaurus), None
-    if not key and not local:
-        return (
-            None,
-            "no LLM key: set OPENAI_API_KEY or DASHSCOPE_API_KEY, or choose --rewriter offline; nothing was rewritten",
-        )
-    return ChatRewriter(model=model, base_url=base_url, api_key=key or "none", seed=seed), None
-
-
-DASHSCOPE_URL = "https://dashscope-intl.aliyuncs.com/compatible-mode/v1"
-
-
-DASHSCOPE_MODEL = "qwen-max"
-
-
-OPENAI_MODEL = "gpt-4.1-mini"
+    if place is None and kind == "auto" and not llm_model:
+        return OfflineRewriter(thesaurus), None
+    if place is None or not (place.key or place.local or place.house == "local"):
+        if place is not None and kind == "auto" and llm_base_url is None and llm_model is None:
+            return OfflineRewriter(thesaurus), None
+        keys = ", ".join(k for house in HOUSES for k in house.keys)
+        return None, f"no LLM key: set one of {keys}, or choose --rewriter offline; nothing was rewritten"
+    try:
+        model = place.model or first_model(place)
+    except InputError as error:
+        if kind == "llm" or place.given:
+            raise
+        return OfflineRewriter(thesaurus), f"OLLAMA_HOST is set, but {error}; the offline rewriter was taken"
+    return ChatRewriter(
+        model=model, base_url=place.url, api_key=place.key or "none", seed=seed, timeout=timeout, max_tokens=max_tokens,
+        effort=effort or place.effort, prices=prices, on_wait=on_wait, house=place.house,
+    ), None  # fmt: skip

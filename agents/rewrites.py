@@ -5,13 +5,14 @@ Comes in: text of a language model. Goes out: wordings, cleaned and bounded. Eve
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..diagnosis import WordDiagnosis
+from .answers import clean_text, read_answer, unquoted, without_thoughts
+
+if TYPE_CHECKING:
+    from ..diagnosis import WordDiagnosis
 
 MAX_REWRITE_CHARACTERS = 2000
 
@@ -25,9 +26,22 @@ class Try:
 
 
 @dataclass(frozen=True)
+class Rejected:
+    """A wording that may not be proposed again, and why it was turned down."""
+
+    prompt: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class RewriteRequest:
     """What a rewriter may know. `token_limit` is the text encoder's, without begin and end marks. `direction` is the
-    person's wish in words, `keep` are words that must stay as they are; both may be empty."""
+    person's wish in words, `keep` are words that must stay as they are; both may be empty.
+
+    `family` names the image model (`Backbone.family`, a pipeline's class, or "icons"), `length` are the tokens of
+    `prompt`, `scale` the lowest and highest score that the judge usually gives; empty or 0 where not known. The whole
+    answer, waiting and repeats included, is there within `deadline` seconds.
+    """
 
     prompt: str
     score: float
@@ -39,6 +53,11 @@ class RewriteRequest:
     round: int = 1
     direction: str = ""
     keep: Sequence[str] = ()
+    family: str = ""
+    rejected: Sequence[Rejected] = ()
+    length: int = 0
+    scale: Sequence[float] = ()
+    deadline: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +71,9 @@ class Rewrite:
 @dataclass
 class RewriteAnswer:
     """What came back. `notes` says in words what went wrong, without any secret; after a `final` one, such as a refused
-    key, asking again is of no use."""
+    key, asking again is of no use. `answered` says whether the LLM said something that could be read at all: a batch
+    repeats the prompts of which it didn't. `learned` are the endpoint's ways that were found out on the occasion.
+    `estimated` says that tokens were counted from the characters, as the endpoint named none."""
 
     rewrites: list[Rewrite]
     requests: int = 0
@@ -60,10 +81,30 @@ class RewriteAnswer:
     output_tokens: int = 0
     notes: list[str] = field(default_factory=list)
     final: bool = False
+    answered: bool = True
+    learned: list[str] = field(default_factory=list)
+    estimated: bool = False
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a person who waits may be shown, about once a second: what is waited for, for how many seconds, and what
+    this rewriter has used up so far; `cost` is None where no prices are known."""
+
+    what: str
+    seconds: float
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost: float | None = None
+
+
+OnWait = Callable[[Waiting], Any]
 
 
 class Rewriter(Protocol):
-    """Anything with a name that proposes wordings."""
+    """Anything with a name that proposes wordings. One that waits long may take `on_wait` in `rewrite` too, and says so
+    with `tells_waiting = True`."""
 
     name: str
     calls_llm: bool
@@ -71,47 +112,26 @@ class Rewriter(Protocol):
     def rewrite(self, request: RewriteRequest) -> RewriteAnswer: ...
 
 
+def ask_rewriter(rewriter: Any, request: RewriteRequest, on_wait: OnWait | None = None) -> RewriteAnswer:
+    """The rewriter's answer; `on_wait` is told of the waiting where the rewriter can do that."""
+    if on_wait is not None and getattr(rewriter, "tells_waiting", False):
+        return rewriter.rewrite(request, on_wait=on_wait)
+    return rewriter.rewrite(request)
+
+
 def parse_rewrites(text: str, count: int) -> list[Rewrite]:
-    """Rewrites in a model's answer: JSON wherever it stands, complete objects of a cut-off answer, else list lines.
+    """Rewrites in a model's answer: JSON wherever and however it stands, complete entries of a cut-off answer, else
+    list lines.
 
-    Thoughts and code fences are dropped, control characters removed, over-long or empty prompts left out.
+    Thoughts and code fences are dropped, control characters removed, over-long, empty or repeated prompts left out.
     """
-    text = re.sub(r"<think>.*?(</think>|\Z)", "", text, flags=re.S)
-    text = re.sub(r"```\w*", "", text).strip()
-    found: list[Rewrite] = []
-    for value in _json_values(text):
-        items = value.get("rewrites", [value]) if isinstance(value, dict) else value
-        for item in items if isinstance(items, list) else []:
-            if isinstance(item, str):
-                found.append(Rewrite("unnamed", item))
-            elif isinstance(item, Mapping) and isinstance(item.get("prompt"), str):
-                strategy = item.get("strategy")
-                found.append(Rewrite(strategy if isinstance(strategy, str) else "unnamed", item["prompt"]))
-    if not found and "{" not in text:
-        lines = re.findall(r"^\s*(?:\d+[.)]|[-*•])\s+(.+)$", text, flags=re.M)
-        found = [Rewrite("unnamed", line) for line in lines]
-    cleaned = [Rewrite(clean_text(r.strategy)[:60] or "unnamed", _unquoted(clean_text(r.prompt))) for r in found]
-    return [r for r in cleaned if 0 < len(r.prompt) <= MAX_REWRITE_CHARACTERS][:count]
-
-
-def _json_values(text: str):
-    """Top-level JSON values in a text, or, when it is broken, the complete objects inside it."""
-    decoder = json.JSONDecoder()
-    at = 0
-    while (at := min((i for i in (text.find("{", at), text.find("[", at)) if i >= 0), default=-1)) >= 0:
-        try:
-            value, at = decoder.raw_decode(text, at)
-            yield value
-        except (ValueError, RecursionError):
-            at += 1
-
-
-def clean_text(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _unquoted(text: str) -> str:
-    """Without quotation marks around the whole; quoted text inside stays."""
-    pairs = {'"': '"', "'": "'", "“": "”"}
-    inner = text[1:-1]
-    return inner.strip() if len(text) > 1 and pairs.get(text[0]) == text[-1] and text[0] not in inner else text
+    rewrites: dict[str, Rewrite] = {}
+    for strategy, prompt in read_answer(without_thoughts(text)):
+        if len(rewrites) >= count:
+            break
+        if len(prompt) > 2 * MAX_REWRITE_CHARACTERS:
+            continue
+        cleaned = unquoted(clean_text(prompt))
+        if any(c.isalnum() for c in cleaned) and len(cleaned) <= MAX_REWRITE_CHARACTERS:
+            rewrites.setdefault(cleaned, Rewrite(clean_text(strategy[:200])[:60] or "unnamed", cleaned))
+    return list(rewrites.values())

@@ -17,13 +17,15 @@ from typing import Annotated, Any, Protocol, TypedDict, get_type_hints
 
 from PIL import Image
 
+from ..backbones import backbone_of
 from ..errors import PromptProbeError, reason_of
 from ..events import OnEvent
 from ..records import CandidateRecord, whole
 from ..scoring import Scored, Scorer
 from ..tokens import tokenize_prompt
+from ..worlds import world_of
 from .guard import lost, lost_words
-from .rewrites import Rewrite, RewriteAnswer, Rewriter, RewriteRequest, Try
+from .rewrites import Rejected, Rewrite, RewriteAnswer, Rewriter, RewriteRequest, Try
 
 
 class State(TypedDict, total=False):
@@ -96,6 +98,10 @@ class Context:
     image: Image.Image | None = None
     reached: State | None = None
 
+    def seconds_left(self) -> float | None:
+        """What is left of `max_seconds`; None without a limit."""
+        return None if self.max_seconds is None else max(0.0, self.max_seconds - (time.perf_counter() - self.began))
+
     def tell(self, event: str, **values: Any) -> None:
         if self.on_event:
             self.on_event(event, values)
@@ -165,6 +171,7 @@ def next_request(state: State, context: Context) -> RewriteRequest:
     return request_of(
         context.scored[0], state["candidates"][0], state["candidates"], tau=state["tau"], count=state["count"],
         round=state["round"] + 1, direction=state.get("direction", ""), keep=state.get("keep", []),
+        family=family_of(context.scorer), deadline=context.seconds_left(),
     )  # fmt: skip
 
 
@@ -178,13 +185,24 @@ def request_of(
     round: int,
     direction: str = "",
     keep: Sequence[str] = (),
+    family: str = "",
+    deadline: float | None = None,
 ) -> RewriteRequest:
-    """The request to rewrite `candidate`, of which `scored` is what was seen, told what was tried."""
+    """The request to rewrite `candidate`, of which `scored` is what was seen, told what was tried and turned down."""
     return RewriteRequest(
         prompt=candidate["prompt"], score=candidate["score"], tau=tau, words=scored.words,
         tried=[Try(c["prompt"], c["score"]) for c in tried if c["score"] is not None], count=count,
         token_limit=scored.token_limit, round=round, direction=direction, keep=list(keep),
+        family=family, deadline=deadline,
+        rejected=[Rejected(c["prompt"], c["rejected"]) for c in tried if c.get("rejected")],
     )  # fmt: skip
+
+
+def family_of(scorer: Scorer) -> str:
+    """The image model's family, which tells a rewriter how it likes to be spoken to: a built-in world's name, or its
+    backbone's."""
+    world = world_of(scorer.model) if scorer.model else None
+    return world.name if world else backbone_of(scorer.pipeline).family
 
 
 def ask(rewriter: Rewriter | None, request: RewriteRequest) -> RewriteAnswer:

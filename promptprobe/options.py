@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .rewards import RewardFunction
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")  # how much an LLM thinks
 MOST_SEEDS = 100_000  # of one prompt: a list of more is a slip of the keyboard
 # Set by the engine itself in the pipeline's call.
 OWN_ARGUMENTS = frozenset(
@@ -174,9 +175,20 @@ class LLMOptions(TypedDict, total=False):
         str | Rewriter | None,
         Option("auto", "auto (an LLM when there is a key or URL), llm, or offline.", choices=("auto", "llm", "offline")),
     ]  # fmt: skip
-    llm_model: Annotated[str | None, Option(None, "Chat model.", example="qwen-max")]
+    llm_model: Annotated[str | None, Option(None, "Chat model; default: the endpoint's.", example="qwen3.7-plus")]
     llm_base_url: Annotated[
         str | None, Option(None, "OpenAI-compatible endpoint.", example="http://localhost:11434/v1")
+    ]
+    llm_timeout: Annotated[
+        float | None,
+        Option(None, "Seconds for one answer; default: 60, on this machine 300.", least=1, most=3600),
+    ]
+    llm_max_tokens: Annotated[
+        int | None, Option(None, "Room for one answer; default: 4000, on this machine 1500.", least=64, most=200_000)
+    ]
+    llm_effort: Annotated[
+        str | None,
+        Option(None, "How much it thinks; default: the endpoint's own.", choices=EFFORTS),
     ]
     llm_price: Annotated[
         str | None, Option(None, "Price of a million input,output tokens: cost is reported.", example="1.6,6.4")

@@ -61,7 +61,7 @@ def load_pipeline(
     local = Path(source)
     try:
         pipeline = DiffusionPipeline.from_pretrained(
-            source, torch_dtype=getattr(torch, dtype) if dtype else None, use_safetensors=True,
+            source, dtype=getattr(torch, dtype) if dtype else None, use_safetensors=True,
             local_files_only=local.exists(), revision=revision, variant=variant,
         )  # fmt: skip
     except Exception as error:  # every library on the way has its own classes

@@ -107,7 +107,7 @@ def test_the_llm_is_told_the_words_the_threshold_and_the_history(llm):
         ([(401, '{"error": {"message": "bad key sk-secret"}}', {})], 1, 0, "HTTP 401; check the key"),
         ([(400, '{"error": {"message": "no json_schema"}}', {}), (400, "{}", {}), answer("one")], 3, 1, None),
         (["this is no JSON"], 1, 0, "held no rewrite"),
-        ([""], 1, 0, "empty"),
+        ([""], 3, 0, "empty"),
         ([(200 + 1, "<html>", {})], 4, 0, "not a chat completion"),
     ],
 )
@@ -125,8 +125,8 @@ def test_the_environment_chooses_the_rewriter(monkeypatch):
     assert nothing is None and "no LLM key" in note
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-secret")
     qwen, _ = make_rewriter()
-    assert qwen.model == "qwen-max" and "dashscope" in qwen.name and "secret" not in qwen.name
-    with pytest.raises(InputError, match="must be auto, llm or offline"):
+    assert qwen.model == "qwen3.7-plus" and "dashscope" in qwen.name and "secret" not in qwen.name
+    with pytest.raises(InputError, match="must be one of auto, llm, offline"):
         make_rewriter("magic")
 
 
