@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
+from ..runs import notes_on
 from ..seeds import seeds_from
 from ..thresholds import threshold
 from ..tokens import clean_prompt
@@ -62,7 +63,8 @@ def wording(state: SessionState, desk: Desk, text: str) -> SessionState:
     missing = lost_words(state.get("pinned", []), prompt) if before else []
     note = f" (lost {', '.join(missing)})" if missing else ""
     changes: SessionState = {
-        "candidates": [*before, own], "current": own["id"], "said": verdict(state, own) + note, "show": True
+        "candidates": [*before, own], "current": own["id"], "said": "\n".join([verdict(state, own) + note, *notes_on([prompt], desk.plan.scorer.model)]),
+        "show": True
     }  # fmt: skip
     return changes if before else {**changes, "prompt": prompt}
 

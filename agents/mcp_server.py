@@ -16,7 +16,7 @@ from ..threads import in_thread
 from ..version import __version__
 from .server import check_address
 from .service import Service
-from .tools import TOOLS, Tool, call_tool
+from .tools import TOOLS, Tool, about, call_tool
 
 
 def make_server(service: Service) -> Any:
@@ -32,11 +32,11 @@ def make_server(service: Service) -> Any:
     server = MCPServer(
         "promptprobe", version=__version__,
         instructions="Predicts after a fifth of the denoising how good a diffusion model's image will be, rewrites "
-        "prompts that will fail, and generates the best one.",
+        "prompts that will fail, and generates the best one. " + about(service),
     )  # fmt: skip
 
     for tool in TOOLS.values():
-        server.tool(name=tool.name, description=tool.description)(_handler(service, tool))
+        server.tool(name=tool.name, description=f"{tool.description} {about(service)}")(_handler(service, tool))
     return server
 
 

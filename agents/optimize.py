@@ -23,6 +23,7 @@ from ..scoring import Scorer
 from ..threads import in_thread
 from ..tokens import clean_prompt
 from ..version import __version__
+from ..worlds import note_on
 from . import rounds
 from .loop import run as run_loop
 from .plan import Plan, cost_of, make_plan
@@ -145,6 +146,7 @@ def record_of(
     told = [
         f"the last {cut} tokens of the prompt did not fit the text encoder's {best.token_limit} and were cut"
     ] if cut else []  # fmt: skip
+    told += [note for note in [note_on(prompt, plan.scorer.model)] if note]
     return RunRecord(
         prompt=prompt, best_prompt=best.prompt, unchanged=state["best"] == 0, stop_reason=state["stop_reason"],
         tau=round(plan.threshold, 5), rounds=state["round"], predicted_reward=round(best.predicted[best.best], 5),

@@ -23,7 +23,7 @@ from ..events import OnEvent
 from ..records import CandidateRecord, whole
 from ..scoring import Scored, Scorer
 from ..tokens import tokenize_prompt
-from ..worlds import world_of
+from ..worlds import knows_nothing, world_of
 from .guard import lost, lost_words
 from .rewrites import Rejected, Rewrite, RewriteAnswer, Rewriter, RewriteRequest, Try
 
@@ -271,6 +271,8 @@ def take_answer(state: State, context: Context, answer: RewriteAnswer) -> dict[s
 
 def _stop(state: State, context: Context, best: float) -> str:
     """Why the loop ends with `best` as the highest predicted reward, or an empty string."""
+    if knows_nothing(state["prompt"], context.scorer.model):
+        return "nothing of the prompt is known to this model"
     if best >= state["tau"]:
         return "good enough" if state["round"] else "good enough as it was"
     rewriter, calls, seconds = context.rewriter, context.max_llm_calls, context.max_seconds

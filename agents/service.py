@@ -88,8 +88,12 @@ class Service:
     @property
     def model_name(self) -> str:
         """The model's name without the folder it lies in."""
-        name = self._options.get("model", DEFAULT_MODEL) if self._plan is None else self._plan.origin.model
-        return Path(str(name or "own-pipeline")).name
+        return Path(self.model or "own-pipeline").name
+
+    @property
+    def model(self) -> str | None:
+        """The model's name as it was given; None for a pipeline handed over from Python."""
+        return str(self._options.get("model", DEFAULT_MODEL)) if self._plan is None else self._plan.origin.model
 
     @property
     def size(self) -> tuple[int, int]:
@@ -156,7 +160,9 @@ class Service:
                 if progress:
                     progress(k / plan.scorer.probe_step, f"step {k}")
 
-            return [score_as_dict(s) for s in plan.scorer.score(texts, seeds, on_step=step, winners=0)]
+            return [
+                score_as_dict(s, plan.scorer.model) for s in plan.scorer.score(texts, seeds, on_step=step, winners=0)
+            ]
 
     def select_seed(
         self, prompt: str, *, seeds: int = 10, first_seed: int | None = None, policy: str | None = None, top: int = 1,

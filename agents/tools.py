@@ -21,6 +21,7 @@ from ..errors import InputError, PromptProbeError
 from ..files import check_writable, free_path, write_together
 from ..options import OPTIONS, PlanOptions, check, refuse_beside, signed
 from ..text import MAX_CHARACTERS
+from ..worlds import what_it_draws
 from .service import MAX_PROMPTS, MAX_SEEDS, Service
 
 PROMPT: Any = (str, Field(min_length=1, max_length=MAX_CHARACTERS, description="What the picture should show."))
@@ -82,6 +83,12 @@ class Tool:
     @property
     def description(self) -> str:
         return (self.arguments.__doc__ or "").strip()
+
+
+def about(service: Service) -> str:
+    """The loaded model for a tool's description: its name, and what it can't draw."""
+    draws = what_it_draws(service.model)
+    return f"The model is {service.model_name}" + (f": {draws}." if draws else ".")
 
 
 def brief(record: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from .search import SeedSelection, select_seed
 from .seeds import seed_list, seeds_from
 from .tokens import clean_prompt, tokenize_prompt
 from .trajectory import check_steps, finish, start
+from .worlds import note_on
 
 
 @signed(ScorerSettings)
@@ -83,13 +84,18 @@ def score(prompts: Sequence[str], **options: Unpack[ScoreOptions]) -> list[Score
     return make_scorer(**{n: v for n, v in o.items() if n != "seeds_per_prompt"}).score(texts, seeds, winners=0)
 
 
-def score_as_dict(scored: Scored) -> dict[str, Any]:
-    """A score as plain values for JSON."""
+def score_as_dict(scored: Scored, model: str | None = None) -> dict[str, Any]:
+    """A score as plain values for JSON; `notes` name the words that `model` can't draw."""
     return {
         "prompt": scored.prompt, "score": round(scored.score, 5), "seeds": scored.seeds,
         "predicted": [round(p, 5) for p in scored.predicted], "cut_tokens": scored.cut_tokens,
-        "words": [asdict(w) for w in scored.words],
+        "words": [asdict(w) for w in scored.words], "notes": notes_on([scored.prompt], model),
     }  # fmt: skip
+
+
+def notes_on(prompts: Sequence[str], model: str | None) -> list[str]:
+    """What a person should know of prompts for a model: words that it can't draw; each note once."""
+    return list(dict.fromkeys(note for note in (note_on(p, model) for p in prompts) if note))
 
 
 @signed(SeedSearchOptions)
@@ -136,6 +142,7 @@ def found_seeds(
 ) -> tuple[SeedSelection, list[bytes]]:
     """A search over seeds, and the PNG of each winner with its record; `how` as for `select_seed`."""
     found = select_seed(scorer, prompt, seeds, policy=policy, **how)
+    found.notes += notes_on([prompt], scorer.model)
     why = f"best of {len(seeds)} seeds, {policy}"
     tried = found.as_dict()["seeds"]
     pictures = []

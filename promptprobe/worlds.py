@@ -93,6 +93,36 @@ def unknown_words(prompt: str, world: World) -> list[str]:
     return [_as_typed(w, prompt) for w in dict.fromkeys(unknown)]
 
 
+def what_it_draws(model: str | Path | None) -> str | None:
+    """What a built-in world can draw, in words; None for a model that may draw anything."""
+    world = world_of(model) if model else None
+    if world is None or world.vocabulary is None:
+        return None
+    known = world.vocabulary
+    return (
+        f"the built-in world {world.name!r} draws only {', '.join(known.objects)}, {min(known.counts)} to {max(known.counts)} "
+        f"of each, in {', '.join(known.colours)}, on {', '.join(known.backgrounds)}"
+    )
+
+
+def note_on(prompt: str, model: str | Path | None) -> str | None:
+    """What a person should know of a prompt before trusting its picture: the words that the model can't draw, if any."""
+    world = world_of(model) if model else None
+    unknown = unknown_words(prompt, world) if world else []
+    if not unknown:
+        return None
+    return f"{what_it_draws(model)}; unknown here: {', '.join(unknown)}; for anything else give a model of your own (--model)"
+
+
+def knows_nothing(prompt: str, model: str | Path | None) -> bool:
+    """True when a built-in world can draw none of the things that a prompt names."""
+    world = world_of(model) if model else None
+    if world is None or world.vocabulary is None or not unknown_words(prompt, world):
+        return False
+    known = world.vocabulary
+    return not any(p.head in known.objects for p in read_prompt(prompt, known.thesaurus).phrases)
+
+
 def _is_unknown(word: str, known: Vocabulary, colours: set[str | None], things: set[str]) -> bool:
     """True for a word that can't be drawn; `colours` are those that can't be where the prompt has them, `things` the
     names of what is to be seen (a lemon is a colour or a thing)."""

@@ -21,7 +21,7 @@ def score(
     **options: Any,
 ) -> None:
     """Predict rewards and diagnose each word's attention; makes no image."""
-    from ..runs import make_scorer, score_as_dict
+    from ..runs import make_scorer, notes_on, score_as_dict
     from ..seeds import seeds_from
     from ..tokens import clean_prompt
     from ..view import print_scores
@@ -30,6 +30,6 @@ def score(
     scorer = make_scorer(**only(options, ScorerOptions))
     scored = scorer.score(texts, seeds_from(seed, seeds_per_prompt), winners=0)
     if as_json:
-        typer.echo(json.dumps([score_as_dict(s) for s in scored], indent=1, ensure_ascii=False))
+        typer.echo(json.dumps([score_as_dict(s, scorer.model) for s in scored], indent=1, ensure_ascii=False))
     else:
-        print_scores(scored, scorer.warnings)
+        print_scores(scored, [*scorer.warnings, *notes_on(texts, scorer.model)])
