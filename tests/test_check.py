@@ -61,7 +61,7 @@ def plant(copy: Path, file: str, old: str, new: str) -> int:
          "agents.loop:{} imports cli"),
         ("house", "promptprobe/__init__.py", "", "\n\ndef bare(x):\n    return x\n\n\n__all__ += ['bare']\n",
          "bare has no docstring"),
-        ("house", "promptprobe/__init__.py", "", "\nimport torch\n", "torch"),
+        ("house", "promptprobe/__init__.py", "", "\nimport langgraph\n", "loaded ['langgraph']"),
     ],
 )  # fmt: skip
 def test_a_planted_fault_is_named(stage, file, old, new, said, copy):
