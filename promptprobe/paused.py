@@ -14,10 +14,11 @@ import torch
 
 from .backbones import backbone_of, denoiser_of
 from .errors import InputError, ModelError
+from .options import default_of
 from .tokens import PromptTokens
 
-STEPS = 25  # Diffusion Probe, arXiv:2602.23783, §4.1
-PROBE_STEP = 5
+STEPS: int = default_of("steps")  # Diffusion Probe, arXiv:2602.23783, §4.1
+PROBE_STEP: int = default_of("probe_step")
 
 
 @dataclass

@@ -82,8 +82,8 @@ def test_numbers_that_differ_between_processors_are_named(copy):
 
 
 def test_a_file_that_the_wheel_or_the_sdist_lacks_is_named(copy):
-    plant(copy, "pyproject.toml", '"promptprobe.prompts" = ["*.txt"]\n', "")
-    plant(copy, "MANIFEST.in", "recursive-include tests *.py *.json\n", "")
+    plant(copy, "pyproject.toml", '"promptprobe.prompts" = ["*.txt", "words/*.txt", "families/*.txt"]\n', "")
+    plant(copy, "MANIFEST.in", "recursive-include tests *.py *.json *.png *.jsonl *.sqlite\n", "")
     (copy / "agents" / "py.typed").unlink()
     (copy / "promptprobe" / "notes.txt").write_text("lies here, and no line of pyproject.toml takes it along")
     said = failing(copy, "build")

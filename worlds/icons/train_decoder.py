@@ -26,6 +26,7 @@ from promptprobe.icons.scenes import BACKGROUND_NAMES, COLOUR_NAMES, ICON_CELLS,
 
 from .fit import fit
 from .train_autoencoder import LATENT_CHANNELS, WIDTH
+from .train_flux import SCALE
 
 log = logging.getLogger("promptprobe.icons")
 DECODER_BLOCKS = (4, 3, 1, 1, 0, 0)  # at 8, 16, ... 256 px
@@ -47,7 +48,7 @@ def build(small: AutoencoderTiny) -> AutoencoderTiny:
 
 
 @torch.no_grad()
-def _average_down(layers: nn.Sequential) -> None:
+def _average_down(layers: Any) -> None:
     """Make the first three convolutions of an encoder hand on colours, averaged over boxes of 2x2 twice."""
     for i, layer in enumerate(layers[:3]):
         weight: Any = layer.weight
@@ -94,7 +95,7 @@ def make_decoder_loss(decoder: nn.Module, small: AutoencoderTiny, size: int):
     return loss
 
 
-def make_encoder_loss(encoder: nn.Module, small: AutoencoderTiny, size: int):
+def make_encoder_loss(encoder: Any, small: AutoencoderTiny, size: int):
     """Squared difference of the latents; works on 64-px pictures, which is what the first three layers make."""
     upper: Any = encoder.layers[3:]
 
@@ -134,6 +135,7 @@ def main() -> None:
         steps=args.encoder_steps, lr=3e-3, checkpoint=args.out / "encoder.ckpt.safetensors", seed=args.seed,
         warmup=50, average=0.98, muon=True,
     )  # fmt: skip
+    large.register_to_config(scaling_factor=SCALE)
     large.to(torch.float16).save_pretrained(args.out / "vae-256")
 
 
