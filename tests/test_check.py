@@ -35,7 +35,7 @@ def failing(copy: Path, stage: str, **environment: str) -> str:
         capture_output=True, text=True,
     )  # fmt: skip
     said = run.stdout + run.stderr
-    assert run.returncode == 1 and said.splitlines()[-1].startswith(f"FAILED in {stage}: "), said
+    assert run.returncode == 1 and run.stdout.splitlines()[-1].startswith(f"FAILED in {stage}: "), said
     return said
 
 
