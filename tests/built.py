@@ -63,7 +63,7 @@ def make(work: Path) -> tuple[Path, Path]:
     for file in repository_files():
         (work / "source" / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / file, work / "source" / file)
-    run(sys.executable, "-m", "build", "--outdir", work / "dist", work / "source", cwd=work)
+    run(sys.executable, "-m", "build", "--quiet", "--outdir", work / "dist", work / "source", cwd=work)
     (wheel,) = (work / "dist").glob("*.whl")
     (sdist,) = (work / "dist").glob("*.tar.gz")
     print(f"wheel {wheel.stat().st_size / 1e6:.1f} MB, sdist {sdist.stat().st_size / 1e6:.1f} MB", flush=True)

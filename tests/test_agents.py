@@ -134,7 +134,9 @@ def test_optimize_probes_rewrites_and_generates_the_best(scorer, tmp_path):
     record = optimize(PROMPT, tau=99, rounds=2, scorer=scorer, out=tmp_path)
     assert record.stop_reason == "rounds used up" and record.rounds == 2
     scores = [c.score for c in record.candidates if c.score is not None]
-    assert len(scores) >= 5 and record.predicted_reward == pytest.approx(max(scores), abs=1e-4)  # 4 decimals
+    assert len(scores) >= 5 and record.predicted_reward == pytest.approx(
+        max(scores), abs=1e-4
+    )  # rounded for the record
     assert record.denoiser_calls["used"] == 5 * len(scores) + 20
     assert {c.seeds[0] for c in record.candidates if c.seeds} == {0}
     saved = json.loads(next(tmp_path.glob("*.json")).read_text())
@@ -207,6 +209,12 @@ class Scripted:
 SCRIPT = ("a green tree", PLAIN, PROMPT.upper(), "İ" + PLAIN, f"{PLAIN}, please")
 
 
+def rounded(scores):
+    """Scores near one that other batches came to: each of the steps to the probe rounds another way, scores are about 1."""
+    return pytest.approx(scores, abs=1e-4)
+
+
+@pytest.mark.numbers
 @pytest.mark.parametrize("tau,reason", [(99, "rounds used up"), (-99, "good enough as it was"), (None, "good enough")])
 def test_graph_batch_and_session_come_to_the_same(scorer, tmp_path, tau, reason):
     if tau is None:  # what only the better wording reaches
@@ -228,10 +236,10 @@ def test_graph_batch_and_session_come_to_the_same(scorer, tmp_path, tau, reason)
     assert ("at or above τ" in said) == reason.startswith("good enough")
     told = ("id", "prompt", "strategy", "rejected")
     assert [[c[k] for k in told] for c in batch["candidates"]] == [[c[k] for k in told] for c in graph["candidates"]]
-    assert [c["score"] for c in batch["candidates"]] == pytest.approx([c["score"] for c in graph["candidates"]])
+    assert [c["score"] for c in batch["candidates"]] == rounded([c["score"] for c in graph["candidates"]])
     kept = [c for c in graph["candidates"] if c["rejected"] is None]
     assert [c["prompt"] for c in person] == [c["prompt"] for c in kept]
-    assert [c["score"] for c in person] == pytest.approx([c["score"] for c in kept], abs=1e-4)
+    assert [c["score"] for c in person] == rounded([c["score"] for c in kept])
     thrown_out = [f"out: {c['prompt']} ({c['rejected']})" for c in graph["candidates"] if c["rejected"]]
     assert [line for line in said.splitlines() if line.startswith("out: ")] == thrown_out
     assert len(thrown_out) == (3 if graph["rounds"] else 0)

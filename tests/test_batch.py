@@ -63,7 +63,7 @@ def test_a_batch_gives_what_single_runs_give(plan, whole):
         single = optimize(prompt, plan=plan)
         line = lines[prompt]
         assert line["best_prompt"] == single.best_prompt and line["seed"] == single.seed
-        assert line["predicted_reward"] == pytest.approx(single.predicted_reward, rel=1e-3, abs=1e-4)  # 4 decimals
+        assert line["predicted_reward"] == pytest.approx(single.predicted_reward, rel=1e-3, abs=1e-4)
         # The reward reads an image of whole grey levels, of which other batch sizes round some the other way.
         assert line["reward"] == pytest.approx(single.reward, rel=0.02, abs=0.02)
         with Image.open(whole / line["image"]) as image:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import ROUNDING
+from conftest import close
 from PIL import Image
 
 from promptprobe import InputError, Probe, ProbeCard, ProbeMismatchError, icons
@@ -95,7 +95,7 @@ def test_what_is_only_scored_is_cut_off_and_scores_the_same(scorer):
         before = scorer.denoiser_calls
         seen = scorer.score(prompts, [1, 2], winners=winners)
         assert scorer.denoiser_calls - before == pytest.approx(4 * calls) == sum(s.calls for s in seen)
-        assert [s.predicted for s in seen] == [pytest.approx(s.predicted, rel=ROUNDING) for s in whole]
+        assert close([s.predicted for s in seen], [s.predicted for s in whole])
     early = Scorer(scorer.pipeline, scorer.judge, 25, 4, dict(SIZE), early_step=2)
     looked = early.score(prompts, [1, 2], winners=1)
     assert {s.calls for s in looked if not s.dropped} == {2 * (3 + scorer.share)}
@@ -186,9 +186,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(scorer, monkeypatch):
         return original(batch, *more)
 
     monkeypatch.setattr(scorer, "begin", limited)
-    # Another batch size, for 4 steps; relative to the largest, since one of the predictions may lie near zero.
-    largest = max(abs(value) for value in whole)
-    assert scorer.score([PROMPT], range(6))[0].predicted == pytest.approx(whole, rel=0, abs=1e-4 * largest)
+    assert close(scorer.score([PROMPT], range(6))[0].predicted, whole, 1e-4)  # another batch size, for 4 steps
     assert sizes == [6, 3, 1, 1, 1, 1, 1, 1] and "going on with 1" in scorer.warnings[-1]
 
     def never(batch, *more):
@@ -209,7 +207,7 @@ def test_wordings_that_can_hardly_win_are_given_up_early(scorer, sd):
     assert len(alive) == 1 and early.denoiser_calls == 6 * 2 + 2 * 2
     assert [s.calls for s in raced] == [2 * 2 if s.dropped else 2 * 4 for s in raced]
     plain = {s.prompt: s.predicted for s in scorer.score(prompts, [1, 2])}
-    assert alive[0].predicted == pytest.approx(plain[alive[0].prompt], rel=1e-4)
+    assert close(alive[0].predicted, plain[alive[0].prompt], 1e-4)
     assert all("a chance of 0.00" in s.dropped and not s.trajectories for s in raced if s.dropped)
     apart = early.score(prompts, [1], groups=[0, 1, 2])
     assert all(s.dropped is None for s in apart)
@@ -274,7 +272,8 @@ def test_objectives_weigh_the_heads(scorer, sd):
         Scorer(sd, ProbeJudge(probe, read_objective(text, card)), 25, 4, dict(SIZE)).score([PROMPT], [1])[0].score
         for text in ("brightness", "brightness=2,size=-1", "size")
     )
-    assert both == pytest.approx(2 * first - second, rel=1e-4) and first != second
+    rounding = 1e-4 * (abs(2 * first) + abs(second))  # of the terms: their difference may be small
+    assert both == pytest.approx(2 * first - second, abs=rounding) and first != second
     for wrong, message in (("speed", "is no head of this probe; it has brightness, size"), ("size=much", "no number")):
         with pytest.raises(InputError, match=message):
             read_objective(wrong, card)
