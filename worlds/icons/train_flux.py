@@ -223,6 +223,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--bank", type=int, default=BANK_SCENES, help="scenes a process")
     parser.add_argument("--pooled-steps", type=int, default=400)
+    parser.add_argument("--weights", type=Path, help="a finished pipeline folder: its transformer's weights are trained on")
     parser.add_argument("--pooled-only", action="store_true", help="train the pooled text encoder and stop")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -231,6 +232,8 @@ def main() -> None:
     tokenizer = CLIPTokenizer.from_pretrained(args.parts / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(args.parts / "text_encoder")
     autoencoder = AutoencoderTiny.from_pretrained(args.parts / "vae")
+    if args.weights and not (args.out / "pooled").exists():
+        CLIPTextModel.from_pretrained(args.weights / "text_encoder").float().save_pretrained(args.out / "pooled")
     pooled = pooled_encoder(args.out / "pooled", tokenizer, args.pooled_steps)
     if args.pooled_only:
         return
@@ -241,7 +244,11 @@ def main() -> None:
     bank = latent_bank(
         autoencoder, args.out / f"latents-{args.seed}-{rank}.safetensors", scenes, args.seed + rank, SCALE
     )
-    modules = nn.ModuleDict({"transformer": build()})
+    transformer = build()
+    if args.weights:
+        started: Any = FluxTransformer2DModel.from_pretrained(args.weights / "transformer")
+        transformer.load_state_dict(started.float().state_dict())
+    modules = nn.ModuleDict({"transformer": transformer})
     modules.update({f"tell{i}": nn.Linear(128, sum(SLOT_SIZES)) for i in range(len(TELLING))})
     log.info("%.2f M parameters", sum(p.numel() for p in modules["transformer"].parameters()) / 1e6)
     checkpoint = args.out / "denoiser.ckpt.safetensors"
