@@ -53,7 +53,7 @@ def _told(request: RewriteRequest) -> dict[str, Any]:
     told: dict[str, Any] = {
         "prompt": request.prompt,
         "predicted_reward": round(request.score, 3),
-        "threshold": round(request.tau, 3),
+        "threshold": None if request.tau is None else round(request.tau, 3),
         "scale": {"lowest": round(min(scores), 3), "highest": round(max(scores), 3)},
         "weak_words": _weak(request),
         "best": [_shown(t) for t in ranked[:HISTORY]],

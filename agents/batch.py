@@ -24,6 +24,7 @@ from ..scoring import Scored
 from ..trajectory import Paused, finish
 from . import rounds
 from .batch_folder import ANSWERS, IMAGES, BatchFolder, batch_settings, item_key, summary_of
+from .choice import choose
 from .optimize import record_of
 from .plan import Plan
 from .rewriters import CachedRewriter
@@ -154,7 +155,12 @@ def _scores(plan: Plan, batch: Sequence[Job]) -> list[list[Scored] | PromptProbe
     prompts = [p for own in waiting for p in own]
     groups = [i for i, own in enumerate(waiting) for _ in own]
     try:
-        scored = plan.scorer.score(prompts, plan.seeds, groups=groups, winners=len(batch)) if prompts else []
+        against = [batch[i].prompt for i in groups]
+        scored = (
+            plan.scorer.score(prompts, plan.seeds, groups=groups, winners=len(batch), against=against)
+            if prompts
+            else []
+        )
     except PromptProbeError as error:
         # One of them can't be probed: find out which, one by one.
         return [error] if len(batch) == 1 else [_scores(plan, [job])[0] for job in batch]
@@ -163,6 +169,8 @@ def _scores(plan: Plan, batch: Sequence[Job]) -> list[list[Scored] | PromptProbe
 
 def _finish(plan: Plan, jobs: Sequence[Job]) -> Iterator[Result]:
     """Denoise the winners to the end, those that are paused together in one batch, and make their results."""
+    for job, changes in zip(jobs, choose([j.state for j in jobs], [j.context for j in jobs]), strict=True):
+        job.state = rounds.updated(job.state, changes)
     groups: dict[int, list[Job]] = {}
     for job in jobs:
         groups.setdefault(id(job.winner[0]), []).append(job)

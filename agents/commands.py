@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
+from ..events import tau_text
 from ..runs import notes_on
 from ..seeds import seeds_from
 from ..thresholds import threshold
 from ..tokens import clean_prompt
 from . import pictures
-from .desk import Act, Desk, SessionState, candidate, numbers
+from .desk import Act, Desk, SessionState, candidate, numbers, rounded
 from .guard import lost_words
 from .rounds import ask, family_of, request_of, screen
 
@@ -31,6 +32,7 @@ def act_on(state: SessionState, desk: Desk, line: str) -> SessionState:
 
     Whatever changed can be undone: what was before is added to the history.
     """
+    desk.asked = state.get("prompt", "")
     changes = _changes(state, desk, line)
     before: dict[str, Any] = {key: state[key] for key in UNDONE if key in state}  # type: ignore[literal-required]
     after = before | {key: value for key, value in changes.items() if key in UNDONE}
@@ -71,11 +73,12 @@ def wording(state: SessionState, desk: Desk, text: str) -> SessionState:
 
 def verdict(state: SessionState, candidate: dict[str, Any]) -> str:
     """A candidate's predicted reward in words: against τ, and what the model hardly looks at or did not get."""
-    side = "at or above" if candidate["score"] >= state["tau"] else "below"
+    tau = state["tau"]
+    side = "" if tau is None else f", {'at or above' if candidate['score'] >= tau else 'below'} {tau_text(tau)}"
     diffuse = [w["word"] for w in candidate["words"] if w["diffuse"]]
     more = f"; hardly looked at: {', '.join(diffuse)}" if diffuse else ""
     cut = f"; the last {candidate['cut_tokens']} tokens did not fit" if candidate["cut_tokens"] else ""
-    return f"predicted reward {candidate['score']:.3f}, {side} τ {state['tau']:.3f}{more}{cut}"
+    return f"predicted reward {candidate['score']:.3f}{side}{more}{cut}"
 
 
 def rewrite(state: SessionState, desk: Desk, rest: str) -> SessionState:
@@ -146,8 +149,8 @@ def change_seed(state: SessionState, desk: Desk, rest: str) -> SessionState:
 
 def change_tau(state: SessionState, desk: Desk, rest: str) -> SessionState:
     """Another threshold."""
-    tau = round(threshold(rest, desk.plan.scorer), 5)
-    return {"tau": tau, "said": f"τ {tau:.3f}", "show": bool(state.get("candidates"))}
+    tau = rounded(threshold(rest, desk.plan.scorer))
+    return {"tau": tau, "said": tau_text(tau), "show": bool(state.get("candidates"))}
 
 
 def undo(state: SessionState, desk: Desk, rest: str) -> SessionState:

@@ -22,7 +22,7 @@ class SessionState(TypedDict, total=False):
     prompt: str
     current: int
     seed: int
-    tau: float
+    tau: float | None
     pinned: list[str]
     candidates: list[dict[str, Any]]
     round: int
@@ -35,28 +35,38 @@ class SessionState(TypedDict, total=False):
 
 @dataclass
 class Desk:
-    """A loaded plan, the folder for files, and what was probed, by prompt and seed."""
+    """A loaded plan, the folder for files, and what was probed, by prompt, seed and what was asked for.
+
+    `asked` is the session's own prompt, against which predicted images are measured; empty before there is one.
+    """
 
     plan: Plan
     out: Path
-    scored: dict[tuple[str, int], Scored] = field(default_factory=dict)
+    scored: dict[tuple[str, int, str], Scored] = field(default_factory=dict)
+    asked: str = ""
 
     def score(self, prompts: Sequence[str], seed: int) -> list[Scored]:
         """Scores on one seed; what is known is not computed again, and none is given up early."""
-        missing = [p for p in dict.fromkeys(prompts) if (p, seed) not in self.scored]
+        missing = [p for p in dict.fromkeys(prompts) if (p, seed, self.asked or p) not in self.scored]
         if missing:
-            for s in self.plan.scorer.score(missing, [seed], groups=range(len(missing))):
-                self.scored[s.prompt, seed] = s
-        return [self.scored[p, seed] for p in prompts]
+            against = [self.asked or p for p in missing]
+            for s in self.plan.scorer.score(missing, [seed], groups=range(len(missing)), against=against):
+                self.scored[s.prompt, seed, self.asked or s.prompt] = s
+        return [self.scored[p, seed, self.asked or p] for p in prompts]
 
 
 Act = Callable[[SessionState, Desk, str], SessionState]
 
 
+def rounded(tau: float | None) -> float | None:
+    """A threshold as it is kept."""
+    return None if tau is None else round(tau, 5)
+
+
 def first_state(plan: Plan) -> SessionState:
     """A session in which nothing was said."""
     return {
-        "prompt": "", "current": 0, "seed": plan.seed, "tau": round(plan.threshold, 5), "pinned": [], "candidates": [],
+        "prompt": "", "current": 0, "seed": plan.seed, "tau": rounded(plan.threshold), "pinned": [], "candidates": [],
         "round": 0, "files": [], "history": [],
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The loop as a LangGraph `StateGraph`: probe -> (a reason to stop) -> generate; else rewrite -> probe again.
+"""The loop as a LangGraph `StateGraph`: probe -> (a reason to stop) -> choose -> generate; else rewrite -> probe again.
 
 The nodes call the steps of `rounds`; `subgraph` is the loop as a node of another graph.
 """
@@ -12,6 +12,7 @@ from langgraph.runtime import Runtime
 
 from ..tokens import clean_prompt
 from ..trajectory import finish
+from .choice import choose as choose_among
 from .plan import make_plan
 from .rounds import Context, State, ask, begin, next_request, take_answer, take_scores, to_probe
 
@@ -42,7 +43,13 @@ def probe(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     prompts = to_probe(state)
     context.tell("probing", prompts=prompts, round=state["round"])
     scored = (
-        context.scorer.score(prompts, state["seeds"], on_step=lambda k: context.tell("step", step=k), winners=1)
+        context.scorer.score(
+            prompts,
+            state["seeds"],
+            on_step=lambda k: context.tell("step", step=k),
+            winners=1,
+            against=[state["prompt"]] * len(prompts),
+        )
         if prompts
         else []
     )
@@ -60,6 +67,11 @@ def rewrite(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     return take_answer(state, context, answer)
 
 
+def choose(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Choose between the user's own prompt and the best rewrites by their predicted images."""
+    return choose_among([state], [runtime.context])[0]
+
+
 def generate(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Continue the best candidate's best trajectory from where it is paused to the finished image."""
     context = runtime.context
@@ -72,16 +84,17 @@ def generate(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
 
 
 def build(generating: bool = True):
-    """The compiled graph: `probe`, `rewrite` and, where an image is wanted, `generate`."""
+    """The compiled graph: `probe`, `rewrite`, `choose` and, where an image is wanted, `generate`."""
     graph = StateGraph(State, context_schema=Context)
     graph.add_node("probe", probe)
     graph.add_node("rewrite", rewrite)
+    graph.add_node("choose", choose)
     if generating:
         graph.add_node("generate", generate)
         graph.add_edge("generate", END)
-    last = "generate" if generating else END
+    graph.add_edge("choose", "generate" if generating else END)
     graph.add_edge(START, "probe")
-    graph.add_conditional_edges("probe", lambda s: last if s["stop_reason"] else "rewrite", [last, "rewrite"])
+    graph.add_conditional_edges("probe", lambda s: "choose" if s["stop_reason"] else "rewrite", ["choose", "rewrite"])
     graph.add_edge("rewrite", "probe")
     return graph.compile()
 

@@ -137,7 +137,8 @@ def record_of(
     best = context.scored[state["best"]]
     prompt = state["prompt"]
     measured = float(measure(plan.measure, [context.image], [prompt])[0]) if plan.measure and finished else None
-    records = [CandidateRecord(**c) for c in state["candidates"]]
+    chosen = {c["id"]: c for c in state["choice"]}
+    records = [CandidateRecord(**(c | chosen.get(c["id"], {}))) for c in state["candidates"]]
     probed = sum(len(c.seeds) for c in records)
     paused, _ = best.trajectories[best.best]
     used = whole(sum(c.calls for c in records) + (steps - paused.step if finished else 0))
@@ -149,7 +150,7 @@ def record_of(
     told += [note for note in [note_on(prompt, plan.scorer.model)] if note]
     return RunRecord(
         prompt=prompt, best_prompt=best.prompt, unchanged=state["best"] == 0, stop_reason=state["stop_reason"],
-        tau=round(plan.threshold, 5), rounds=state["round"], predicted_reward=round(best.predicted[best.best], 5),
+        tau=None if plan.threshold is None else round(plan.threshold, 5), rounds=state["round"], predicted_reward=round(best.predicted[best.best], 5),
         reward=None if measured is None else round(measured, 5), reward_label=plan.label, seed=best.seeds[best.best],
         image=None, heat_maps=None, candidates=records, rewriter=plan.rewriter_name,
         llm={"requests": state["llm_requests"], "input_tokens": state["input_tokens"],

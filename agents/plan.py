@@ -26,7 +26,7 @@ from .rewrites import Rewriter
 class Plan:
     """Everything that is settled before the first step of an optimisation, and the same for all prompts of a batch.
 
-    `seeds` are those on which every candidate is compared; `threshold` is τ as a number, `tau` as it was given; `label`
+    `seeds` are those on which every candidate is compared; `threshold` is τ as a number (None: candidates are only compared), `tau` as it was given; `label`
     and `measure` are name and function of the reward, `prices` those of a million input and output tokens.
     """
 
@@ -36,7 +36,7 @@ class Plan:
     rounds: int
     candidates: int
     tau: str
-    threshold: float
+    threshold: float | None
     label: str | None
     measure: RewardFunction | None
     prices: tuple[float, float] | None
@@ -65,7 +65,7 @@ class Plan:
         scorer = self.scorer
         return self.origin.settings(
             probe_step=scorer.probe_step, seed=self.seed, seeds_per_prompt=len(self.seeds), rounds=self.rounds,
-            candidates=self.candidates, tau=self.tau, early_step=scorer.early_step, objective=scorer.objective,
+            candidates=self.candidates, tau=self.tau, judge=scorer.judge.name, early_step=scorer.early_step, objective=scorer.objective,
         )  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def make_plan(*, scorer: Scorer | None = None, **options: Unpack[PlanOptions]) -
     """
     o = settle(PlanOptions, options, "make_plan")
     if scorer is not None:
-        refuse_beside("scorer", set(options) & ({*names_of(ScorerOptions)} - {"seed"}))
+        refuse_beside("scorer", set(options) & ({*names_of(ScorerOptions)} - {"seed", "reward"}))
     prices = prices_of(o["llm_price"])
     seeds = seeds_from(o["seed"], o["seeds_per_prompt"])
     check_steps(o["steps"], o["probe_step"])
@@ -93,9 +93,15 @@ def make_plan(*, scorer: Scorer | None = None, **options: Unpack[PlanOptions]) -
         notes += [note] if note else []
     scorer = scorer or make_scorer(**{n: o[n] for n in names_of(ScorerOptions)})
     label, measure = reward_of(o["reward"], scorer)
+    wanted = threshold(o["tau"], scorer)
+    if wanted is None:
+        notes.append(
+            f"the judge {scorer.judge.name} has no quantiles, so there is no τ: wordings are compared, and no prompt is "
+            "called good enough; --tau NUMBER sets a bound"
+        )
     return Plan(
         scorer=scorer, rewriter=rewriter, seeds=seeds, rounds=o["rounds"], candidates=o["candidates"],
-        tau=str(o["tau"]), threshold=threshold(o["tau"], scorer), label=label, measure=measure, prices=prices,
+        tau=str(o["tau"]), threshold=wanted, label=label, measure=measure, prices=prices,
         max_llm_calls=o["max_llm_calls"], max_seconds=o["max_seconds"], notes=notes,
     )  # fmt: skip
 

@@ -35,7 +35,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class RewriteRequest:
-    """What a rewriter may know. `token_limit` is the text encoder's, without begin and end marks. `direction` is the
+    """What a rewriter may know. `tau` is None where there is no threshold. `token_limit` is the text encoder's, without begin and end marks. `direction` is the
     person's wish in words, `keep` are words that must stay as they are; both may be empty.
 
     `family` names the image model (`Backbone.family`, a pipeline's class, or "icons"), `length` are the tokens of
@@ -45,7 +45,7 @@ class RewriteRequest:
 
     prompt: str
     score: float
-    tau: float
+    tau: float | None
     words: Sequence[WordDiagnosis]
     tried: Sequence[Try]
     count: int

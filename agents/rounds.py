@@ -21,22 +21,26 @@ from ..backbones import backbone_of
 from ..errors import PromptProbeError, reason_of
 from ..events import OnEvent
 from ..records import CandidateRecord, whole
+from ..rewards import RewardFunction
 from ..scoring import Scored, Scorer
 from ..tokens import tokenize_prompt
 from ..worlds import knows_nothing, world_of
 from .guard import lost, lost_words
 from .rewrites import Rejected, Rewrite, RewriteAnswer, Rewriter, RewriteRequest, Try
 
+FINALISTS = 4  # rewrites between whom the last choice is made, beside the user's own prompt
+
 
 class State(TypedDict, total=False):
     """What is known of one prompt's optimisation; every value is plain JSON.
 
     `candidates` have been dealt with, `waiting` are to be probed; `count` is how many rewrites are asked for at once.
+    `choice` is what the last choice (`choice.choose`) found out of each finalist. Without `tau` candidates are only compared.
     """
 
     prompt: str
     seeds: list[int]
-    tau: float
+    tau: float | None
     rounds: int
     count: int
     round: int
@@ -51,6 +55,7 @@ class State(TypedDict, total=False):
     output_tokens: int
     direction: str
     keep: list[str]
+    choice: list[dict[str, Any]]
 
 
 # What LangGraph reads from the annotations: how a key's old and new value become one; keys without are replaced.
@@ -74,9 +79,11 @@ class Settled(Protocol):
     scorer: Scorer
     rewriter: Any
     seeds: list[int]
-    threshold: float
+    threshold: float | None
     rounds: int
     candidates: int
+    label: str | None
+    measure: RewardFunction | None
     max_llm_calls: int | None
     max_seconds: float | None
 
@@ -85,7 +92,7 @@ class Settled(Protocol):
 class Context:
     """What travels beside the state.
 
-    `scored` are the candidates' scores by id, `reached` the state after the last probing, `image` the finished image.
+    `scored` are the candidates' scores by id, `measure` and `label` the reward by which the last choice is made, `reached` the state after the last probing, `image` the finished image.
     """
 
     scorer: Scorer
@@ -96,6 +103,8 @@ class Context:
     began: float = field(default_factory=time.perf_counter)
     scored: dict[int, Scored] = field(default_factory=dict)
     image: Image.Image | None = None
+    measure: RewardFunction | None = None
+    label: str | None = None
     reached: State | None = None
 
     def seconds_left(self) -> float | None:
@@ -109,11 +118,15 @@ class Context:
     def remember(self, state: State, scored: Sequence[Scored], changes: Mapping[str, Any]) -> None:
         """Keep the scores of `to_probe(state)` and the state that `changes` lead to.
 
-        Latents of candidates that can no longer win are freed; what the probe saw of the original is still needed.
+        Latents of candidates that can no longer win are freed: all but the best or, where a reward makes the last choice,
+        the user's own and some of the best. What the judge saw of the original is still needed.
         """
         known = self.scored | {c["id"]: s for c, s in zip(fresh(state), scored, strict=True) if not s.dropped}
         best = changes["best"]
-        self.scored = {i: s if i == best else replace(s, trajectories=[]) for i, s in known.items()}
+        kept = {best}
+        if self.measure is not None:
+            kept |= {0, *sorted((i for i in known if i), key=lambda i: (-known[i].score, i))[:FINALISTS]}
+        self.scored = {i: s if i in kept else replace(s, trajectories=[]) for i, s in known.items()}
         self.reached = updated(state, changes)
 
 
@@ -123,9 +136,11 @@ def begin(prompt: str, plan: Settled, on_event: OnEvent | None = None) -> tuple[
         "prompt": prompt, "seeds": plan.seeds, "tau": plan.threshold, "rounds": plan.rounds, "count": plan.candidates,
         "round": 0, "candidates": [], "waiting": [asdict(CandidateRecord(0, 0, "as it is", prompt))], "best": 0,
         "stop_reason": "", "notes": [], "rewriter_gone": False, "llm_requests": 0, "input_tokens": 0, "output_tokens": 0,
-        "direction": "", "keep": [],
+        "direction": "", "keep": [], "choice": [],
     }  # fmt: skip
-    return state, Context(plan.scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds, on_event)
+    context = Context(plan.scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds, on_event)
+    context.measure, context.label = plan.measure, plan.label
+    return state, context
 
 
 def fresh(state: State) -> list[dict[str, Any]]:
@@ -180,7 +195,7 @@ def request_of(
     candidate: Mapping[str, Any],
     tried: Sequence[Mapping[str, Any]],
     *,
-    tau: float,
+    tau: float | None,
     count: int,
     round: int,
     direction: str = "",
@@ -273,7 +288,7 @@ def _stop(state: State, context: Context, best: float) -> str:
     """Why the loop ends with `best` as the highest predicted reward, or an empty string."""
     if knows_nothing(state["prompt"], context.scorer.model):
         return "nothing of the prompt is known to this model"
-    if best >= state["tau"]:
+    if state["tau"] is not None and best >= state["tau"]:
         return "good enough" if state["round"] else "good enough as it was"
     rewriter, calls, seconds = context.rewriter, context.max_llm_calls, context.max_seconds
     if rewriter is None:

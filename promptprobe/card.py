@@ -82,6 +82,19 @@ class ProbeCard:
             return within
         return (_at(errors, 0.84) - _at(errors, 0.16)) / 2
 
+    def doubt(self, label: str | None = None) -> str:
+        """Why the probe can't be told from chance by its own validation figures, in words; empty when it can, or when
+        the card has no figures."""
+        label = label or self.labels[0]
+        figure = self.figures.get(f"validation {label}", {}).get("SRCC")
+        if not figure:
+            return ""
+        low, high, items = figure["low"], figure["high"], self.data.get("validation items")
+        on = f" on {items} validation images" if items else ""
+        if not low > 0:  # nan is no figure either
+            return f"its rank correlation with {label}{on} is {figure['value']:.2f} [{low:.2f}, {high:.2f}], which includes chance"
+        return ""
+
     def known_step(self, step: int, steps: int) -> int:
         """The probed step that lies as far in the run of training as `step` does in one of `steps`."""
         return min(self.probe_steps, key=lambda k: (abs(k / self.steps - step / steps), k))

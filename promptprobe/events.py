@@ -17,3 +17,8 @@ def what_goes_on(event: str, values: dict[str, Any]) -> str | None:
     if event == "rewriting":
         return f"round {values['round']}: rewriting"
     return "generating the best" if event == "generating" else None
+
+
+def tau_text(tau: float | None) -> str:
+    """A threshold for people."""
+    return "no τ, wordings are compared" if tau is None else f"τ {tau:.3f}"

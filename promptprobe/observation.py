@@ -24,6 +24,7 @@ class Observation:
     - `timesteps` `[batch]`: the scheduler's, in 0..1000; `step` of `steps` is where in the run that is.
     - `embeddings` `[batch, tokens, size]`: what the denoiser was told of each token.
     - `clean` `[batch, channels, height, width]`: the clean latents that the step predicts.
+    - `gap` `[batch]`: how far the prompt pulled so far, the guidance gap summed over the steps (`guidance.GapMeter`).
     - `tokens`, `against`: each prompt's words, and the prompt that the finished image will be measured against.
     - `paused`, `rows`: the trajectories themselves, for a judge that decodes.
     """
@@ -35,6 +36,7 @@ class Observation:
     steps: int
     embeddings: torch.Tensor | None = None
     clean: torch.Tensor | None = None
+    gap: torch.Tensor | None = None
     blocks: tuple[str, ...] = ()
     tokens: tuple[PromptTokens, ...] | None = field(default=None, repr=False)
     against: tuple[str, ...] | None = None
@@ -79,6 +81,7 @@ class Observation:
             self, maps=self.maps[at], counts=self.counts[at], timesteps=self.timesteps[at],
             embeddings=None if self.embeddings is None else self.embeddings[at],
             clean=None if self.clean is None else self.clean[at],
+            gap=None if self.gap is None else self.gap[at],
             tokens=None if self.tokens is None else tuple(self.tokens[i] for i in at),
             against=None if self.against is None else tuple(self.against[i] for i in at),
             rows=tuple(self.rows[i] for i in at) if self.rows else (),
@@ -112,7 +115,8 @@ def observe(
     whole = Observation(
         maps=maps, counts=torch.tensor([len(t.columns) for t in paused.tokens]),
         timesteps=torch.full((len(maps),), float(paused.timesteps[step])), step=step, steps=paused.steps,
-        embeddings=paused.token_embeddings, clean=paused.clean_latents.get(step), blocks=tuple(paused.blocks),
+        embeddings=paused.token_embeddings, clean=paused.clean_latents.get(step),
+        gap=paused.gap if step == paused.step else None, blocks=tuple(paused.blocks),
         tokens=tuple(paused.tokens), against=tuple(paused.prompts), paused=paused, rows=tuple(range(len(maps))),
     )  # fmt: skip
     seen = whole if rows is None else whole.select(rows)

@@ -119,6 +119,13 @@ class WhichProbe(TypedDict, total=False):
 
 
 class JudgingOptions(TypedDict, total=False):
+    judge: Annotated[
+        str,
+        Option("auto", "What says at a paused step how good the image will be. probe: a trained probe. preview: the predicted "
+               "image, decoded and measured with --reward. gap: how far guidance pulls. focus: how compactly the words are "
+               "looked for. auto: the first of these that there is.",
+               choices=("auto", "probe", "preview", "gap", "focus")),
+    ]  # fmt: skip
     probe_step: Annotated[
         int, Option(5, "Step after which a trajectory is judged, 1 to the number of steps.", least=1, most=1000)
     ]
@@ -144,8 +151,9 @@ class ComparedSeeds(TypedDict, total=False):
 class GateOptions(TypedDict, total=False):
     tau: Annotated[
         str | float,
-        Option("q0.8", "Rewrite while the predicted reward is below: a number, a quantile of the probe's validation "
-               "predictions (q0.8), or reward@probability (0.9@0.8).", example="q0.8"),
+        Option("auto", "Rewrite while the predicted reward is below: a number, a quantile of the probe's validation "
+               "predictions (q0.8), or reward@probability (0.9@0.8). auto: q0.8, and no threshold for a judge without "
+               "quantiles, whose best wording is then searched for.", example="q0.8"),
     ]  # fmt: skip
     candidates: Annotated[int, Option(4, "Rewrites asked for in each round.", least=1, most=16)]
 
@@ -208,15 +216,15 @@ class PlanOptions(ModelOptions, JudgeOptions, LoopOptions, LLMOptions, BudgetOpt
     """Everything that an optimisation is made of."""
 
 
-class ScorerSettings(LoadingOptions, CallOptions, RunOptions, JudgingOptions, EarlyOptions, total=False):
-    """How a pipeline and its probe are loaded and run."""
+class ScorerSettings(LoadingOptions, CallOptions, RunOptions, JudgingOptions, RewardOptions, EarlyOptions, total=False):
+    """How a pipeline and its judge are loaded and run."""
 
 
 class ScorerOptions(WhichModel, WhichProbe, ScorerSettings, total=False):
     """A pipeline and what judges it."""
 
 
-class ScoreOptions(ModelOptions, ProbeOptions, ComparedSeeds, total=False):
+class ScoreOptions(ModelOptions, JudgeOptions, ComparedSeeds, total=False):
     """Judging without making images."""
 
 

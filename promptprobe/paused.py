@@ -28,7 +28,8 @@ class Paused:
     `token_maps[k]` is `[batch, tokens, blocks, height, width]` of step k, for each watched step; `timesteps[k]` is the
     scheduler's timestep of that step. `token_embeddings` `[batch, tokens, size]` is what the denoiser was told of the
     tokens, None when nothing was watched. `clean_latents[k]` `[batch, channels, height, width]` are what step k
-    predicted the finished image's latents to be. `blocks` are those whose attention the maps show.
+    predicted the finished image's latents to be. `blocks` are those whose attention the maps show. `gap` `[batch]` is the
+    guidance gap, summed over all steps so far, where it was measured from the first step on.
 
     A batch that was cut off (`cut` of `start` and `advance`) has the maps of step `step` + 1, and no clean latents.
     """
@@ -49,6 +50,7 @@ class Paused:
     generator_states: list[torch.Tensor] = field(repr=False)
     encoded: EncodedPrompts = field(repr=False)
     blocks: list[str] = field(default_factory=list)
+    gap: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)

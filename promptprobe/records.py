@@ -20,7 +20,8 @@ def whole(calls: float) -> float:
 class CandidateRecord:
     """A prompt under consideration. Candidate 0 is the user's own. `rejected` is why it was thrown out.
 
-    `calls` is how many denoiser calls probing it took on all seeds.
+    `calls` is how many denoiser calls probing it took on all seeds. `preview` is the reward of its predicted image against
+    the *original* prompt, by which the last choice was made; None where it took no part in it.
     """
 
     id: int
@@ -34,11 +35,12 @@ class CandidateRecord:
     words: list[dict[str, Any]] = field(default_factory=list)
     rejected: str | None = None
     calls: float = 0
+    preview: float | None = None
 
 
 @dataclass
 class RunRecord:
-    """A whole optimisation. Predicted rewards are the probe's; `reward` is measured on the image, None when it isn't.
+    """A whole optimisation. Predicted rewards are the judge's, `tau` is None for one without a threshold; `reward` is measured on the image, None when it isn't.
 
     `reward` and `reward_label` judge the image against the user's *original* prompt.
     `call` and `loading` are what the pipeline was called and loaded with, for a replay.
@@ -48,7 +50,7 @@ class RunRecord:
     best_prompt: str
     unchanged: bool
     stop_reason: str
-    tau: float
+    tau: float | None
     rounds: int
     predicted_reward: float
     reward: float | None

@@ -75,7 +75,7 @@ class Runner:
 
     def share_of(self, judge: Judge) -> float:
         """How much of a denoiser call a judge has to see, 0..1."""
-        return 1.0 if judge.needs.clean else share_until(self.pipeline, self.blocks_of(judge))
+        return 1.0 if judge.needs.whole_step else share_until(self.pipeline, self.blocks_of(judge))
 
     def blocks_of(self, judge: Judge) -> list[str]:
         """The blocks that are watched for a judge: those that it needs, else those that words are diagnosed from."""
@@ -97,7 +97,8 @@ class Runner:
         began = time.perf_counter()
         paused = start(
             self.pipeline, [p for p, _ in pairs], [s for _, s in pairs], steps=self.steps, stop=step,
-            blocks=self.blocks_of(judge), on_step=on_step, cut=cut, **self.settings,
+            blocks=self.blocks_of(judge), on_step=on_step, cut=cut, gap=judge.needs.gap,
+            **self.settings,
         )  # fmt: skip
         return self._counted(paused, began, self.calls_of(paused, step, judge))
 
@@ -113,8 +114,9 @@ class Runner:
         """Denoise rows of a paused batch on to `step`, watched for `judge`."""
         began = time.perf_counter()
         further = advance(
-            self.pipeline, paused, rows, stop=step, blocks=self.blocks_of(judge), on_step=on_step, cut=cut
-        )
+            self.pipeline, paused, rows, stop=step, blocks=self.blocks_of(judge), on_step=on_step, cut=cut,
+            gap=judge.needs.gap,
+        )  # fmt: skip
         return self._counted(further, began, self.calls_of(further, step, judge) - paused.step)
 
     def _counted(self, paused: Paused, began: float, calls: float) -> Paused:
@@ -127,12 +129,17 @@ class Runner:
         return step if paused.step == step else paused.step + self.share_of(judge)
 
     def judged(
-        self, paused: Paused, step: int, judge: Judge | None = None, against: Sequence[str] | None = None
+        self,
+        paused: Paused,
+        step: int,
+        judge: Judge | None = None,
+        against: Sequence[str] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> list[Judgement]:
-        """What `judge` (default: the runner's) says of a batch at a watched step; `against` as for `observe`."""
+        """What `judge` (default: the runner's) says of a batch at a watched step; `against` and `rows` as for `observe`."""
         judge = judge or self.judge
         began = time.perf_counter()
-        seen = observe(paused, step, against=against)
+        seen = observe(paused, step, rows, against)
         warning = judge.warning(seen)
         if warning and warning not in self.warnings:
             self.warnings.append(warning)

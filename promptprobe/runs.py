@@ -10,11 +10,10 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from .card import read_objective
 from .errors import InputError
 from .events import OnEvent, OnStep
 from .files import check_writable, free_name, write_together
-from .judges import ProbeJudge, load_probe
+from .judges import PreviewJudge, choose_judge
 from .options import (
     DEFAULT_MODEL,
     CallOptions,
@@ -50,23 +49,24 @@ def make_scorer(
     pipeline: Any = None,
     **options: Unpack[ScorerSettings],
 ) -> Scorer:
-    """Load a pipeline and its probe and check them against each other.
+    """Load a pipeline and its judge and check them against each other.
 
-    A `pipeline` handed over is used as it is: what it would be loaded with is refused beside it. With `early_step`
-    wordings that can hardly win are given up there; `objective` as for `read_objective`. Raises `ModelError`,
-    `ProbeMismatchError` or `InputError`.
+    Which judge that is says `choose_judge`; what it says of its choice is in the scorer's `warnings`. A `pipeline` handed
+    over is used as it is: what it would be loaded with is refused beside it. With `early_step` wordings that can hardly
+    win are given up there; `objective` as for `read_objective`. Raises `ModelError`, `ProbeMismatchError` or `InputError`.
     """
     if pipeline is not None:
         refuse_beside("pipeline", set(options) & {*names_of(LoadingOptions)})
     o = settle(ScorerOptions, {"model": model, "probe": probe, **options}, "make_scorer")
     check_steps(o["steps"], o["probe_step"])
-    loaded = o["probe"] if isinstance(o["probe"], Probe) else load_probe(o["probe"], o["model"])
     name = None if pipeline is not None else str(o["model"])
     pipeline, call = open_pipeline(o["model"], pipeline, **_opening(o))
-    weights = read_objective(o["objective"], loaded.card) if o["objective"] else {}
-    scorer = Scorer(
-        pipeline, ProbeJudge(loaded, weights), o["steps"], o["probe_step"], call, o["batch_size"], o["early_step"]
-    )
+    judge, notes = choose_judge(
+        o["judge"], pipeline, model=o["model"], probe=o["probe"], objective=o["objective"], reward=o["reward"],
+        settings=call, device=o["device"],
+    )  # fmt: skip
+    scorer = Scorer(pipeline, judge, o["steps"], o["probe_step"], call, o["batch_size"], o["early_step"])
+    scorer.warnings[:0] = notes
     scorer.model, scorer.loading = name, {} if name is None else {n: o[n] for n in names_of(LoadingOptions)}
     return scorer
 
@@ -116,7 +116,7 @@ def search_seeds(
     prompt = clean_prompt(prompt)
     o = settle(SeedSearchOptions, options, "search_seeds")
     if scorer is not None:
-        refuse_beside("scorer", set(options) & {*names_of(ScorerOptions)} - {"seed"})
+        refuse_beside("scorer", set(options) & {*names_of(ScorerOptions)} - {"seed", "reward"})
     chosen = seed_list(seeds, o["seed"])
     if out is not None:
         check_writable(Path(out))
@@ -221,10 +221,14 @@ def replay(image: Path | str, out: Path | str | None = None) -> tuple[Any, int]:
 
 
 def reward_of(reward: str | RewardFunction | None, scorer: Scorer) -> tuple[str | None, RewardFunction | None]:
-    """Name and function of a reward, on the run's device; without one that of the scorer's world, else None.
+    """Name and function of a reward, on the run's device; without one that of a judge that measures, or of the scorer's
+    world, else None.
 
     Raises as `load_reward`.
     """
+    judge = scorer.judge
+    if isinstance(judge, PreviewJudge) and (reward is None or reward is judge.reward or reward == judge.label):
+        return judge.label, judge.reward
     reward = default_reward(scorer.model or "") if reward is None else reward
     if reward is None:
         return None, None

@@ -6,13 +6,14 @@ This is what the command `score`, the loop and the benchmarks share. Who predict
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from .diagnosis import WordDiagnosis, diagnose
 from .errors import InputError
 from .events import OnStep
+from .judges import Judge
 from .paused import Paused
 from .race import Race, Row
 from .records import Origin
@@ -24,6 +25,7 @@ from .tokens import PromptTokens
 class Scored:
     """One prompt on all its seeds. `trajectories` are (paused batch, row), in the order of `seeds`.
 
+    `chosen` is the place of the seed to be finished where something else than `predicted` says so.
     `dropped` says why it was given up before the probe step; `predicted` then is an earlier step's. `calls` is how many
     denoiser calls it took on all seeds; one that was cut off counts as the part that was run.
     """
@@ -39,6 +41,7 @@ class Scored:
     trajectories: list[tuple[Paused, int]] = field(repr=False)
     dropped: str | None = None
     calls: float = 0
+    chosen: int | None = None
 
     @property
     def score(self) -> float:
@@ -47,7 +50,9 @@ class Scored:
 
     @property
     def best(self) -> int:
-        """Place in `seeds` of the one with the highest predicted reward."""
+        """Place in `seeds` of the one to be finished: that with the highest predicted reward, unless another is `chosen`."""
+        if self.chosen is not None:
+            return self.chosen
         return max(range(len(self.seeds)), key=lambda i: self.predicted[i])
 
 
@@ -94,6 +99,49 @@ class Scorer(Runner):
         for row in race.alive:
             rows_of.setdefault(race.competitors[row.place], []).append(row)
         return [done[i] if i in done else _scored(race, rows_of[i]) for i in each]
+
+    def look_again(
+        self,
+        scored: Sequence[Scored],
+        judge: Judge,
+        step: int,
+        against: Sequence[str],
+        on_step: OnStep | None = None,
+    ) -> list[Scored]:
+        """The same prompts judged anew by `judge` at `step`, no earlier than where they are paused.
+
+        `against[i]` is what the image of `scored[i]` is measured against. Trajectories that are paused earlier are denoised
+        on. Raises `InputError` when a trajectory is beyond `step`, and as the judge does.
+        """
+        places = [(i, k) for i, s in enumerate(scored) for k in range(len(s.trajectories))]
+        places.sort(key=lambda p: id(scored[p[0]].trajectories[p[1]][0]))  # those of one batch stay together
+        found: dict[tuple[int, int], tuple[float, Paused, int]] = {}
+
+        def batch_of(place: tuple[int, int]) -> Paused:
+            return scored[place[0]].trajectories[place[1]][0]
+
+        def work(batch: list[tuple[int, int]]) -> None:
+            paused = batch_of(batch[0])
+            rows = [scored[i].trajectories[k][1] for i, k in batch]
+            if paused.step < step:
+                paused = self.go_on(paused, rows, step, judge, on_step)
+                rows = list(range(len(rows)))
+            judged = self.judged(paused, step, judge, [against[i] for i, _ in batch], rows)
+            for place, row, judgement in zip(batch, rows, judged, strict=True):
+                found[place] = (judgement.predicted, paused, row)
+
+        for _ in self.fitting(places, work, batch_of):
+            pass
+        result = []
+        for i, s in enumerate(scored):
+            own = [found[i, k] for k in range(len(s.trajectories))]
+            more = sum(paused.step - s.trajectories[k][0].step for k, (_, paused, _) in enumerate(own))
+            result.append(
+                replace(
+                    s, predicted=[v for v, _, _ in own], trajectories=[(p, r) for _, p, r in own], calls=s.calls + more
+                )
+            )
+        return result
 
 
 def _scored(race: Race, rows: list[Row]) -> Scored:

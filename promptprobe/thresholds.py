@@ -9,6 +9,7 @@ from .errors import InputError
 from .judges import Judge
 from .runner import Runner
 
+AUTO = "q0.8"  # of a calibrated judge
 _CHANCE = r"(0(?:\.\d+)?|1(?:\.0+)?|\.\d+)"
 
 
@@ -37,6 +38,11 @@ def read_tau(tau: str | float, judge: Judge, step: int, steps: int) -> float:
     return value
 
 
-def threshold(tau: str | float, scorer: Runner) -> float:
-    """τ for a scorer, as `read_tau` reads it of its judge at its probe step."""
+def threshold(tau: str | float, scorer: Runner) -> float | None:
+    """τ for a scorer, as `read_tau` reads it of its judge at its probe step; `auto` is a quantile where the judge has
+    some, else None: then wordings are only compared with each other."""
+    if tau == "auto":
+        if not scorer.judge.calibrated or len(scorer.judge.objective) > 1:
+            return None
+        tau = AUTO
     return read_tau(tau, scorer.judge, scorer.probe_step, scorer.steps)

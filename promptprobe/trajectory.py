@@ -18,6 +18,7 @@ from PIL import Image
 from .attention import AttentionTap, CutOff
 from .backbones import backbone_of, denoiser_of
 from .errors import InputError, ModelError
+from .guidance import GapMeter
 from .paused import PROBE_STEP, STEPS, EncodedPrompts, Paused, check_chosen, check_same, check_steps
 from .solver import copy_of, ends_of, evaluations, on_grid, predicted_clean, resuming
 from .tokens import clean_prompt, tokenize_prompt
@@ -36,6 +37,7 @@ def start(
     blocks: Sequence[str] | None = None,
     on_step: Callable[[int], None] | None = None,
     cut: bool = False,
+    gap: bool = False,
     **settings: Any,
 ) -> Paused:
     """Denoise each of `prompts` with the seed of the same place in `seeds` to step `stop`.
@@ -43,7 +45,7 @@ def start(
     Token maps are read at the steps in `watch` (default: `stop`) of the modules named in `blocks` (default: those of
     the pipeline's row in `backbones.py`). `on_step` is told each finished step, the first is 1.
     With `cut`, step `stop` goes no further than its last probed block: the result has the step's maps, but is paused
-    before it, and what goes on makes it anew. `settings` go to the pipeline as they are (`guidance_scale`, `height`,
+    before it, and what goes on makes it anew. With `gap`, the guidance gap is summed up. `settings` go to the pipeline as they are (`guidance_scale`, `height`,
     `negative_prompt`, ...). Raises `InputError` for empty prompts, unequal lengths or steps out of range.
     """
     check_steps(steps, stop)
@@ -63,7 +65,8 @@ def start(
         settings=dict(settings), scheduler=pipeline.scheduler, denoiser=denoiser_of(pipeline),
         generator_states=[], encoded=EncodedPrompts.of(pipeline, prompts),
     )  # fmt: skip
-    return _run(pipeline, paused, generators, stop, wanted, blocks, on_step, cut=cut and stop > 1)
+    meter = GapMeter(pipeline, len(paused)) if gap else None
+    return _run(pipeline, paused, generators, stop, wanted, blocks, on_step, cut=cut and stop > 1, meter=meter)
 
 
 def advance(
@@ -76,11 +79,12 @@ def advance(
     blocks: Sequence[str] | None = None,
     on_step: Callable[[int], None] | None = None,
     cut: bool = False,
+    gap: bool = False,
 ) -> Paused:
     """Denoise the chosen trajectories of `paused` (default: all) on to step `stop`, and pause again; none is redone.
 
     The result holds only the chosen ones, with maps of the newly watched steps (default: `stop`). `pipeline` is the one
-    that `paused` came from; `watch`, `blocks`, `on_step` and `cut` are as for `start`. Raises as `finish`.
+    that `paused` came from; `watch`, `blocks`, `on_step`, `cut` and `gap` are as for `start`. Raises as `finish`.
     """
     chosen = check_chosen(paused, chosen)
     wanted = set(watch if watch is not None else (stop,))
@@ -91,10 +95,13 @@ def advance(
     part = replace(
         paused, prompts=[paused.prompts[i] for i in chosen], seeds=[paused.seeds[i] for i in chosen],
         tokens=[paused.tokens[i] for i in chosen], token_maps={}, clean_latents={}, timesteps={}, token_embeddings=None,
-        encoded=paused.encoded.cut(chosen),
+        encoded=paused.encoded.cut(chosen), gap=None,
     )  # fmt: skip
+    meter = GapMeter(pipeline, len(part), paused.gap[chosen]) if gap and paused.gap is not None else None
     with resuming(pipeline, paused, chosen) as (generators, latents):
-        return _run(pipeline, part, generators, stop, wanted, blocks, on_step, latents, paused.latents[chosen], cut)
+        return _run(
+            pipeline, part, generators, stop, wanted, blocks, on_step, latents, paused.latents[chosen], cut, meter
+        )
 
 
 def finish(
@@ -168,6 +175,7 @@ def _run(
     latents: torch.Tensor | None = None,
     before: torch.Tensor | None = None,
     cut: bool = False,
+    meter: GapMeter | None = None,
 ) -> Paused:
     """Denoise all of `paused` from its step to `stop`; `before` are its latents as the solver left them."""
     columns = [t.columns for t in paused.tokens]
@@ -182,6 +190,8 @@ def _run(
     seen: dict[str, Any] = {"before": before}
 
     def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
+        if meter is not None:
+            meter.step_done()
         # Second-order solvers evaluate the denoiser twice a step; what lies between belongs to no step.
         evaluation = evaluations(pipe.scheduler, paused) + index + 1
         ends = ends_of(pipe.scheduler, paused)
@@ -212,7 +222,12 @@ def _run(
 
     first_noise = _initial_latents(pipeline, seen) if wanted and before is None else contextlib.nullcontext()
     more = {} if latents is None else {"latents": latents}
-    with tap or contextlib.nullcontext(), first_noise, paused.encoded.used_by(pipeline, range(len(paused))):
+    with (
+        tap or contextlib.nullcontext(),
+        meter or contextlib.nullcontext(),
+        first_noise,
+        paused.encoded.used_by(pipeline, range(len(paused))),
+    ):
         if tap is not None and paused.step + 1 in wanted:
             tap.arm(columns, at_once)
         with contextlib.suppress(CutOff):
@@ -227,6 +242,7 @@ def _run(
             if on_step:
                 on_step(stop)
     result.generator_states = [g.get_state() for g in generators]
+    result.gap = None if meter is None else meter.total
     return result
 
 

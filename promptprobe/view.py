@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .events import what_goes_on
+from .events import tau_text, what_goes_on
 from .records import RunRecord
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -28,7 +28,8 @@ class LiveView:
         self.console = Console(stderr=quiet)
         self.quiet = quiet
         self.rows: list[dict[str, Any]] = []
-        self.doing, self.best, self.tau, self.head = "loading", 0, 0.0, ""
+        self.doing, self.best, self.head = "loading", 0, ""
+        self.tau: float | None = None
         self.live: Live | None = None
 
     def __enter__(self) -> LiveView:
@@ -46,8 +47,8 @@ class LiveView:
         self.doing = what_goes_on(event, values) or self.doing
         if event == "start":
             self.tau = values["tau"]
-            self.head = f"τ {self.tau:.3f}   rewriter: {values['rewriter']}"
-            self._plain(f"prompt: {values['prompt']}\nτ {self.tau:.3f}, rewriter: {values['rewriter']}")
+            self.head = f"{tau_text(self.tau)}   rewriter: {values['rewriter']}"
+            self._plain(f"prompt: {values['prompt']}\n{tau_text(self.tau)}, rewriter: {values['rewriter']}")
         elif event == "step":
             self.doing = self.doing.split(" · ")[0] + f" · step {values['step']}"
         elif event == "probed":
@@ -69,6 +70,7 @@ class LiveView:
             f"stopped because   {record.stop_reason}, after {record.rounds} rounds",
             f"predicted reward  {record.predicted_reward:.3f}",
         ]
+        lines += _previews(record)
         if record.reward is not None:
             lines.append(f"reward            {record.reward:.3f}   ({record.reward_label}, against your own prompt)")
         used, full = record.denoiser_calls["used"], record.denoiser_calls["full"]
@@ -107,7 +109,7 @@ class LiveView:
                     Text(c["strategy"], style="dim"),
                 )
                 continue
-            style = "bold green" if c["id"] == self.best else "green" if c["score"] >= self.tau else "yellow"
+            style = "bold green" if c["id"] == self.best else _style(c["score"], self.tau)
             table.add_row(
                 str(c["round"]),
                 Text(f"{c['score']:.3f}", style=style),
@@ -116,6 +118,23 @@ class LiveView:
             )
         body = Group(Text(self.head, style="dim"), table, Text(self.doing, style="cyan"))
         return Panel(body, title="promptprobe", title_align="left")
+
+
+def _previews(record: RunRecord) -> list[str]:
+    """What the last choice went by, if there was one."""
+    seen = {c.id: c.preview for c in record.candidates if c.preview is not None}
+    if 0 not in seen or len(seen) < 2:
+        return []
+    best = max(v for i, v in seen.items() if i)
+    return [
+        f"chosen by         {record.reward_label} of the predicted images against your own prompt: "
+        f"{seen[0]:.3f} as it is, {best:.3f} the best of {len(seen) - 1} rewrites"
+    ]
+
+
+def _style(score: float, tau: float | None) -> str:
+    """How a score is shown: whether it reaches the threshold, if there is one."""
+    return "default" if tau is None else "green" if score >= tau else "yellow"
 
 
 class SessionView:
@@ -146,7 +165,7 @@ class SessionView:
         """All candidates, the current one marked."""
         for c in state["candidates"]:
             mark = "→" if c["id"] == state["current"] else " "
-            style = "green" if c["score"] >= state["tau"] else "yellow"
+            style = _style(c["score"], state["tau"])
             head = f"{mark}{c['id']:3} "
             left = len(head) + 8
             width = max(20, self.console.width - left - 1)
@@ -155,7 +174,9 @@ class SessionView:
                 self.console.print(start + words)
                 self.console.print(Text(" " * left) + bars)
         kept = f", kept: {', '.join(state['pinned'])}" if state.get("pinned") else ""
-        self.console.print(f"seed {state['seed']}, τ {state['tau']:.3f}{escape(kept)}", style="dim", highlight=False)
+        self.console.print(
+            f"seed {state['seed']}, {tau_text(state['tau'])}{escape(kept)}", style="dim", highlight=False
+        )
 
 
 def bars_below(prompt: str, words: Sequence[dict[str, Any]], width: int) -> list[tuple[Text, Text]]:

@@ -22,13 +22,20 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a judge must be shown: the token maps of which blocks (none: any will do), and the clean latents or not.
+    """What a judge must be shown: the token maps of which blocks (none: any will do), the clean latents or not, the
+    guidance gap or not.
 
-    A step that is judged without clean latents can be cut off after the last of the blocks.
+    A step that is judged by its maps alone can be cut off after the last of the blocks.
     """
 
     blocks: tuple[str, ...] = ()
     clean: bool = False
+    gap: bool = False
+
+    @property
+    def whole_step(self) -> bool:
+        """Whether the denoiser call of the judged step must be run to its end."""
+        return self.clean or self.gap
 
 
 class Judge(ABC):

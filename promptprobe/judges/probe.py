@@ -89,6 +89,6 @@ def load_probe(probe: str | Path | None, model: str | Path = DEFAULT) -> Probe:
         if world is None or world.probe is None:
             source_of(model)
             raise ModelError(f"--model {str(model)!r} needs a probe of its own: give --probe FOLDER; "
-                             "`promptprobe collect` and `promptprobe train` make one")  # fmt: skip
+                             "`promptprobe collect` and `promptprobe train` make one; --judge auto goes without")  # fmt: skip
         probe = world.probe
     return Probe.load(probe)

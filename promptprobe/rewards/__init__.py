@@ -25,31 +25,36 @@ RewardFunction = Callable[[Sequence[Image.Image], Sequence[str]], torch.Tensor]
 
 @dataclass(frozen=True)
 class RewardKind:
-    """A row of the table of rewards: what it measures, its class (`module:class`) and where it is from."""
+    """A row of the table of rewards: what it measures, its class (`module:class`) and where it is from.
+
+    By `margin` a rewrite's predicted image must exceed that of the user's own prompt to win: where it is known, a quarter of
+    the reward's standard deviation among the finished images of a prompt (FLUX.1-dev and SDXL; TTSnap, arXiv:2511.22242).
+    """
 
     name: str
     what: str
     factory: str
     source: str
+    margin: float = 0.0
 
 
 _ROWS = (
     RewardKind("icons", "the icon world's own: 1 for a true caption, 0 for one mistake, on average",
-               "clip:IconsReward", "built in"),
+               "clip:IconsReward", "built in", 0.05),
     RewardKind("icons-aesthetic", "how cleanly an icon-world picture is drawn, 0 to 10",
                "clip:IconsAestheticReward", "built in"),
     RewardKind("colourfulness", "colourfulness of an image, about 0 to 110 (Hasler and Süsstrunk, 2003)",
                "images:Colourfulness", "a formula"),
     RewardKind("image-reward", "human preference for prompt and image, about -2 to 2 (arXiv:2304.05977)",
-               "blip:ImageReward", "zai-org/ImageReward"),
+               "blip:ImageReward", "zai-org/ImageReward", 0.12),
     RewardKind("clip", "100 x cosine of image and prompt, not below 0 (arXiv:2104.08718)",
                "clip:ClipScore", "openai/clip-vit-large-patch14"),
     RewardKind("pickscore", "human preference, about 17 to 24 (arXiv:2305.01569)",
-               "clip:PickScore", "yuvalkirstain/PickScore_v1"),
+               "clip:PickScore", "yuvalkirstain/PickScore_v1", 0.15),
     RewardKind("aesthetic", "LAION aesthetic predictor, 1 to 10, without the prompt",
                "clip:AestheticReward", "openai/clip-vit-large-patch14 and sac+logos+ava1-l14-linearMSE.pth"),
     RewardKind("hpsv2", "human preference score v2.1, about 0.2 to 0.35 (arXiv:2306.09341)",
-               "clip:HpsReward", "xswu/HPSv2"),
+               "clip:HpsReward", "xswu/HPSv2", 0.002),
 )  # fmt: skip
 REWARDS = {row.name: row for row in _ROWS}
 
@@ -77,6 +82,18 @@ def load_reward(name: str | RewardFunction, device: str = "cpu") -> RewardFuncti
             raise InputError(f"reward {name!r} is no function of images and prompts")
         return own
     raise InputError(f"unknown reward {name!r}; known are {', '.join(REWARDS)} and module:function of your own")
+
+
+def margin_of(label: str) -> float:
+    """The margin of a reward by its name; 0 for one of the user's own."""
+    return REWARDS[label].margin if label in REWARDS else 0.0
+
+
+def at_hand() -> str | None:
+    """The first reward of other models' images whose weights are in this machine's cache of the hub; None without any."""
+    from .weights import MAIN_FILES, is_cached
+
+    return next((name for name, files in MAIN_FILES.items() if all(is_cached(*f) for f in files)), None)
 
 
 def reward_name(reward: str | RewardFunction) -> str:
@@ -113,4 +130,14 @@ def default_reward(model: str | Path) -> str | None:
     return world.reward if world else None
 
 
-__all__ = ["REWARDS", "RewardFunction", "RewardKind", "default_reward", "load_reward", "measure", "reward_name"]
+__all__ = [
+    "REWARDS",
+    "RewardFunction",
+    "RewardKind",
+    "at_hand",
+    "default_reward",
+    "load_reward",
+    "margin_of",
+    "measure",
+    "reward_name",
+]

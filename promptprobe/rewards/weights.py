@@ -40,6 +40,21 @@ AESTHETIC_FILE = "sac+logos+ava1-l14-linearMSE.pth"
 AESTHETIC_SHA256 = "21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0"
 AESTHETIC_URL = "https://github.com/christophschuhmann/improved-aesthetic-predictor"
 
+# By reward, the files that are large: where they are on a machine, the reward has been used there. The surest first.
+MAIN_FILES: dict[str, tuple[tuple[str, Repository], ...]] = {
+    "image-reward": (("ImageReward.pt", IMAGE_REWARD), ("vocab.txt", BERT)),
+    "hpsv2": (("HPS_v2.1_compressed.pt", HPS), ("tokenizer.json", CLIP_H)),
+    "pickscore": (("model.safetensors", PICKSCORE), ("tokenizer.json", CLIP_H)),
+    "clip": (("model.safetensors", CLIP_L), ("tokenizer.json", CLIP_L)),
+}
+
+
+def is_cached(name: str, repository: Repository) -> bool:
+    """Whether a file is in this machine's cache of the hub; nothing is asked of the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repository.name, name, revision=repository.revision), str)
+
 
 def find(name: str, repository: Repository, folder: Path | None, reward: str) -> Path:
     """The file `name` in `folder`, or else of the hub's repository, its digest checked.
