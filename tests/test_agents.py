@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from promptprobe.agents import rounds
+from promptprobe.agents import choice, rounds
 from promptprobe.agents.batch import run_batch
 from promptprobe.agents.guard import lost
 from promptprobe.agents.offline import OfflineRewriter
@@ -15,6 +15,7 @@ from promptprobe.agents.rewrites import Rewrite, RewriteAnswer, RewriteRequest, 
 from promptprobe.agents.session import Session
 
 from promptprobe import InputError, optimize
+from promptprobe.rewards import margin_of
 from promptprobe.runs import make_scorer
 from promptprobe.worlds import thesaurus_of
 
@@ -134,9 +135,12 @@ def test_optimize_probes_rewrites_and_generates_the_best(scorer, tmp_path):
     record = optimize(PROMPT, tau=99, rounds=2, scorer=scorer, out=tmp_path)
     assert record.stop_reason == "rounds used up" and record.rounds == 2
     scores = [c.score for c in record.candidates if c.score is not None]
-    assert len(scores) >= 5 and record.predicted_reward == pytest.approx(
-        max(scores), abs=1e-4
-    )  # rounded for the record
+    # Five finalists were measured against the user's prompt, which is kept unless one is better by a margin.
+    previews = {c.id: c.preview for c in record.candidates if c.preview is not None}
+    best = choice.winner(previews, margin_of("icons"))
+    assert len(scores) >= 5 and len(previews) == 5 and 0 in previews
+    assert record.best_prompt == record.candidates[best].prompt
+    assert record.predicted_reward == pytest.approx(record.candidates[best].score, abs=1e-4)  # rounded for the record
     assert record.denoiser_calls["used"] == 5 * len(scores) + 20
     assert {c.seeds[0] for c in record.candidates if c.seeds} == {0}
     saved = json.loads(next(tmp_path.glob("*.json")).read_text())

@@ -91,7 +91,7 @@ def test_an_unknown_option_is_an_error_that_names_the_nearest():
 
 def test_signatures_and_help_name_every_option_with_its_default():
     parameters = inspect.signature(promptprobe.optimize).parameters
-    assert parameters["rounds"].default == 3 and parameters["tau"].default == "q0.8"
+    assert parameters["rounds"].default == 3 and parameters["tau"].default == "auto"
     assert set(names_of(PlanOptions)) <= set(parameters)
     documented = inspect.getdoc(promptprobe.optimize)
     assert all(f"{n}: {OPTIONS[n].option.help}" in documented for n in names_of(PlanOptions))
