@@ -46,7 +46,8 @@ def item_key(prompt: str, settings: dict[str, Any]) -> str:
 def batch_settings(plan: Plan) -> dict[str, Any]:
     """What must be equal for results to lie in one folder."""
     judge = plan.scorer.judge
-    return plan.settings | {"rewriter": plan.rewriter_name, "reward": plan.label, judge.name: judge.digest}
+    settings = {k: v for k, v in plan.settings.items() if k != "judge"}  # its digest stands under its name
+    return settings | {"rewriter": plan.rewriter_name, "reward": plan.label, judge.name: judge.digest}
 
 
 class BatchFolder:

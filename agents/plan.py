@@ -15,7 +15,7 @@ from ..rewards import RewardFunction
 from ..runs import make_scorer, reward_of
 from ..scoring import Scorer
 from ..seeds import seeds_from
-from ..thresholds import threshold
+from ..thresholds import AUTO, threshold
 from ..trajectory import check_steps
 from ..worlds import thesaurus_of
 from .rewriters import make_rewriter
@@ -26,7 +26,7 @@ from .rewrites import Rewriter
 class Plan:
     """Everything that is settled before the first step of an optimisation, and the same for all prompts of a batch.
 
-    `seeds` are those on which every candidate is compared; `threshold` is τ as a number (None: candidates are only compared), `tau` as it was given; `label`
+    `seeds` are those on which every candidate is compared; `threshold` is τ as a number (None: candidates are only compared), `tau` as it was given or chosen; `label`
     and `measure` are name and function of the reward, `prices` those of a million input and output tokens.
     """
 
@@ -101,7 +101,7 @@ def make_plan(*, scorer: Scorer | None = None, **options: Unpack[PlanOptions]) -
         )
     return Plan(
         scorer=scorer, rewriter=rewriter, seeds=seeds, rounds=o["rounds"], candidates=o["candidates"],
-        tau=str(o["tau"]), threshold=wanted, label=label, measure=measure, prices=prices,
+        tau=AUTO if o["tau"] == "auto" and wanted is not None else str(o["tau"]), threshold=wanted, label=label, measure=measure, prices=prices,
         max_llm_calls=o["max_llm_calls"], max_seconds=o["max_seconds"], notes=notes,
     )  # fmt: skip
 

@@ -56,7 +56,7 @@ def run(capsys, *arguments):
             "'no-such/model' is no local folder",
         ),
         (["score", "a cat", "--model", str(ROOT / "tests"), "--probe", str(icons.PROBE)], "it has no model_index.json"),
-        (["score", "a cat", "--model", "no-such/model"], "needs a probe of its own"),
+        (["score", "a cat", "--model", "no-such/model"], "the hub did not deliver it"),
         (["score", "a cat", "--probe", "nowhere"], "no probe in 'nowhere'"),
         (["generate", "a cat", "--out", "/proc/nothing/x.png"], "can't write to '/proc/nothing'"),
         (["generate", "a cat", "--out", "x.gif"], "must end in .png"),
