@@ -24,7 +24,7 @@ from ..scoring import Scored
 from ..trajectory import Paused, finish
 from . import rounds
 from .batch_folder import ANSWERS, IMAGES, BatchFolder, batch_settings, item_key, summary_of
-from .choice import choose
+from .final_choice import choose
 from .optimize import record_of
 from .plan import Plan
 from .rewriters import CachedRewriter

@@ -12,7 +12,7 @@ from langgraph.runtime import Runtime
 
 from ..tokens import clean_prompt
 from ..trajectory import finish
-from .choice import choose as choose_among
+from .final_choice import choose as choose_among
 from .plan import make_plan
 from .rounds import Context, State, ask, begin, next_request, take_answer, take_scores, to_probe
 

@@ -35,7 +35,7 @@ class State(TypedDict, total=False):
     """What is known of one prompt's optimisation; every value is plain JSON.
 
     `candidates` have been dealt with, `waiting` are to be probed; `count` is how many rewrites are asked for at once.
-    `choice` is what the last choice (`choice.choose`) found out of each finalist. Without `tau` candidates are only compared.
+    `choice` is what the last choice (`final_choice.choose`) found out of each finalist. Without `tau` candidates are only compared.
     """
 
     prompt: str

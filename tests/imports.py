@@ -47,7 +47,7 @@ LAYERS = [
     "agents.offline agents.asking agents.rewriter",
     "agents.rewriters",
     "agents.plan agents.rounds",
-    "agents.choice",
+    "agents.final_choice",
     "agents.loop agents.optimize",
     "agents.desk agents.estimate agents.batch* agents.ray_batch agents.pictures",
     "agents.commands",

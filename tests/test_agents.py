@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from promptprobe.agents import choice, rounds
+from promptprobe.agents import final_choice, rounds
 from promptprobe.agents.batch import run_batch
 from promptprobe.agents.guard import lost
 from promptprobe.agents.offline import OfflineRewriter
@@ -15,7 +15,7 @@ from promptprobe.agents.rewrites import Rewrite, RewriteAnswer, RewriteRequest, 
 from promptprobe.agents.session import Session
 
 from promptprobe import InputError, optimize
-from promptprobe.rewards import margin_of
+from promptprobe.rewards import rewrite_margin
 from promptprobe.runs import make_scorer
 from promptprobe.worlds import thesaurus_of
 
@@ -137,7 +137,7 @@ def test_optimize_probes_rewrites_and_generates_the_best(scorer, tmp_path):
     scores = [c.score for c in record.candidates if c.score is not None]
     # Five finalists were measured against the user's prompt, which is kept unless one is better by a margin.
     previews = {c.id: c.preview for c in record.candidates if c.preview is not None}
-    best = choice.winner(previews, margin_of("icons"))
+    best = final_choice.winner(previews, rewrite_margin("icons"))
     assert len(scores) >= 5 and len(previews) == 5 and 0 in previews
     assert record.best_prompt == record.candidates[best].prompt
     assert record.predicted_reward == pytest.approx(record.candidates[best].score, abs=1e-4)  # rounded for the record

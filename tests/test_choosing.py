@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import close
 from pipelines import build
-from promptprobe.agents import choice
+from promptprobe.agents import final_choice
 from promptprobe.agents.batch import run_batch
 from promptprobe.agents.plan import make_plan
 from promptprobe.agents.rewrites import Rewrite, RewriteAnswer
@@ -132,9 +132,12 @@ def test_wordings_are_looked_at_again_later_and_against_another_prompt(sd):
 
 
 def test_a_rewrite_must_win_by_a_margin():
-    assert choice.winner({0: 0.5, 3: 0.54, 7: 0.2}, 0.05) == 0
-    assert choice.winner({0: 0.5, 3: 0.56, 7: 0.2}, 0.05) == 3
-    assert choice.winner({0: float("-inf"), 3: 0.1}, 0.05) == 3
+    assert final_choice.winner({0: 0.5, 3: 0.54, 7: 0.2}, 0.05) == 0
+    assert final_choice.winner({0: 0.5, 3: 0.56, 7: 0.2}, 0.05) == 3
+    assert final_choice.winner({0: 0.5, 3: 0.56, 7: 0.58}, 0.05, unsure=[3, 7]) == 0
+    assert final_choice.winner({0: 0.5, 3: 0.56, 7: 0.61}, 0.05, unsure=[7]) == 7
+    assert final_choice.winner({0: 0.5, 3: 0.56, 7: 0.59}, 0.05, unsure=[7]) == 3
+    assert final_choice.winner({0: float("-inf"), 3: 0.1}, 0.05) == 3
 
 
 class Proposes:
@@ -168,9 +171,9 @@ def test_a_model_without_a_probe_gives_a_better_picture(without_probe, copied, t
     record = optimize("a pair of crimson automobiles", plan=plan, out=tmp_path / "one")
     assert record.tau is None and record.settings["judge"] == "preview" and record.stop_reason == "rounds used up"
     previews = {c.id: c.preview for c in record.candidates if c.preview is not None}
-    assert set(previews) == {0, 1, 2} and record.best_prompt == record.candidates[choice.winner(previews, 0.05)].prompt
+    assert set(previews) == {0, 1, 2} and record.best_prompt == record.candidates[final_choice.winner(previews, 0.05)].prompt
     # Of a model that nothing is known of, predicted images are compared at two fifths of the run.
-    assert choice.choice_step(plan.scorer) == 10 and {c.calls for c in record.candidates} == {10}
+    assert final_choice.choice_step(plan.scorer) == 10 and {c.calls for c in record.candidates} == {10}
     assert record.denoiser_calls["used"] == 3 * 10 + 15
     summary = run_batch(plan, ["a pair of crimson automobiles", "a blue tree"], tmp_path / "many")
     assert summary["left"] == summary["failed"] == 0

@@ -84,7 +84,7 @@ def load_reward(name: str | RewardFunction, device: str = "cpu") -> RewardFuncti
     raise InputError(f"unknown reward {name!r}; known are {', '.join(REWARDS)} and module:function of your own")
 
 
-def margin_of(label: str) -> float:
+def rewrite_margin(label: str) -> float:
     """The margin of a reward by its name; 0 for one of the user's own."""
     return REWARDS[label].margin if label in REWARDS else 0.0
 
@@ -137,7 +137,7 @@ __all__ = [
     "at_hand",
     "default_reward",
     "load_reward",
-    "margin_of",
+    "rewrite_margin",
     "measure",
     "reward_name",
 ]

@@ -9,14 +9,14 @@ rewrite must win by a margin.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import InputError
 from ..judges import PreviewJudge
 from ..records import whole
-from ..rewards import RewardFunction, margin_of
+from ..rewards import RewardFunction, rewrite_margin
 from ..scoring import Scored, Scorer
 from ..worlds import settled_share
 from .rounds import Context, State
@@ -66,13 +66,14 @@ def choose(states: Sequence[State], contexts: Sequence[Context]) -> list[dict[st
     for n, context in enumerate(contexts):
         own = {i: scored for (m, i), scored in zip(at, looked, strict=True) if m == n}
         if own:
-            found[n] = _chosen(context, own, margin_of(judge.label))
+            unsure = [c["id"] for c in states[n]["candidates"] if c.get("unsure")]
+            found[n] = _chosen(context, own, rewrite_margin(judge.label), unsure)
     return found
 
 
-def _chosen(context: Context, own: dict[int, Scored], margin: float) -> dict[str, Any]:
+def _chosen(context: Context, own: dict[int, Scored], margin: float, unsure: Collection[int]) -> dict[str, Any]:
     values = {i: s.score if all(map(math.isfinite, s.predicted)) else -math.inf for i, s in own.items()}
-    best = winner(values, margin)
+    best = winner(values, margin, unsure)
     for i, scored in own.items():
         # What the judge said of a wording stays; which seed is finished, and from where, the predicted images say.
         context.scored[i] = replace(
@@ -85,7 +86,8 @@ def _chosen(context: Context, own: dict[int, Scored], margin: float) -> dict[str
     return {"choice": told, "best": best}
 
 
-def winner(values: Mapping[int, float], margin: float) -> int:
-    """The candidate that is finished: the best rewrite, if it beats the user's own prompt (0) by more than `margin`."""
-    best = max(values, key=lambda i: (values[i], -i))
-    return best if values[best] > values[0] + margin else 0
+def winner(values: Mapping[int, float], margin: float, unsure: Collection[int] = ()) -> int:
+    """The candidate that is finished: the best rewrite that beats the user's own prompt (0) by more than `margin`, and by
+    twice as much where it is `unsure` whether it still means the same."""
+    able = [i for i, v in values.items() if i == 0 or v > values[0] + margin * (2 if i in unsure else 1)]
+    return max(able, key=lambda i: (values[i], -i))
