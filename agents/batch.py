@@ -123,7 +123,7 @@ def run_jobs(
                     done.append(job)
                 else:
                     request = rounds.next_request(job.state, job.context)
-                    asking[pool.submit(rounds.ask, plan.rewriter, request)] = job
+                    asking[pool.submit(rounds.put, job.state, job.context, request)] = job
             while len(done) >= room or (done and not ready and not todo):
                 part, done[:] = done[:room], done[room:]
                 yield from _finish(plan, part)
@@ -153,8 +153,9 @@ def _scores(plan: Plan, batch: Sequence[Job]) -> list[list[Scored] | PromptProbe
     waiting = [rounds.to_probe(job.state) for job in batch]
     prompts = [p for own in waiting for p in own]
     groups = [i for i, own in enumerate(waiting) for _ in own]
+    rivals = [2 * i + unsure for i, job in enumerate(batch) for unsure in rounds.rivals(job.state)]
     try:
-        scored = plan.scorer.score(prompts, plan.seeds, groups=groups, winners=len(batch)) if prompts else []
+        scored = plan.scorer.score(prompts, plan.seeds, groups=rivals, winners=len(batch)) if prompts else []
     except PromptProbeError as error:
         # One of them can't be probed: find out which, one by one.
         return [error] if len(batch) == 1 else [_scores(plan, [job])[0] for job in batch]

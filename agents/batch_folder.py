@@ -46,7 +46,9 @@ def item_key(prompt: str, settings: dict[str, Any]) -> str:
 def batch_settings(plan: Plan) -> dict[str, Any]:
     """What must be equal for results to lie in one folder."""
     judge = plan.scorer.judge
-    return plan.settings | {"rewriter": plan.rewriter_name, "reward": plan.label, judge.name: judge.digest}
+    # Folders from before there was a choice were guarded by code.
+    known = {k: v for k, v in plan.settings.items() if (k, v) != ("guard", "code")}
+    return known | {"rewriter": plan.rewriter_name, "reward": plan.label, judge.name: judge.digest}
 
 
 class BatchFolder:

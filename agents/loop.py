@@ -13,7 +13,7 @@ from langgraph.runtime import Runtime
 from ..tokens import clean_prompt
 from ..trajectory import finish
 from .plan import make_plan
-from .rounds import Context, State, ask, begin, next_request, take_answer, take_scores, to_probe
+from .rounds import Context, State, begin, next_request, put, rivals, take_answer, take_scores, to_probe
 
 
 class Question(TypedDict):
@@ -42,7 +42,9 @@ def probe(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     prompts = to_probe(state)
     context.tell("probing", prompts=prompts, round=state["round"])
     scored = (
-        context.scorer.score(prompts, state["seeds"], on_step=lambda k: context.tell("step", step=k), winners=1)
+        context.scorer.score(
+            prompts, state["seeds"], on_step=lambda k: context.tell("step", step=k), groups=rivals(state), winners=1
+        )
         if prompts
         else []
     )
@@ -56,7 +58,7 @@ def rewrite(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Ask for rewrites of the prompt; they wait to be probed."""
     context = runtime.context
     context.tell("rewriting", round=state["round"] + 1)
-    answer = ask(context.rewriter, next_request(state, context))
+    answer = put(state, context, next_request(state, context))
     return take_answer(state, context, answer)
 
 

@@ -20,7 +20,8 @@ def whole(calls: float) -> float:
 class CandidateRecord:
     """A prompt under consideration. Candidate 0 is the user's own. `rejected` is why it was thrown out.
 
-    `calls` is how many denoiser calls probing it took on all seeds.
+    `calls` is how many denoiser calls probing it took on all seeds, `unsure` what nobody could decide of its meaning: such
+    a candidate wins only by a margin.
     """
 
     id: int
@@ -34,6 +35,7 @@ class CandidateRecord:
     words: list[dict[str, Any]] = field(default_factory=list)
     rejected: str | None = None
     calls: float = 0
+    unsure: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -55,7 +55,8 @@ class LiveView:
             self.best = values["best"]
             for c in values["candidates"]:
                 score = f"{c['score']:.3f}" if c["score"] is not None else "  -  "
-                self._plain(f"  {score}  {c['prompt']}" + (f"   [out: {c['rejected']}]" if c["rejected"] else ""))
+                why = f"   [out: {c['rejected']}]" if c["rejected"] else unsure_note(c)
+                self._plain(f"  {score}  {c['prompt']}{why}")
         if self.live:
             self.live.update(self._draw())
 
@@ -111,7 +112,7 @@ class LiveView:
             table.add_row(
                 str(c["round"]),
                 Text(f"{c['score']:.3f}", style=style),
-                focus_text(c["prompt"], c["words"]),
+                focus_text(c["prompt"], c["words"]).append(unsure_note(c), style="dim"),
                 Text(c["strategy"], style="dim"),
             )
         body = Group(Text(self.head, style="dim"), table, Text(self.doing, style="cyan"))
@@ -154,8 +155,16 @@ class SessionView:
                 start = Text.assemble(head, (f"{c['score']:7.3f} ", style)) if i == 0 else Text(" " * left)
                 self.console.print(start + words)
                 self.console.print(Text(" " * left) + bars)
+            if c.get("unsure"):
+                self.console.print(Text(" " * left + unsure_note(c).strip(), style="dim"))
         kept = f", kept: {', '.join(state['pinned'])}" if state.get("pinned") else ""
         self.console.print(f"seed {state['seed']}, τ {state['tau']:.3f}{escape(kept)}", style="dim", highlight=False)
+
+
+def unsure_note(candidate: dict[str, Any]) -> str:
+    """What nobody could decide about a candidate's meaning, behind its wording; empty where nothing is unsure."""
+    unsure = candidate.get("unsure")
+    return f"   [unsure: {', '.join(unsure)}]" if unsure else ""
 
 
 def bars_below(prompt: str, words: Sequence[dict[str, Any]], width: int) -> list[tuple[Text, Text]]:
@@ -281,7 +290,7 @@ def print_record(record: dict[str, Any]) -> None:
             console.print(f"{name:18}{escape(str(value))}", soft_wrap=True, highlight=False)
     for c in record.get("candidates", []):
         score = "  out" if c.get("score") is None else f"{c['score']:.3f}"
-        why = f"   [{c['rejected']}]" if c.get("rejected") else ""
+        why = f"   [{c['rejected']}]" if c.get("rejected") else unsure_note(c)
         console.print(f"  {score}  {escape(str(c.get('prompt')) + why)}", soft_wrap=True, highlight=False)
 
 

@@ -46,6 +46,7 @@ LAYERS = [
     "agents.call agents.providers",
     "agents.offline agents.asking agents.rewriter",
     "agents.rewriters",
+    "agents.choice agents.checking",
     "agents.plan agents.rounds",
     "agents.loop agents.optimize",
     "agents.desk agents.estimate agents.batch* agents.ray_batch agents.pictures",
