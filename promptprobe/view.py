@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,9 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .events import what_goes_on
+from .events import waiting_in_words, what_goes_on
 from .records import RunRecord
 
+WAITING_LINES = 10  # seconds between lines that say what is waited for, where there is no terminal
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -30,6 +32,7 @@ class LiveView:
         self.rows: list[dict[str, Any]] = []
         self.doing, self.best, self.tau, self.head = "loading", 0, 0.0, ""
         self.live: Live | None = None
+        self.waits = Waits()
 
     def __enter__(self) -> LiveView:
         if not self.quiet and self.console.is_terminal:
@@ -48,6 +51,9 @@ class LiveView:
             self.tau = values["tau"]
             self.head = f"τ {self.tau:.3f}   rewriter: {values['rewriter']}"
             self._plain(f"prompt: {values['prompt']}\nτ {self.tau:.3f}, rewriter: {values['rewriter']}")
+        elif event == "waiting":
+            if self.waits.due(values):
+                self._plain(f"  {self.doing}")
         elif event == "step":
             self.doing = self.doing.split(" · ")[0] + f" · step {values['step']}"
         elif event == "probed":
@@ -119,11 +125,39 @@ class LiveView:
         return Panel(body, title="promptprobe", title_align="left")
 
 
+class Waits:
+    """Which of the words about waiting, told each second, become a line."""
+
+    def __init__(self) -> None:
+        self.last = 0.0
+
+    def due(self, values: Any) -> bool:
+        """Whether `WAITING_LINES` seconds have gone by, of this waiting, since the last line."""
+        seconds = values["seconds"]
+        if seconds < self.last:
+            self.last = 0.0
+        due = seconds - self.last >= WAITING_LINES
+        if due:
+            self.last = seconds
+        return bool(due)
+
+
 class SessionView:
     """Prints a session: its answers, and the candidates with each word over a bar of its attention."""
 
     def __init__(self) -> None:
         self.console = Console(soft_wrap=False)
+        self.waits, self.told = Waits(), 0
+
+    def waiting(self, waiting: Any) -> None:
+        """That an LLM is waited for: one line that is written over, or one now and then where there is no terminal."""
+        values = dataclasses.asdict(waiting)
+        text = waiting_in_words(values)
+        if self.console.is_terminal:
+            self.console.print(text.ljust(self.told), end="\r", highlight=False, soft_wrap=True)
+            self.told = len(text)
+        elif self.waits.due(values):
+            print(text, flush=True)
 
     def greet(self, state: Any, taken_up: bool, name: str, notes: Sequence[str]) -> None:
         """The first lines; the candidates of a session that is taken up."""
@@ -138,6 +172,9 @@ class SessionView:
 
     def show(self, state: Any) -> None:
         """The answer to a command."""
+        if self.told:
+            self.console.print(" " * self.told, end="\r")
+            self.told = 0
         if state.get("show") and state.get("candidates"):
             self.table(state)
         if state.get("said"):
@@ -158,7 +195,13 @@ class SessionView:
             if c.get("unsure"):
                 self.console.print(Text(" " * left + unsure_note(c).strip(), style="dim"))
         kept = f", kept: {', '.join(state['pinned'])}" if state.get("pinned") else ""
-        self.console.print(f"seed {state['seed']}, τ {state['tau']:.3f}{escape(kept)}", style="dim", highlight=False)
+        spent = state.get("spent") or {}
+        cost = "" if spent.get("cost") is None else f", cost {spent['cost']:g}"
+        tokens = spent.get("input_tokens", 0) + spent.get("output_tokens", 0)
+        money = f", LLM {spent['requests']} requests, {tokens} tokens{cost}" if spent.get("requests") else ""
+        self.console.print(
+            f"seed {state['seed']}, τ {state['tau']:.3f}{escape(kept)}{money}", style="dim", highlight=False
+        )
 
 
 def unsure_note(candidate: dict[str, Any]) -> str:

@@ -50,6 +50,7 @@ LAYERS = [
     "agents.plan agents.rounds",
     "agents.loop agents.optimize",
     "agents.desk agents.estimate agents.batch* agents.ray_batch agents.pictures",
+    "agents.session_facts",
     "agents.commands",
     "agents.session",
     "agents.service agents.tools",
