@@ -295,6 +295,8 @@ def print_summary(summary: dict[str, Any], out: Any) -> None:
     console.print(f"results: {escape(str(out))}/results.jsonl, results.csv, grid.png, images/", soft_wrap=True)
     if summary["left"]:
         console.print(f"{summary['left']} prompts are left; run the same command again to go on", soft_wrap=True)
+    if missing := summary.get("without an LLM answer"):
+        console.print(f"{missing} had no answer of the LLM; run the same command again to ask anew", soft_wrap=True)
 
 
 def print_seeds(found: Any) -> None:
@@ -357,21 +359,38 @@ def _figure(value: dict[str, float]) -> str:
     return f"{value['value']:.3f}  [{value['low']:.3f}, {value['high']:.3f}]"
 
 
+class Counting:
+    """Shows how many are done, and what is waited for; without a terminal, a line now and then."""
+
+    def __init__(self, what: str, progress: Progress | None):
+        self.what, self.progress = what, progress
+        self.task = None if progress is None else progress.add_task(what)
+        self.last, self.waits = 0, Waits()
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many of `total` are done."""
+        if self.progress is not None and self.task is not None:
+            self.progress.update(self.task, completed=done, total=total, description=self.what)
+        elif done == total or done - self.last >= max(total // 20, 1):
+            self.last = done
+            print(f"{self.what} {done}/{total}", file=sys.stderr, flush=True)
+
+    def waiting(self, waiting: Any) -> None:
+        """An LLM is waited for (`Waiting`)."""
+        values = dataclasses.asdict(waiting)
+        if self.progress is not None and self.task is not None:
+            self.progress.update(self.task, description=escape(waiting_in_words(values)))
+        elif self.waits.due(values):
+            print(waiting_in_words(values), file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
-def counter(what: str) -> Iterator[Any]:
-    """A progress bar with the time left; without a terminal, a line now and then."""
+def counter(what: str) -> Iterator[Counting]:
+    """A progress bar with the time left."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        last = [0]
-
-        def line(done: int, total: int) -> None:
-            if done == total or done - last[0] >= max(total // 20, 1):
-                last[0] = done
-                print(f"{what} {done}/{total}", file=sys.stderr, flush=True)
-
-        yield line
+        yield Counting(what, None)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(what)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        yield Counting(what, progress)
