@@ -1,6 +1,7 @@
 """Who may compete and who wins: the LLM as second reader, unsure rewrites, a margin, fruitless rounds, directions."""
 
 import json
+import threading
 
 import pytest
 from promptprobe.agents import rounds
@@ -10,12 +11,15 @@ from promptprobe.agents.choice import MARGIN, best_of, margin_of
 from promptprobe.agents.guard import compare
 from promptprobe.agents.plan import make_plan
 from promptprobe.agents.rewriter import ChatRewriter
-from promptprobe.agents.rewrites import Rewrite, RewriteAnswer, RewriteRequest, Try
+from promptprobe.agents.rewrites import Rewrite, RewriteAnswer, RewriteRequest, Try, Waiting
+from promptprobe.agents.service import CancelledError, Service
+from promptprobe.agents.session import Session
 
 from promptprobe import InputError, optimize
 from promptprobe.facts import facts_of
 from promptprobe.records import CandidateRecord
 from promptprobe.runs import make_scorer
+from promptprobe.view import LiveView, SessionView
 
 PROMPT = "a pair of crimson automobiles to the left of a green tree on a white background"
 PLAIN = "two red cars left of a green tree on a white background"
@@ -195,3 +199,46 @@ def test_facts_that_a_person_left_out_or_pinned(llm):
     foreign = facts_of("a red cat")
     sure = ask(Fixed("eine rote Katze"), RewriteRequest("a red cat", 0, 1, [], [], 4, 38), Guarding(facts=foreign, pinned=("red cat",)))
     assert sure.verdicts["eine rote Katze"].lost == ("pinned fact red cat",)
+
+
+class Waits:
+    """Tells of its waiting, as a chat model does."""
+
+    name, calls_llm, tells_waiting = "patient", True, True
+
+    def rewrite(self, request, on_wait=None):
+        for seconds in (1.0, 11.0):
+            if on_wait:
+                on_wait(Waiting("waiting for m at host", seconds, 3, 900, 100, 0.25))
+        return RewriteAnswer([Rewrite("s", PLAIN)], requests=1)
+
+
+WAITED = "waiting for m at host, 11 s (3 requests, 1000 tokens so far, cost 0.25)"
+
+
+def test_waiting_for_the_llm_is_seen(scorer, tmp_path, capsys):
+    plan = make_plan(rewriter=Waits(), scorer=scorer, tau=99, rounds=1)
+    with LiveView() as view:
+        optimize(PROMPT, plan=plan, on_event=view.show)
+    shown = capsys.readouterr().out
+    assert WAITED in shown and ", 1 s (" not in shown  # without a terminal, a line each ten seconds
+    progress = []
+    Service(plan).optimize(PROMPT, progress=lambda share, doing: progress.append(doing))
+    assert WAITED in progress
+    session = Session(plan, tmp_path / "s.sqlite", "w", tmp_path, on_wait=SessionView().waiting)
+    session.say(PROMPT)
+    session.say("/rewrite")
+    session.close()
+    assert WAITED in capsys.readouterr().out
+
+
+def test_a_call_given_up_while_it_waits_ends(scorer):
+    plan = make_plan(rewriter=Waits(), scorer=scorer, tau=99, rounds=1)
+    gone = threading.Event()
+
+    def progress(share, doing):
+        if "waiting" in doing:
+            gone.set()
+
+    with pytest.raises(CancelledError):
+        Service(plan).optimize(PROMPT, progress=progress, cancel=gone)
