@@ -11,9 +11,9 @@ from typing import Any
 from ..errors import InputError
 from ..scoring import Scorer
 
-# An unsure rewrite may have lost something, and then the picture misses what was asked for. On the half of
-# `benchmarks/guard.py` that the guard was not tuned on, 7 of 73 unsure rewrites had: one to nine. What is lost costs about
-# the range in which eight of ten images lie, so a ninth of that must be won for the bet to be even; a tenth is one number.
+# In ranges of the judge's score in which eight of ten images lie. On the half of `benchmarks/guard.py` that the guard was
+# not tuned on, 7 of 73 unsure rewrites had lost something, and losing one of two things costs 0.42 of that range (icon
+# world, docs/LOG.md): a bet is even from 7/66 * 0.42 = 0.045 on. Twice as much, for an LLM may err more often than that.
 MARGIN = 0.1
 FIRST_ROUNDS = 1  # of an unknown scale: the user's own prompt and the first round's rewrites show how far scores differ
 

@@ -157,7 +157,9 @@ def pin(state: SessionState, desk: Desk, rest: str) -> SessionState:
     prompt = state["candidates"][state["current"]]["prompt"]
     absent = [w for w in words if not has_word(w, prompt)]
     if absent:
-        raise InputError(f"{', '.join(map(repr, absent))} can't be kept: not in {prompt[:200]!r}; pin words that it has")
+        raise InputError(
+            f"{', '.join(map(repr, absent))} can't be kept: not in {prompt[:200]!r}; pin words that it has"
+        )
     return _pinned(list(dict.fromkeys([*state.get("pinned", []), *words])))
 
 

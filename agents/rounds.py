@@ -98,7 +98,7 @@ class Context:
     max_llm_calls: int | None = None
     max_seconds: float | None = None
     on_event: OnEvent | None = None
-    guarding: Guarding = Guarding()
+    guarding: Guarding = field(default_factory=Guarding)
     margin: float | None = None
     began: float = field(default_factory=time.perf_counter)
     scored: dict[int, Scored] = field(default_factory=dict)

@@ -14,7 +14,9 @@ from .checking import Guarding
 from .desk import Desk, SessionState
 
 MOST_ADDED = 20
-_USAGE = "/facts, /facts drop N..., /facts keep N..., /facts pin N..., /facts unpin N..., /facts add TEXT, or /facts reset"
+_USAGE = (
+    "/facts, /facts drop N..., /facts keep N..., /facts pin N..., /facts unpin N..., /facts add TEXT, or /facts reset"
+)
 
 
 def guarding_of(state: SessionState, desk: Desk) -> Guarding:

@@ -153,7 +153,9 @@ def _added_deeds(wanted: Reading, given: Reading, context: Context) -> tuple[lis
 
 
 def _named(mention: Mention, wish: Reading) -> bool:
-    return bool({mention.head, mention.word, *mention.head.split()[-1:]} & wish.words) or stem(mention.head) in wish.stems
+    return (
+        bool({mention.head, mention.word, *mention.head.split()[-1:]} & wish.words) or stem(mention.head) in wish.stems
+    )
 
 
 def _asked_for(mention: Mention, context: Context) -> bool:

@@ -210,7 +210,12 @@ def test_ids_columns_and_repeats_travel(plan, tmp_path):
     summary = batch.run_batch(own, [r.prompt for r in rows], out, rows=rows)
     assert summary["finished"] == 2
     first, fish = sorted(lines_of(out), key=lambda line: line["row"]["id"])
-    assert first["row"] == {"id": "A", "line": 2, "columns": {"id": "A", "category": "plain", "seed": "5"}, "settings": {}}
+    assert first["row"] == {
+        "id": "A",
+        "line": 2,
+        "columns": {"id": "A", "category": "plain", "seed": "5"},
+        "settings": {},
+    }
     assert [r["id"] for r in first["repeated_by"]] == ["C"] and fish["repeated_by"] == []
     with (out / "results.csv").open(encoding="utf-8-sig") as text:
         table = list(csv.DictReader(text))
@@ -299,7 +304,10 @@ def test_max_seconds_ends_while_the_llm_is_slow(slow, plan):
     chat = ChatRewriter(model="m", base_url=slow.url)
     began = time.monotonic()
     record = optimize(PROMPTS[0], rewriter=chat, scorer=plan.scorer, tau=99, rounds=9, max_seconds=0.8)
-    assert time.monotonic() - began < 0.8 + 3 and record.stop_reason in ("time used up", "two rounds without a better prompt")
+    assert time.monotonic() - began < 0.8 + 3 and record.stop_reason in (
+        "time used up",
+        "two rounds without a better prompt",
+    )
 
 
 def test_a_failing_prompt_does_not_stop_the_others(plan, tmp_path):
@@ -350,6 +358,9 @@ def test_an_estimate_has_bounds(plan):
     low, high = expected["denoiser calls"]
     assert low == 10 * (5 + 20) and high == 10 * (3 * 5 + 20)
     assert 0 < expected["seconds"][0] < expected["seconds"][1]
+    asked = dataclasses.replace(plan, rewriter=ChatRewriter(model="m", base_url="http://127.0.0.1:9/v1"))
+    assert estimate(asked, 10)["LLM requests"] == [0, 10]
+    assert estimate(dataclasses.replace(asked, guard="llm"), 10)["LLM requests"] == [0, 20]
 
 
 @pytest.mark.slow

@@ -71,7 +71,9 @@ def test_an_unsure_rewrite_wins_by_a_margin_only(candidates, margin, best):
 
 
 def test_the_margin_is_a_share_of_the_scale_of_the_judge(scorer):
-    assert margin_of(scorer) == pytest.approx(MARGIN * (scorer.judge.quantile(0.9, 5, 25) - scorer.judge.quantile(0.1, 5, 25)))
+    assert margin_of(scorer) == pytest.approx(
+        MARGIN * (scorer.judge.quantile(0.9, 5, 25) - scorer.judge.quantile(0.1, 5, 25))
+    )
 
 
 def test_old_records_of_candidates_are_read():
@@ -118,12 +120,14 @@ def test_the_fact_check_counts_as_a_request(llm, scorer):
 def test_off_lets_all_through_and_the_record_says_so(llm, scorer):
     llm.script = [rewrites(SWAPPED, "a green tree")]
     record = optimize(PROMPT, tau=99, rounds=1, scorer=scorer, rewriter=chat(llm), guard="off")
-    assert len(llm.requests) == 1 and record.settings["guard"] == "off" and any("guard is off" in n for n in record.notes)
+    assert (
+        len(llm.requests) == 1 and record.settings["guard"] == "off" and any("guard is off" in n for n in record.notes)
+    )
     assert [c.rejected for c in record.candidates] == [None] * 3
 
 
 def test_the_guard_needs_an_llm_for_llm(scorer):
-    with pytest.raises(InputError, match="guard is 'llm', but the rewriter '.*offline.*choose code"):
+    with pytest.raises(InputError, match=r"guard is 'llm', but the rewriter '.*offline.*choose code"):
         make_plan(rewriter="offline", guard="llm", scorer=scorer)
     with pytest.raises(InputError, match="guard is 'maybe'; it must be one of code, llm, off"):
         make_plan(rewriter="offline", guard="maybe", scorer=scorer)
@@ -197,7 +201,11 @@ def test_facts_that_a_person_left_out_or_pinned(llm):
     for kept, verdict in ((facts, "lost"), (fewer, "kept")):
         assert ask(Fixed("a cat"), asked, Guarding(facts=kept)).verdicts["a cat"].verdict == verdict
     foreign = facts_of("a red cat")
-    sure = ask(Fixed("eine rote Katze"), RewriteRequest("a red cat", 0, 1, [], [], 4, 38), Guarding(facts=foreign, pinned=("red cat",)))
+    sure = ask(
+        Fixed("eine rote Katze"),
+        RewriteRequest("a red cat", 0, 1, [], [], 4, 38),
+        Guarding(facts=foreign, pinned=("red cat",)),
+    )
     assert sure.verdicts["eine rote Katze"].lost == ("pinned fact red cat",)
 
 
