@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +162,12 @@ class BatchFolder:
                 "input_tokens": llm.get("input_tokens"), "output_tokens": llm.get("output_tokens"),
                 "cost": llm.get("cost"), "unanswered": llm.get("unanswered"),
             }  # fmt: skip
-        plain = [list(COLUMNS), *([line.get(c) for c in COLUMNS] for line in flat.values())]
+        table: Iterable[list[Any]] = [list(COLUMNS), *([line.get(c) for c in COLUMNS] for line in flat.values())]
+        if rows:
+            table = summary_rows(COLUMNS, flat, rows)
         buffer = io.StringIO()
         writer = csv.writer(buffer)
-        for row in summary_rows(COLUMNS, flat, rows) if rows else plain:
+        for row in table:
             writer.writerow([cell(value) for value in row])
         grid = png_bytes(grid_image(self.out, lines))
         write_together({self.out / SUMMARY: buffer.getvalue().encode("utf-8-sig"), self.out / GRID: grid})

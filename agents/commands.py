@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +75,7 @@ def wording(state: SessionState, desk: Desk, text: str) -> SessionState:
     return changes if before else {**changes, "prompt": prompt}
 
 
-def verdict(state: SessionState, candidate: dict[str, Any]) -> str:
+def verdict(state: SessionState, candidate: Mapping[str, Any]) -> str:
     """A candidate's predicted reward in words: against τ, and what the model hardly looks at or did not get."""
     side = "at or above" if candidate["score"] >= state["tau"] else "below"
     diffuse = [w["word"] for w in candidate["words"] if w["diffuse"]]
