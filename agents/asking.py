@@ -54,7 +54,8 @@ def _told(request: RewriteRequest) -> dict[str, Any]:
         "prompt": request.prompt,
         "predicted_reward": round(request.score, 3),
         "threshold": None if request.tau is None else round(request.tau, 3),
-        "scale": {"lowest": round(min(scores), 3), "highest": round(max(scores), 3)},
+        "scale": ({"reward": request.label} if request.label else {})
+        | {"lowest": round(min(scores), 3), "highest": round(max(scores), 3)},
         "weak_words": _weak(request),
         "best": [_shown(t) for t in ranked[:HISTORY]],
         "worst": [_shown(t) for t in ranked[HISTORY:][-HISTORY:]],
@@ -64,7 +65,7 @@ def _told(request: RewriteRequest) -> dict[str, Any]:
         "count": request.count,
     }
     if request.length:
-        told["tokens_now"] = request.length
+        told |= {"tokens_now": request.length, "words_now": words_in(request.prompt)}
     if request.direction:
         told["direction"] = request.direction
     if request.keep:
@@ -82,11 +83,15 @@ def _weak(request: RewriteRequest) -> list[dict[str, Any]]:
     return [{"word": w.word, "focus": round(w.focus, 2)} for w in weak]
 
 
+def words_in(text: str) -> int:
+    """Words of a text, and characters of scripts that put no spaces between words."""
+    unspaced = len(re.findall(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]", text))
+    return unspaced + len(re.findall(r"[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+", text))
+
+
 def words_that_fit(request: RewriteRequest) -> int:
     """About how many words (characters of scripts without spaces) the text encoder takes, by this prompt's own rate."""
-    text = request.prompt
-    unspaced = len(re.findall(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]", text))
-    words = unspaced + len(re.findall(r"[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+", text))
+    words = words_in(request.prompt)
     rate = request.length / words if request.length and words else 1.4
     return max(1, int(0.95 * request.token_limit / max(rate, 1.0)))
 

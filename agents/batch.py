@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -19,15 +19,18 @@ from typing import Any, NamedTuple
 from ..errors import PromptProbeError
 from ..options import default_of
 from ..pnginfo import png_bytes
+from ..prompt_files import PromptRow
 from ..records import carried
 from ..scoring import Scored
 from ..trajectory import Paused, finish
 from . import rounds
 from .batch_folder import ANSWERS, IMAGES, BatchFolder, batch_settings, item_key, summary_of
+from .batch_rows import links_of
 from .final_choice import choose
 from .optimize import record_of
-from .plan import Plan
+from .plan import Plan, cost_of
 from .rewriters import CachedRewriter
+from .rewrites import OnWait, RewriteAnswer, Waiting
 
 LLM_CALLS: int = default_of("llm_calls")  # at once
 ASKING_AHEAD = 4  # prompts that wait for an answer, for each call at once, before new ones are begun
@@ -49,6 +52,7 @@ class Job:
     state: rounds.State
     context: rounds.Context
     began: float
+    asked: float = 0.0  # when its last request was put
 
     @property
     def prompt(self) -> str:
@@ -86,12 +90,14 @@ class Budget:
 
 
 def run_jobs(
-    plan: Plan, prompts: Sequence[str], budget: Budget | None = None, llm_calls: int = LLM_CALLS
-) -> Iterator[Result]:
+    plan: Plan, prompts: Sequence[str], budget: Budget | None = None, llm_calls: int = LLM_CALLS,
+    on_wait: OnWait | None = None,
+) -> Iterator[Result]:  # fmt: skip
     """Optimise prompts together; gives each one's result when it is finished.
 
     The denoiser works on whatever is ready, from any prompt, while up to `llm_calls` rewriting requests are under way.
-    A prompt that fails gives a line with `error` and no image.
+    A prompt that fails gives a line with `error` and no image. `on_wait` is told each second in which there is nothing to
+    do but to wait for answers.
     """
     budget = budget or Budget()
     settings = batch_settings(plan)
@@ -99,6 +105,7 @@ def run_jobs(
     ready: deque[Job] = deque()  # wait to be probed
     asking: dict[Future, Job] = {}  # wait for rewrites
     done: list[Job] = []  # wait to be finished
+    waits = _Waits(plan, on_wait)
     room = max(1, plan.scorer.batch_size // len(plan.seeds))
     pool = ThreadPoolExecutor(llm_calls, thread_name_prefix="rewrite")
 
@@ -124,19 +131,48 @@ def run_jobs(
                     done.append(job)
                 else:
                     request = rounds.next_request(job.state, job.context)
-                    asking[pool.submit(rounds.ask, plan.rewriter, request)] = job
+                    job.asked = time.monotonic()
+                    asking[pool.submit(rounds.put, job.state, job.context, request)] = job
             while len(done) >= room or (done and not ready and not todo):
                 part, done[:] = done[:room], done[room:]
                 yield from _finish(plan, part)
             if asking and not ready and not more():
-                wait(asking, return_when=FIRST_COMPLETED)
+                waits.wait(asking)
             for future in [f for f in asking if f.done()]:
                 job, answer = asking.pop(future), future.result()
                 budget.tokens += answer.input_tokens + answer.output_tokens
+                waits.take(answer)
                 job.state = rounds.updated(job.state, rounds.take_answer(job.state, job.context, answer))
                 ready.append(job)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Waits:
+    """Waits for answers, and tells `on_wait` about once a second."""
+
+    def __init__(self, plan: Plan, on_wait: OnWait | None):
+        self.plan, self.on_wait = plan, on_wait
+        self.told = time.monotonic()
+        self.spent: Counter[str] = Counter(requests=0, input_tokens=0, output_tokens=0)
+
+    def take(self, answer: RewriteAnswer) -> None:
+        """Count what an answer took."""
+        self.spent.update({name: getattr(answer, name) for name in self.spent})
+
+    def wait(self, asking: dict[Future, Job]) -> None:
+        """Until one of the answers is there."""
+        while not wait(asking, timeout=0.25 if self.on_wait else None, return_when=FIRST_COMPLETED).done:
+            self.tell(asking)
+        self.tell(asking)
+
+    def tell(self, asking: dict[Future, Job]) -> None:
+        now = time.monotonic()
+        if self.on_wait and now - self.told >= 1:
+            self.told = now
+            seconds = now - min(job.asked for job in asking.values())
+            what = f"waiting for {len(asking)} answers of {self.plan.rewriter_name}"
+            self.on_wait(Waiting(what, seconds, **self.spent, cost=cost_of(self.plan.prices, self.spent)))
 
 
 def _take(ready: deque[Job], room: int) -> list[Job]:
@@ -154,10 +190,11 @@ def _scores(plan: Plan, batch: Sequence[Job]) -> list[list[Scored] | PromptProbe
     waiting = [rounds.to_probe(job.state) for job in batch]
     prompts = [p for own in waiting for p in own]
     groups = [i for i, own in enumerate(waiting) for _ in own]
+    rivals = [2 * i + unsure for i, job in enumerate(batch) for unsure in rounds.rivals(job.state)]
     try:
         against = [batch[i].prompt for i in groups]
         scored = (
-            plan.scorer.score(prompts, plan.seeds, groups=groups, winners=len(batch), against=against)
+            plan.scorer.score(prompts, plan.seeds, groups=rivals, winners=len(batch), against=against)
             if prompts
             else []
         )
@@ -206,33 +243,42 @@ def run_batch(
     llm_calls: int = LLM_CALLS,
     engine: Callable[..., Iterator[Result]] = run_jobs,
     on_progress: Callable[[int, int, dict[str, Any] | None], None] | None = None,
+    rows: Sequence[PromptRow] = (),
 ) -> dict[str, Any]:
     """Optimise `prompts` into the folder `out`, going on where an earlier run stopped; return a summary.
+
+    Each is made once, however often it stands there. `rows` are those of the prompts' file: ids, columns and repeats are
+    written into the results. What the LLM left without an answer in an earlier run is done again.
 
     Raises `InputError` for a folder that can't be used. Ctrl-C keeps everything that was finished.
     """
     settings = batch_settings(plan)
     folder = BatchFolder(out, settings)
     budget = budget or Budget()
+    prompts, links = list(dict.fromkeys(prompts)), links_of(rows)
     try:
+        folder.link(links)
         keys = [item_key(p, settings) for p in prompts]
-        todo = [p for p, k in zip(prompts, keys, strict=True) if k not in folder.lines]
+        asks = plan.rewriter is not None and plan.rewriter.calls_llm
+        todo = [
+            p for p, k in zip(prompts, keys, strict=True) if k not in folder.lines or (asks and folder.lacks_answer(k))
+        ]
         before = len(prompts) - len(todo)
-        if plan.rewriter is not None and plan.rewriter.calls_llm:
+        if asks and plan.rewriter is not None:
             plan = dataclasses.replace(plan, rewriter=CachedRewriter(plan.rewriter, out / ANSWERS))
         done = before
         failed = 0
         if on_progress:
             on_progress(done, len(prompts), None)
         try:
-            for _, line, image in engine(plan, todo, budget, llm_calls):
-                folder.add(line, image)
+            for prompt, line, image in engine(plan, todo, budget, llm_calls):
+                folder.add(line | links.get(prompt, {}), image)
                 done += 1
                 failed += "error" in line
                 if on_progress:
                     on_progress(done, len(prompts), line)
         finally:
-            folder.summarise(keys)
+            folder.summarise(keys, rows)
         return summary_of([folder.lines[k] for k in keys if k in folder.lines]) | {
             "prompts": len(prompts), "before": before, "failed": failed, "left": len(prompts) - done,
             "stopped": budget.spent() if done < len(prompts) else "",

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from PIL import Image
 from ..errors import InputError
 from ..files import check_writable, lock_file, write_together
 from ..pnginfo import png_bytes
+from ..prompt_files import PromptRow
 from ..sheets import GREY, SIDE, Caption, Tile, contact_sheet, fitted
+from .batch_rows import cell, summary_rows
 from .plan import Plan
 
 RESULTS = "results.jsonl"
@@ -33,7 +35,7 @@ IMAGES = "images"
 ANSWERS = "llm-answers"
 COLUMNS = (
     "prompt", "best_prompt", "unchanged", "predicted_reward", "reward", "reward_label", "seed", "rounds", "stop_reason",
-    "seconds", "llm_requests", "input_tokens", "output_tokens", "cost", "image", "error",
+    "seconds", "llm_requests", "input_tokens", "output_tokens", "cost", "unanswered", "image", "error",
 )  # fmt: skip
 
 
@@ -46,8 +48,9 @@ def item_key(prompt: str, settings: dict[str, Any]) -> str:
 def batch_settings(plan: Plan) -> dict[str, Any]:
     """What must be equal for results to lie in one folder."""
     judge = plan.scorer.judge
-    settings = {k: v for k, v in plan.settings.items() if k != "judge"}  # its digest stands under its name
-    return settings | {"rewriter": plan.rewriter_name, "reward": plan.label, judge.name: judge.digest}
+    # Folders from before there was a choice were guarded by code; the judge's digest stands under its name.
+    known = {k: v for k, v in plan.settings.items() if (k, v) != ("guard", "code") and k != "judge"}
+    return known | {"rewriter": plan.rewriter_name, "reward": plan.label, judge.name: judge.digest}
 
 
 class BatchFolder:
@@ -75,6 +78,7 @@ class BatchFolder:
             raise
         (out / IMAGES).mkdir(exist_ok=True)
         self._file = (out / RESULTS).open("a", encoding="utf-8")
+        self._twice = False  # does a line stand there that a later one replaces?
 
     def _check(self, settings: dict[str, Any]) -> None:
         path = self.out / SETTINGS
@@ -123,22 +127,48 @@ class BatchFolder:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise InputError(f"can't write {self.out / RESULTS}: {error.strerror}; choose another --out") from error
+        self._twice = self._twice or line["key"] in self.lines
         self.lines[line["key"]] = line
 
-    def summarise(self, keys: Sequence[str]) -> None:
-        """Write `results.csv` and `grid.png` of what is finished, in the order of `keys`."""
+    def link(self, links: Mapping[str, dict[str, Any]]) -> None:
+        """Say of finished lines which rows of the prompt file they are for, by prompt, as the file is now."""
+        told = {k: line | links.get(line.get("prompt", ""), {}) for k, line in self.lines.items()}
+        if told != self.lines:
+            self.lines = told
+            self._write_all()
+
+    def _write_all(self) -> None:
+        """One line for each key, the latest."""
+        self._file.close()
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self.lines.values())
+        write_together({self.out / RESULTS: text.encode()})
+        self._file = (self.out / RESULTS).open("a", encoding="utf-8")
+        self._twice = False
+
+    def lacks_answer(self, key: str) -> bool:
+        """Whether the LLM did not answer when this prompt was worked on, so that it is done again."""
+        return bool((self.lines.get(key) or {}).get("llm", {}).get("unanswered"))
+
+    def summarise(self, keys: Sequence[str], rows: Sequence[PromptRow] = ()) -> None:
+        """Write `results.csv` and `grid.png` of what is finished, in the order of `keys`, or of the `rows` of a file."""
+        if self._twice:
+            self._write_all()
         lines = [self.lines[k] for k in keys if k in self.lines]
-        buffer = io.StringIO()
-        writer = csv.writer(buffer)
-        writer.writerow(COLUMNS)
+        flat: dict[str, dict[str, Any]] = {}
         for line in lines:
             llm = line.get("llm", {})
-            flat = line | {
+            flat[line["prompt"]] = line | {
                 "seconds": line.get("seconds", {}).get("loop"), "llm_requests": llm.get("requests"),
                 "input_tokens": llm.get("input_tokens"), "output_tokens": llm.get("output_tokens"),
-                "cost": llm.get("cost"),
+                "cost": llm.get("cost"), "unanswered": llm.get("unanswered"),
             }  # fmt: skip
-            writer.writerow([_cell(flat.get(c)) for c in COLUMNS])
+        table: Iterable[list[Any]] = [list(COLUMNS), *([line.get(c) for c in COLUMNS] for line in flat.values())]
+        if rows:
+            table = summary_rows(COLUMNS, flat, rows)
+        buffer = io.StringIO()
+        writer = csv.writer(buffer)
+        for row in table:
+            writer.writerow([cell(value) for value in row])
         grid = png_bytes(grid_image(self.out, lines))
         write_together({self.out / SUMMARY: buffer.getvalue().encode("utf-8-sig"), self.out / GRID: grid})
 
@@ -146,13 +176,6 @@ class BatchFolder:
         """Let another run work here."""
         self._file.close()
         self._lock.close()
-
-
-def _cell(value: Any) -> Any:
-    """A value for a spreadsheet: text that would be taken for a formula gets an apostrophe."""
-    if value is None:
-        return ""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
 
 
 def grid_image(out: Path, lines: Sequence[dict[str, Any]]) -> Image.Image:
@@ -173,6 +196,7 @@ def summary_of(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     rewards = [line["reward"] for line in good if line.get("reward") is not None]
     return {
         "finished": len(good),
+        "without an LLM answer": sum(bool(line["llm"].get("unanswered")) for line in good),
         "changed": sum(not line["unchanged"] for line in good),
         "mean predicted reward": round(sum(line["predicted_reward"] for line in good) / len(good), 4) if good else None,
         "mean reward": round(sum(rewards) / len(rewards), 4) if rewards else None,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +17,20 @@ from ..seeds import seeds_from
 from ..thresholds import threshold
 from ..tokens import clean_prompt
 from . import pictures
+from .checking import ask, screen
+from .choice import best_of, margin_of, scale_of
 from .desk import Act, Desk, SessionState, candidate, numbers, rounded
-from .guard import lost_words
-from .rounds import ask, family_of, request_of, screen
+from .guard import has_word, lost_words
+from .plan import cost_of
+from .rewrites import RewriteAnswer
+from .rounds import family_of, request_of
+from .session_facts import facts, guarding_of
 
 MAX_UNDO = 50  # commands
 MAX_WISH = 500  # characters
 MAX_PINNED = 20  # words at once
 # What /undo brings back. A round alone is no change: it only makes the next /rewrite ask for something else.
-UNDONE = ("prompt", "current", "seed", "tau", "pinned", "candidates", "round")
+UNDONE = ("prompt", "current", "seed", "tau", "pinned", "candidates", "round", "facts")
 
 
 def act_on(state: SessionState, desk: Desk, line: str) -> SessionState:
@@ -34,7 +40,7 @@ def act_on(state: SessionState, desk: Desk, line: str) -> SessionState:
     """
     desk.asked = state.get("prompt", "")
     changes = _changes(state, desk, line)
-    before: dict[str, Any] = {key: state[key] for key in UNDONE if key in state}  # type: ignore[literal-required]
+    before: dict[str, Any] = {"facts": {}} | {key: state[key] for key in UNDONE if key in state}  # type: ignore[literal-required]
     after = before | {key: value for key, value in changes.items() if key in UNDONE}
     if "history" in changes or before | {"round": 0} == after | {"round": 0}:
         return changes
@@ -71,7 +77,7 @@ def wording(state: SessionState, desk: Desk, text: str) -> SessionState:
     return changes if before else {**changes, "prompt": prompt}
 
 
-def verdict(state: SessionState, candidate: dict[str, Any]) -> str:
+def verdict(state: SessionState, candidate: Mapping[str, Any]) -> str:
     """A candidate's predicted reward in words: against τ, and what the model hardly looks at or did not get."""
     tau = state["tau"]
     side = "" if tau is None else f", {'at or above' if candidate['score'] >= tau else 'below'} {tau_text(tau)}"
@@ -93,22 +99,50 @@ def rewrite(state: SessionState, desk: Desk, rest: str) -> SessionState:
         request_of(
             desk.score([current["prompt"]], seed)[0], current, tried, tau=state["tau"], count=plan.candidates,
             round=number, direction=rest[:MAX_WISH], keep=pinned, family=family_of(plan.scorer),
+            scale=scale_of(plan.scorer) or (), label=plan.scorer.label,
         ),
+        guarding_of(state, desk), on_wait=desk.on_wait,
     )  # fmt: skip
     proposals = screen(
-        answer.rewrites[: plan.candidates], current["prompt"], [c["prompt"] for c in tried], pinned, plan.scorer
-    )
+        answer.rewrites[: plan.candidates], current["prompt"], [c["prompt"] for c in tried], pinned, plan.scorer,
+        answer.verdicts,
+    )  # fmt: skip
     usable = [s for s in proposals if s.rejected is None]
     desk.score([s.prompt for s in usable], seed)
-    made = [candidate(desk, seed, i, s.prompt, s.strategy) for i, s in enumerate(usable, start=len(tried))]
-    best = max([current, *made], key=lambda c: c["score"])
+    made = [candidate(desk, seed, i, s.prompt, s.strategy, s.unsure) for i, s in enumerate(usable, start=len(tried))]
+    best = best_of([current, *made], margin_of(plan.scorer))
     said = f"best: {best['id']}, {verdict(state, best)}"
     if best is current:
         said = "nothing better than what you have" if made else "no usable rewrite"
     out = [f"out: {s.prompt} ({s.rejected})" for s in proposals if s.rejected]
+    spent = spent_by(state.get("spent") or {}, answer, plan.prices)
+    money = [f"LLM: {money_in(spent)} in this session"] if answer.requests else []
     return {
-        "candidates": [*tried, *made], "round": number, "said": "\n".join([said, *out, *answer.notes]), "show": bool(made)
+        "candidates": [*tried, *made], "round": number, "said": "\n".join([said, *out, *answer.notes, *money]),
+        "show": bool(made), "spent": spent,
     }  # fmt: skip
+
+
+def spent_by(before: dict[str, Any], answer: RewriteAnswer, prices: tuple[float, float] | None) -> dict[str, Any]:
+    """What the LLM took in a session, with one answer more."""
+    spent = {
+        name: before.get(name, 0) + getattr(answer, name) for name in ("requests", "input_tokens", "output_tokens")
+    }
+    return {**spent, "cost": cost_of(prices, spent)}
+
+
+def money_in(spent: dict[str, Any]) -> str:
+    """Requests, tokens and cost in words."""
+    cost = "" if spent.get("cost") is None else f", cost {spent['cost']:g}"
+    return f"{spent['requests']} requests, {spent['input_tokens']} + {spent['output_tokens']} tokens{cost}"
+
+
+def new(state: SessionState, desk: Desk, rest: str) -> SessionState:
+    """Another prompt: candidates, pins and facts of the last one are put away, until /undo."""
+    if not rest:
+        raise InputError("give the other prompt, such as /new two red cars")
+    empty: SessionState = {**state, "candidates": [], "pinned": [], "facts": {}, "round": 0, "current": 0}
+    return {**wording(empty, desk, rest), "pinned": [], "facts": {}, "round": 0}
 
 
 def pick(state: SessionState, desk: Desk, rest: str) -> SessionState:
@@ -119,16 +153,29 @@ def pick(state: SessionState, desk: Desk, rest: str) -> SessionState:
 
 def pin(state: SessionState, desk: Desk, rest: str) -> SessionState:
     """Words that every rewrite must keep."""
-    words = re.findall(r"\w+", rest)[:MAX_PINNED]
+    words = words_in(rest)
     if not words:
         raise InputError("name the words to keep, such as /pin red car")
+    if not state.get("candidates"):
+        raise InputError("there is no prompt yet: type one")
+    prompt = state["candidates"][state["current"]]["prompt"]
+    absent = [w for w in words if not has_word(w, prompt)]
+    if absent:
+        raise InputError(
+            f"{', '.join(map(repr, absent))} can't be kept: not in {prompt[:200]!r}; pin words that it has"
+        )
     return _pinned(list(dict.fromkeys([*state.get("pinned", []), *words])))
 
 
 def unpin(state: SessionState, desk: Desk, rest: str) -> SessionState:
     """Words that need not be kept any more; without words, all of them."""
-    gone = {w.casefold() for w in re.findall(r"\w+", rest)}
+    gone = {w.casefold() for w in words_in(rest)}
     return _pinned([w for w in state.get("pinned", []) if gone and w.casefold() not in gone])
+
+
+def words_in(text: str) -> list[str]:
+    """Words without the marks around them."""
+    return [w for part in text.split()[:MAX_PINNED] if (w := re.sub(r"^[\W_]+|[\s!-/:-@\[-`{-~]+$", "", part))]
 
 
 def _pinned(words: list[str]) -> SessionState:
@@ -143,7 +190,7 @@ def change_seed(state: SessionState, desk: Desk, rest: str) -> SessionState:
         raise InputError(f"seed is {rest!r}; give a whole number") from error
     before = state.get("candidates", [])
     desk.score([c["prompt"] for c in before], seed)
-    scored = [candidate(desk, seed, c["id"], c["prompt"], c["strategy"]) for c in before]
+    scored = [candidate(desk, seed, c["id"], c["prompt"], c["strategy"], c.get("unsure", ())) for c in before]
     return {"seed": seed, "candidates": scored, "said": f"seed {seed}", "show": bool(scored)}
 
 
@@ -158,7 +205,7 @@ def undo(state: SessionState, desk: Desk, rest: str) -> SessionState:
     history = state.get("history", [])
     if not history:
         raise InputError("there is nothing to undo")
-    empty: Any = {"prompt": "", "current": 0, "pinned": [], "candidates": [], "round": 0}
+    empty: Any = {"prompt": "", "current": 0, "pinned": [], "candidates": [], "round": 0, "facts": {}}
     before: Any = empty | history[-1]
     return {**before, "history": history[:-1], "said": "undone", "show": True}
 
@@ -190,9 +237,13 @@ class SessionCommand:
 
 COMMANDS = {
     "rewrite": SessionCommand(rewrite, "[WISH]", "ask for rewrites, in a direction such as: more painterly"),
+    "new": SessionCommand(new, "PROMPT", "another prompt; /undo goes back to this one", needs_prompt=False),
     "pick": SessionCommand(pick, "N", "go on from candidate N"),
     "pin": SessionCommand(pin, "WORD...", "words that every rewrite must keep", needs_prompt=False),
     "unpin": SessionCommand(unpin, "[WORD...]", "words that need not be kept (default: all)", needs_prompt=False),
+    "facts": SessionCommand(
+        facts, "[drop|keep|pin|unpin N...|add TEXT|reset]", "what rewrites must keep; drop, pin or add some"
+    ),
     "seed": SessionCommand(change_seed, "N", "another seed; all candidates are scored on it", needs_prompt=False),
     "tau": SessionCommand(
         change_tau, "X", "another threshold: a number, or a quantile such as q0.8", needs_prompt=False

@@ -10,13 +10,15 @@ from typing import Any, TypedDict
 from ..errors import InputError
 from ..scoring import Scored
 from .plan import Plan
+from .rewrites import OnWait
 from .rounds import shown
 
 
 class SessionState(TypedDict, total=False):
     """What is kept after every command.
 
-    `history` are earlier states for undo, `said` is the answer to the last command, `show` whether it calls for the list.
+    `facts` are what the person changed about the prompt's (`session_facts`), `spent` what the LLM took so far. `history` are
+    earlier states for undo, `said` is the answer to the last command, `show` whether it calls for the list.
     """
 
     prompt: str
@@ -24,9 +26,11 @@ class SessionState(TypedDict, total=False):
     seed: int
     tau: float | None
     pinned: list[str]
+    facts: dict[str, list[str]]
     candidates: list[dict[str, Any]]
     round: int
     files: list[str]
+    spent: dict[str, Any]
     history: list[dict[str, Any]]
     command: str
     said: str
@@ -35,7 +39,8 @@ class SessionState(TypedDict, total=False):
 
 @dataclass
 class Desk:
-    """A loaded plan, the folder for files, and what was probed, by prompt, seed and what was asked for.
+    """A loaded plan, the folder for files, what was probed, by prompt, seed and what was asked for, and who is told that an
+    LLM is waited for.
 
     `asked` is the session's own prompt, against which predicted images are measured; empty before there is one.
     """
@@ -43,6 +48,7 @@ class Desk:
     plan: Plan
     out: Path
     scored: dict[tuple[str, int, str], Scored] = field(default_factory=dict)
+    on_wait: OnWait | None = None
     asked: str = ""
 
     def score(self, prompts: Sequence[str], seed: int) -> list[Scored]:
@@ -67,14 +73,16 @@ def first_state(plan: Plan) -> SessionState:
     """A session in which nothing was said."""
     return {
         "prompt": "", "current": 0, "seed": plan.seed, "tau": rounded(plan.threshold), "pinned": [], "candidates": [],
-        "round": 0, "files": [], "history": [],
+        "round": 0, "facts": {}, "files": [], "spent": {}, "history": [],
     }  # fmt: skip
 
 
-def candidate(desk: Desk, seed: int, number: int, prompt: str, strategy: str) -> dict[str, Any]:
-    """The record of a candidate, probed on `seed`."""
+def candidate(
+    desk: Desk, seed: int, number: int, prompt: str, strategy: str, unsure: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The record of a candidate, probed on `seed`; `unsure` is what nobody could decide of its meaning."""
     scored = desk.score([prompt], seed)[0]
-    return {"id": number, "prompt": scored.prompt, "strategy": strategy} | shown(scored)
+    return {"id": number, "prompt": scored.prompt, "strategy": strategy, "unsure": list(unsure)} | shown(scored)
 
 
 def numbers(state: SessionState, text: str, least: int = 1) -> list[int]:

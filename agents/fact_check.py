@@ -42,13 +42,16 @@ FACT_CHECK_SCHEMA: dict[str, Any] = {
 }
 
 
-def fact_check_request(facts: Facts, rewrites: Sequence[str]) -> list[dict[str, str]]:
-    """The chat messages that ask about all `rewrites` at once; facts and rewrites are numbered from 1."""
-    told = {
+def fact_check_request(facts: Facts, rewrites: Sequence[str], direction: str = "") -> list[dict[str, str]]:
+    """The chat messages that ask about all `rewrites` at once; facts and rewrites are numbered from 1. `direction` is what
+    the person wished, in words."""
+    told: dict[str, Any] = {
         "prompt": facts.prompt,
         "facts": [{"n": n, "fact": text} for n, text in enumerate(facts.texts()[:_MOST_FACTS], 1)],
         "rewrites": [{"n": n, "text": text} for n, text in enumerate(rewrites, 1)],
     }
+    if direction:
+        told["direction"] = direction
     system = (files("promptprobe.prompts") / "guard.txt").read_text(encoding="utf-8")
     return [{"role": "system", "content": system}, {"role": "user", "content": json.dumps(told, ensure_ascii=False)}]
 

@@ -24,8 +24,15 @@ def unsure(original: str, rewrite: str, thesaurus: Mapping[str, str] | None = No
 
 def lost_words(keep: Sequence[str], rewrite: str) -> list[str]:
     """The words of `keep`, pinned by the person, that `rewrite` does not have."""
-    given = {w.casefold() for w in re.findall(r"\w+", rewrite)}
-    return [f"pinned word {w}" for w in keep if w.casefold() not in given]
+    return [f"pinned word {w}" for w in keep if not has_word(w, rewrite)]
+
+
+def has_word(word: str, text: str) -> bool:
+    """Whether a word stands in a text as a whole, or anywhere in it where its script puts no spaces between words."""
+    word, text = word.casefold(), text.casefold()
+    if re.search(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]", word):
+        return word in text
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
 
 
 __all__ = [
@@ -33,6 +40,7 @@ __all__ = [
     "Verdict",
     "compare",
     "fact_check_request",
+    "has_word",
     "lost",
     "lost_words",
     "read_fact_check",

@@ -14,7 +14,7 @@ from ..tokens import clean_prompt
 from ..trajectory import finish
 from .final_choice import choose as choose_among
 from .plan import make_plan
-from .rounds import Context, State, ask, begin, next_request, take_answer, take_scores, to_probe
+from .rounds import Context, State, begin, next_request, put, rivals, take_answer, take_scores, to_probe
 
 
 class Question(TypedDict):
@@ -47,6 +47,7 @@ def probe(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
             prompts,
             state["seeds"],
             on_step=lambda k: context.tell("step", step=k),
+            groups=rivals(state),
             winners=1,
             against=[state["prompt"]] * len(prompts),
         )
@@ -63,7 +64,7 @@ def rewrite(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Ask for rewrites of the prompt; they wait to be probed."""
     context = runtime.context
     context.tell("rewriting", round=state["round"] + 1)
-    answer = ask(context.rewriter, next_request(state, context))
+    answer = put(state, context, next_request(state, context))
     return take_answer(state, context, answer)
 
 

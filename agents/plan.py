@@ -18,6 +18,7 @@ from ..seeds import seeds_from
 from ..thresholds import AUTO, threshold
 from ..trajectory import check_steps
 from ..worlds import thesaurus_of
+from .checking import guard_for
 from .rewriters import make_rewriter
 from .rewrites import Rewriter
 
@@ -26,8 +27,9 @@ from .rewrites import Rewriter
 class Plan:
     """Everything that is settled before the first step of an optimisation, and the same for all prompts of a batch.
 
-    `seeds` are those on which every candidate is compared; `threshold` is τ as a number (None: candidates are only compared), `tau` as it was given or chosen; `label`
-    and `measure` are name and function of the reward, `prices` those of a million input and output tokens.
+    `seeds` are those on which every candidate is compared; `threshold` is τ as a number (None: candidates are only
+    compared), `tau` as it was given or chosen; `label` and `measure` are name and function of the reward, `prices` those of
+    a million input and output tokens; `guard` says who checks rewrites.
     """
 
     scorer: Scorer
@@ -43,6 +45,7 @@ class Plan:
     max_llm_calls: int | None
     max_seconds: float | None
     notes: list[str]
+    guard: str = "code"
 
     @property
     def seed(self) -> int:
@@ -65,7 +68,8 @@ class Plan:
         scorer = self.scorer
         return self.origin.settings(
             probe_step=scorer.probe_step, seed=self.seed, seeds_per_prompt=len(self.seeds), rounds=self.rounds,
-            candidates=self.candidates, tau=self.tau, judge=scorer.judge.name, early_step=scorer.early_step, objective=scorer.objective,
+            candidates=self.candidates, tau=self.tau, judge=scorer.judge.name, early_step=scorer.early_step,
+            objective=scorer.objective, guard=self.guard,
         )  # fmt: skip
 
 
@@ -92,6 +96,9 @@ def make_plan(*, scorer: Scorer | None = None, **options: Unpack[PlanOptions]) -
         )  # fmt: skip
         notes += [note] if note else []
     scorer = scorer or make_scorer(**{n: o[n] for n in names_of(ScorerOptions)})
+    guard = guard_for(o["guard"], rewriter)
+    if guard == "off":
+        notes.append("the guard is off: no rewrite is checked for what it means")
     label, measure = reward_of(o["reward"], scorer)
     wanted = threshold(o["tau"], scorer)
     if wanted is None:
@@ -101,8 +108,9 @@ def make_plan(*, scorer: Scorer | None = None, **options: Unpack[PlanOptions]) -
         )
     return Plan(
         scorer=scorer, rewriter=rewriter, seeds=seeds, rounds=o["rounds"], candidates=o["candidates"],
-        tau=AUTO if o["tau"] == "auto" and wanted is not None else str(o["tau"]), threshold=wanted, label=label, measure=measure, prices=prices,
-        max_llm_calls=o["max_llm_calls"], max_seconds=o["max_seconds"], notes=notes,
+        tau=AUTO if o["tau"] == "auto" and wanted is not None else str(o["tau"]), threshold=wanted, label=label,
+        measure=measure, prices=prices, max_llm_calls=o["max_llm_calls"], max_seconds=o["max_seconds"], notes=notes,
+        guard=guard,
     )  # fmt: skip
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..files import write_together
@@ -17,6 +19,8 @@ from .providers import HOUSES, find_place, first_model
 from .rewriter import ChatRewriter
 from .rewrites import OnWait, Rewrite, RewriteAnswer, Rewriter, RewriteRequest, ask_rewriter
 
+T = TypeVar("T")
+
 
 class CachedRewriter:
     """A rewriter whose answers are kept in a folder and not asked for twice; answers with any trouble are not kept."""
@@ -24,6 +28,7 @@ class CachedRewriter:
     def __init__(self, rewriter: Rewriter, folder: Path):
         self.rewriter, self.folder = rewriter, folder
         self.name, self.calls_llm = rewriter.name, rewriter.calls_llm
+        self.reads = callable(getattr(rewriter, "ask", None))
 
     @property
     def tells_waiting(self) -> bool:
@@ -33,8 +38,7 @@ class CachedRewriter:
         """The kept answer (which costs no request), or a new one."""
         known = asdict(request)
         del known["deadline"]  # how much time is left changes nothing about what is asked
-        asked = json.dumps([self.name, known], sort_keys=True, ensure_ascii=False)
-        path = self.folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
+        path = self._place(known)
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             kept = json.loads(path.read_text("utf-8"))
             return RewriteAnswer([Rewrite(str(r["strategy"]), str(r["prompt"])) for r in kept["rewrites"]])
@@ -43,6 +47,32 @@ class CachedRewriter:
             text = json.dumps({"rewrites": [asdict(r) for r in answer.rewrites]}, ensure_ascii=False) + "\n"
             write_together({path: text.encode()})
         return answer
+
+    def ask(
+        self, messages: list[dict[str, str]], read: Callable[[str], T], answer: RewriteAnswer, **how: Any
+    ) -> T | None:
+        """As `ChatRewriter.ask`; what could be read is kept, and costs no request the next time."""
+        path = self._place(messages)
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            if found := read(str(json.loads(path.read_text("utf-8"))["said"])):
+                return found
+        said = ""
+
+        def reading(text: str) -> T:
+            nonlocal said
+            found = read(text)
+            said = text if found else ""
+            return found
+
+        asks: Any = self.rewriter
+        found = asks.ask(messages, reading, answer, **how)
+        if found and said and not answer.notes:
+            write_together({path: (json.dumps({"said": said}, ensure_ascii=False) + "\n").encode()})
+        return found
+
+    def _place(self, asked: Any) -> Path:
+        text = json.dumps([self.name, asked], sort_keys=True, ensure_ascii=False)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
 def make_rewriter(

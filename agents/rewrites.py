@@ -13,6 +13,7 @@ from .answers import clean_text, read_answer, unquoted, without_thoughts
 
 if TYPE_CHECKING:
     from ..diagnosis import WordDiagnosis
+    from ..facts_compare import Verdict
 
 MAX_REWRITE_CHARACTERS = 2000
 
@@ -39,7 +40,8 @@ class RewriteRequest:
     person's wish in words, `keep` are words that must stay as they are; both may be empty.
 
     `family` names the image model (`Backbone.family`, a pipeline's class, or "icons"), `length` are the tokens of
-    `prompt`, `scale` the lowest and highest score that the judge usually gives; empty or 0 where not known. The whole
+    `prompt`, `scale` the lowest and highest score that the judge usually gives, `label` the reward that it predicts; empty
+    or 0 where not known. The whole
     answer, waiting and repeats included, is there within `deadline` seconds.
     """
 
@@ -57,6 +59,7 @@ class RewriteRequest:
     rejected: Sequence[Rejected] = ()
     length: int = 0
     scale: Sequence[float] = ()
+    label: str = ""
     deadline: float | None = None
 
 
@@ -73,7 +76,8 @@ class RewriteAnswer:
     """What came back. `notes` says in words what went wrong, without any secret; after a `final` one, such as a refused
     key, asking again is of no use. `answered` says whether the LLM said something that could be read at all: a batch
     repeats the prompts of which it didn't. `learned` are the endpoint's ways that were found out on the occasion.
-    `estimated` says that tokens were counted from the characters, as the endpoint named none."""
+    `estimated` says that tokens were counted from the characters, as the endpoint named none. `verdicts` are what the
+    guard found of each rewrite, by its text."""
 
     rewrites: list[Rewrite]
     requests: int = 0
@@ -84,6 +88,7 @@ class RewriteAnswer:
     answered: bool = True
     learned: list[str] = field(default_factory=list)
     estimated: bool = False
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

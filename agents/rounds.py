@@ -18,15 +18,16 @@ from typing import Annotated, Any, Protocol, TypedDict, get_type_hints
 from PIL import Image
 
 from ..backbones import backbone_of
-from ..errors import PromptProbeError, reason_of
 from ..events import OnEvent
 from ..records import CandidateRecord, whole
 from ..rewards import RewardFunction
 from ..scoring import Scored, Scorer
-from ..tokens import tokenize_prompt
 from ..worlds import knows_nothing, world_of
-from .guard import lost, lost_words
-from .rewrites import Rejected, Rewrite, RewriteAnswer, Rewriter, RewriteRequest, Try
+from .checking import Guarding, ask, screen
+from .choice import best_of, margin_of, scale_of
+from .rewrites import Rejected, RewriteAnswer, Rewriter, RewriteRequest, Try, Waiting
+
+FRUITLESS = 2  # rounds in a row
 
 FINALISTS = 4  # rewrites between whom the last choice is made, beside the user's own prompt
 
@@ -34,8 +35,9 @@ FINALISTS = 4  # rewrites between whom the last choice is made, beside the user'
 class State(TypedDict, total=False):
     """What is known of one prompt's optimisation; every value is plain JSON.
 
-    `candidates` have been dealt with, `waiting` are to be probed; `count` is how many rewrites are asked for at once.
-    `choice` is what the last choice (`final_choice.choose`) found out of each finalist. Without `tau` candidates are only compared.
+    `candidates` have been dealt with, `waiting` are to be probed; `count` is how many rewrites are asked for at once,
+    `unanswered` in how many rounds the LLM said nothing that could be read. Without `tau` candidates are only compared.
+    `choice` is what the last choice (`final_choice.choose`) found out of each finalist.
     """
 
     prompt: str
@@ -51,6 +53,7 @@ class State(TypedDict, total=False):
     notes: Annotated[list[str], operator.add]
     rewriter_gone: bool
     llm_requests: int
+    unanswered: int
     input_tokens: int
     output_tokens: int
     direction: str
@@ -86,13 +89,16 @@ class Settled(Protocol):
     measure: RewardFunction | None
     max_llm_calls: int | None
     max_seconds: float | None
+    guard: str
 
 
 @dataclass
 class Context:
     """What travels beside the state.
 
-    `scored` are the candidates' scores by id, `measure` and `label` the reward by which the last choice is made, `reached` the state after the last probing, `image` the finished image.
+    `guarding` says who checks rewrites, `margin` by how much an unsure one must win (`best_of`). `scored` are the
+    candidates' scores by id, `measure` and `label` the reward by which the last choice is made, `reached` the state after
+    the last probing, `image` the finished image.
     """
 
     scorer: Scorer
@@ -100,6 +106,8 @@ class Context:
     max_llm_calls: int | None = None
     max_seconds: float | None = None
     on_event: OnEvent | None = None
+    guarding: Guarding = field(default_factory=Guarding)
+    margin: float | None = None
     began: float = field(default_factory=time.perf_counter)
     scored: dict[int, Scored] = field(default_factory=dict)
     image: Image.Image | None = None
@@ -114,6 +122,10 @@ class Context:
     def tell(self, event: str, **values: Any) -> None:
         if self.on_event:
             self.on_event(event, values)
+
+    def tell_waiting(self, waiting: Waiting) -> None:
+        """Tell that an LLM is waited for."""
+        self.tell("waiting", **asdict(waiting))
 
     def remember(self, state: State, scored: Sequence[Scored], changes: Mapping[str, Any]) -> None:
         """Keep the scores of `to_probe(state)` and the state that `changes` lead to.
@@ -135,12 +147,13 @@ def begin(prompt: str, plan: Settled, on_event: OnEvent | None = None) -> tuple[
     state: State = {
         "prompt": prompt, "seeds": plan.seeds, "tau": plan.threshold, "rounds": plan.rounds, "count": plan.candidates,
         "round": 0, "candidates": [], "waiting": [asdict(CandidateRecord(0, 0, "as it is", prompt))], "best": 0,
-        "stop_reason": "", "notes": [], "rewriter_gone": False, "llm_requests": 0, "input_tokens": 0, "output_tokens": 0,
-        "direction": "", "keep": [], "choice": [],
+        "stop_reason": "", "notes": [], "rewriter_gone": False, "llm_requests": 0, "unanswered": 0, "input_tokens": 0,
+        "output_tokens": 0, "direction": "", "keep": [], "choice": [],
     }  # fmt: skip
-    context = Context(plan.scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds, on_event)
-    context.measure, context.label = plan.measure, plan.label
-    return state, context
+    return state, Context(
+        plan.scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds, on_event, Guarding(plan.guard),
+        margin_of(plan.scorer), measure=plan.measure, label=plan.label,
+    )  # fmt: skip
 
 
 def fresh(state: State) -> list[dict[str, Any]]:
@@ -153,15 +166,17 @@ def to_probe(state: State) -> list[str]:
     return [c["prompt"] for c in fresh(state)]
 
 
+def rivals(state: State) -> list[int]:
+    """The group of each of `to_probe(state)`: an unsure wording, which may not win, gives no other one up early."""
+    return [int(bool(c.get("unsure"))) for c in fresh(state)]
+
+
 def take_scores(state: State, context: Context, scored: Sequence[Scored]) -> dict[str, Any]:
     """What changes with the scores of `to_probe(state)`: the best so far, and why to stop, if so."""
     results = {c["id"]: s for c, s in zip(fresh(state), scored, strict=True)}
     probed = [c | _result(results[c["id"]]) if c["id"] in results else c for c in state["waiting"]]
-    # max keeps the first of equals: the original wins a tie.
-    best = max((c for c in [*state["candidates"], *probed] if c["score"] is not None), key=lambda c: c["score"])
-    return {
-        "candidates": probed, "waiting": [], "best": best["id"], "stop_reason": _stop(state, context, best["score"]),
-    }  # fmt: skip
+    best = best_of([*state["candidates"], *probed], context.margin)
+    return {"candidates": probed, "waiting": [], "best": best["id"], "stop_reason": _stop(state, context, best)}
 
 
 def _result(scored: Scored) -> dict[str, Any]:
@@ -186,7 +201,21 @@ def next_request(state: State, context: Context) -> RewriteRequest:
     return request_of(
         context.scored[0], state["candidates"][0], state["candidates"], tau=state["tau"], count=state["count"],
         round=state["round"] + 1, direction=state.get("direction", ""), keep=state.get("keep", []),
-        family=family_of(context.scorer), deadline=context.seconds_left(),
+        family=family_of(context.scorer), deadline=context.seconds_left(), scale=scale_of(context.scorer) or (),
+        label=context.scorer.label,
+    )  # fmt: skip
+
+
+def calls_left(state: State, context: Context) -> int | None:
+    """How many LLM requests may still be made; None without a limit."""
+    return None if context.max_llm_calls is None else context.max_llm_calls - state["llm_requests"]
+
+
+def put(state: State, context: Context, request: RewriteRequest) -> RewriteAnswer:
+    """The answer to `next_request`, checked; takes as long as the LLM does."""
+    return ask(
+        context.rewriter, request, context.guarding, calls=calls_left(state, context),
+        on_wait=context.tell_waiting if context.on_event else None,
     )  # fmt: skip
 
 
@@ -202,13 +231,15 @@ def request_of(
     keep: Sequence[str] = (),
     family: str = "",
     deadline: float | None = None,
+    scale: Sequence[float] = (),
+    label: str = "",
 ) -> RewriteRequest:
     """The request to rewrite `candidate`, of which `scored` is what was seen, told what was tried and turned down."""
     return RewriteRequest(
         prompt=candidate["prompt"], score=candidate["score"], tau=tau, words=scored.words,
         tried=[Try(c["prompt"], c["score"]) for c in tried if c["score"] is not None], count=count,
         token_limit=scored.token_limit, round=round, direction=direction, keep=list(keep),
-        family=family, deadline=deadline,
+        family=family, deadline=deadline, length=len(scored.tokens.columns) + scored.cut_tokens, scale=scale, label=label,
         rejected=[Rejected(c["prompt"], c["rejected"]) for c in tried if c.get("rejected")],
     )  # fmt: skip
 
@@ -220,57 +251,14 @@ def family_of(scorer: Scorer) -> str:
     return world.name if world else backbone_of(scorer.pipeline).family
 
 
-def ask(rewriter: Rewriter | None, request: RewriteRequest) -> RewriteAnswer:
-    """The rewriter's answer; trouble of any kind becomes a note, for a rewriter of the user's own may raise anything."""
-    try:
-        return rewriter.rewrite(request)  # type: ignore[union-attr]  # without one the loop stops before it asks
-    except Exception as error:
-        return RewriteAnswer([], notes=[f"the rewriter failed: {reason_of(error)}"])
-
-
-@dataclass(frozen=True)
-class Screened:
-    """A proposed wording, blanks put right, and why it is thrown out, or None."""
-
-    strategy: str
-    prompt: str
-    rejected: str | None
-
-
-def screen(
-    proposals: Sequence[Rewrite], original: str, tried: Sequence[str], keep: Sequence[str], scorer: Scorer
-) -> list[Screened]:
-    """Each proposal with the first reason to throw it out: tried before, not fitting the text encoder, or not meaning
-    what `original` does, or lacking a word of `keep`, which the person pinned."""
-    seen = {p.casefold() for p in [original, *tried]}
-    screened = []
-    for proposal in proposals:
-        text = " ".join(proposal.prompt.split())
-        reason = "tried before" if text.casefold() in seen else _misfit(text, scorer)
-        missing = [] if reason else [*lost(original, text), *lost_words(keep, text)]
-        if missing:
-            reason = "lost " + ", ".join(missing)
-        seen.add(text.casefold())
-        screened.append(Screened(proposal.strategy, text, reason))
-    return screened
-
-
-def _misfit(text: str, scorer: Scorer) -> str | None:
-    """Why the text encoder can't take a wording whole, or None."""
-    try:
-        cut = tokenize_prompt(scorer.pipeline, text, scorer.settings).cut
-    except PromptProbeError as error:
-        return str(error)
-    return f"too long by {cut} tokens" if cut else None
-
-
 def take_answer(state: State, context: Context, answer: RewriteAnswer) -> dict[str, Any]:
     """What changes with the rewriter's answer: screened candidates that wait to be probed, and what it cost."""
     number = state["round"] + 1
     tried = [c["prompt"] for c in state["candidates"]]
-    proposals = screen(answer.rewrites[: state["count"]], tried[0], tried, state.get("keep", []), context.scorer)
+    keep = state.get("keep", [])
+    proposals = screen(answer.rewrites[: state["count"]], tried[0], tried, keep, context.scorer, answer.verdicts)
     waiting = [
-        asdict(CandidateRecord(i, number, s.strategy, s.prompt, rejected=s.rejected))
+        asdict(CandidateRecord(i, number, s.strategy, s.prompt, rejected=s.rejected, unsure=list(s.unsure)))
         for i, s in enumerate(proposals, start=len(tried))
     ]
     notes = [f"round {number}: {note}" for note in answer.notes]
@@ -279,16 +267,17 @@ def take_answer(state: State, context: Context, answer: RewriteAnswer) -> dict[s
     return {
         "waiting": waiting, "round": number, "notes": notes, "rewriter_gone": answer.final,
         "llm_requests": state["llm_requests"] + answer.requests,
+        "unanswered": state.get("unanswered", 0) + (not answer.answered),
         "input_tokens": state["input_tokens"] + answer.input_tokens,
         "output_tokens": state["output_tokens"] + answer.output_tokens,
     }  # fmt: skip
 
 
-def _stop(state: State, context: Context, best: float) -> str:
-    """Why the loop ends with `best` as the highest predicted reward, or an empty string."""
+def _stop(state: State, context: Context, best: Mapping[str, Any]) -> str:
+    """Why the loop ends with `best` as the best candidate, or an empty string."""
     if knows_nothing(state["prompt"], context.scorer.model):
         return "nothing of the prompt is known to this model"
-    if state["tau"] is not None and best >= state["tau"]:
+    if state["tau"] is not None and best["score"] >= state["tau"]:
         return "good enough" if state["round"] else "good enough as it was"
     rewriter, calls, seconds = context.rewriter, context.max_llm_calls, context.max_seconds
     if rewriter is None:
@@ -297,6 +286,8 @@ def _stop(state: State, context: Context, best: float) -> str:
         return "the LLM refused"
     if state["round"] >= state["rounds"]:
         return "rounds used up"
+    if state["round"] - best["round"] >= FRUITLESS:
+        return "two rounds without a better prompt"
     if calls is not None and rewriter.calls_llm and state["llm_requests"] >= calls:
         return "LLM budget used up"
     if seconds is not None and time.perf_counter() - context.began >= seconds:

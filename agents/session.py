@@ -24,6 +24,7 @@ from ..files import check_writable
 from .commands import COMMANDS, act_on
 from .desk import Desk, SessionState, first_state
 from .plan import Plan
+from .rewrites import OnWait
 
 MAX_LINE = 20_000  # characters
 QUIT = ("/quit", "/exit", "/q")
@@ -62,9 +63,10 @@ def check_name(name: str) -> str:
 
 
 class Session:
-    """A named session: `state`, and `say(line)` that acts and returns the answer."""
+    """A named session: `state`, and `say(line)` that acts and returns the answer; `on_wait` is told when an LLM is waited
+    for."""
 
-    def __init__(self, plan: Plan, store: Path, name: str, out: Path):
+    def __init__(self, plan: Plan, store: Path, name: str, out: Path, on_wait: OnWait | None = None):
         from langgraph.checkpoint.sqlite import SqliteSaver
 
         check_name(name)
@@ -81,7 +83,7 @@ class Session:
             raise InputError(f"{str(store)!r} is no session store ({error}); choose another --store") from error
         self._connection = connection
         self.graph = build(saver)
-        self.desk = Desk(plan, out)
+        self.desk = Desk(plan, out, on_wait=on_wait)
         self.config: Any = {"configurable": {"thread_id": name}, "recursion_limit": 1000}
         self.taken_up = bool(self.state)
         if not self.taken_up:

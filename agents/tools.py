@@ -95,7 +95,8 @@ def brief(record: dict[str, Any]) -> dict[str, Any]:
     """The part of an optimisation's record that an agent needs."""
     kept = ("prompt", "best_prompt", "unchanged", "stop_reason", "predicted_reward", "reward", "tau", "seed", "notes")
     tried = [
-        {"prompt": c["prompt"], "predicted_reward": c["score"], "rejected": c["rejected"]} for c in record["candidates"]
+        {"prompt": c["prompt"], "predicted_reward": c["score"], "rejected": c["rejected"], "unsure": c["unsure"]}
+        for c in record["candidates"]
     ]
     return {k: record[k] for k in kept} | {"candidates": tried}
 

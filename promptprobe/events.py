@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 OnStep = Callable[[int], None]  # a denoising step that was finished, counted from 1
@@ -16,9 +16,18 @@ def what_goes_on(event: str, values: dict[str, Any]) -> str | None:
         return f"round {values['round']}: probing {len(values['prompts'])} prompts"
     if event == "rewriting":
         return f"round {values['round']}: rewriting"
+    if event == "waiting":
+        return waiting_in_words(values)
     return "generating the best" if event == "generating" else None
 
 
 def tau_text(tau: float | None) -> str:
     """A threshold for people."""
     return "no τ, wordings are compared" if tau is None else f"τ {tau:.3f}"
+
+
+def waiting_in_words(values: Mapping[str, Any]) -> str:
+    """What is waited for, for how long, and what the LLM took so far."""
+    tokens = values["input_tokens"] + values["output_tokens"]
+    cost = "" if values.get("cost") is None else f", cost {values['cost']:.4g}"
+    return f"{values['what']}, {values['seconds']:.0f} s ({values['requests']} requests, {tokens} tokens so far{cost})"

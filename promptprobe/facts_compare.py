@@ -38,9 +38,14 @@ class Verdict:
 
 
 def compare(
-    original: str, rewrite: str, facts: Facts | None = None, thesaurus: Mapping[str, str] | None = None
+    original: str, rewrite: str, facts: Facts | None = None, thesaurus: Mapping[str, str] | None = None,
+    direction: str = "",
 ) -> Verdict:  # fmt: skip
-    """Does `rewrite` keep what `original` asks for? `facts` are its facts as a person left them, else all of them."""
+    """Does `rewrite` keep what `original` asks for? `facts` are its facts as a person left them, else all of them.
+
+    With a `direction`, a person's wish in words, the style may be another, and a setting and what the wish names may come
+    in.
+    """
     if " ".join(original.split()) == " ".join(rewrite.split()) and facts is None:
         return Verdict(KEPT)
     wanted, given = read(original, thesaurus), read(rewrite, thesaurus)
@@ -49,6 +54,8 @@ def compare(
     lost: list[str] = []
     unsure: list[str] = []
     for fact in facts:
+        if direction and fact.kind == "style":
+            continue
         if facts.language != "english" and fact.kind == "number":
             continue  # looked at below, among all numbers
         finding = check_reading(fact, given, rewrite, context)
@@ -61,7 +68,7 @@ def compare(
         what = facts.language if facts.language != "english" else given.surface.language
         unsure.append(f"only quoted text, numbers and names can be checked ({what})")
     else:
-        more_lost, more_unsure = _added(wanted, given, context)
+        more_lost, more_unsure = _added(wanted, given, context, read(direction, thesaurus) if direction else None)
         lost += more_lost
         unsure += more_unsure
     if facts.cut or given.surface.cut:
@@ -81,7 +88,10 @@ def _foreign_numbers(wanted: Reading, given: Reading) -> list[str]:
     return [f"number {n}" for n in sorted(asked - told) if told - asked or n in digits]
 
 
-def _added(wanted: Reading, given: Reading, context: Context) -> tuple[list[str], list[str]]:
+def _added(
+    wanted: Reading, given: Reading, context: Context, wish: Reading | None = None
+) -> tuple[list[str], list[str]]:
+    """What came in, surely and perhaps; `wish` is what a person's direction asks for."""
     lost: list[str] = []
     unsure: list[str] = []
     original = list({(m.head, tuple(m.of)): as_thing(m) for m in wanted.mentions}.values())
@@ -91,6 +101,8 @@ def _added(wanted: Reading, given: Reading, context: Context) -> tuple[list[str]
         if mention.head in wanted.surface.text.lower().split():
             continue
         sorts = known_words().sorts.get(mention.head, set())
+        if wish and (sorts & {"place", "surface"} or mention.head in _SKY or _named(mention, wish)):
+            continue
         owned = any(index in x.rights and x.name in ("with", "of") for x in given.links)
         holds = any(
             index in x.lefts and x.name == "of" and _any_known(x.rights, given, wanted, original) for x in given.links
@@ -138,6 +150,12 @@ def _added_deeds(wanted: Reading, given: Reading, context: Context) -> tuple[lis
             )
             (lost if related else unsure).append(text)
     return lost, unsure
+
+
+def _named(mention: Mention, wish: Reading) -> bool:
+    return (
+        bool({mention.head, mention.word, *mention.head.split()[-1:]} & wish.words) or stem(mention.head) in wish.stems
+    )
 
 
 def _asked_for(mention: Mention, context: Context) -> bool:

@@ -174,6 +174,11 @@ class LoopOptions(ComparedSeeds, GateOptions, EarlyOptions, total=False):
     """How often and how widely prompts are rewritten."""
 
     rounds: Annotated[int, Option(3, "Rewriting rounds at most; 0 only judges and generates.", least=0, most=10)]
+    guard: Annotated[
+        str | None,
+        Option(None, "Who checks that rewrites keep the meaning: code, llm (one more request a round), or off; default: "
+               "llm with an LLM, else code.", choices=("code", "llm", "off")),
+    ]  # fmt: skip
 
 
 class LLMOptions(TypedDict, total=False):

@@ -20,8 +20,9 @@ def whole(calls: float) -> float:
 class CandidateRecord:
     """A prompt under consideration. Candidate 0 is the user's own. `rejected` is why it was thrown out.
 
-    `calls` is how many denoiser calls probing it took on all seeds. `preview` is the reward of its predicted image against
-    the *original* prompt, by which the last choice was made; None where it took no part in it.
+    `calls` is how many denoiser calls probing it took on all seeds, `unsure` what nobody could decide of its meaning: such
+    a candidate wins only by a margin. `preview` is the reward of its predicted image against the *original* prompt, by
+    which the last choice was made; None where it took no part in it.
     """
 
     id: int
@@ -35,6 +36,7 @@ class CandidateRecord:
     words: list[dict[str, Any]] = field(default_factory=list)
     rejected: str | None = None
     calls: float = 0
+    unsure: list[str] = field(default_factory=list)
     preview: float | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,9 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .events import tau_text, what_goes_on
+from .events import tau_text, waiting_in_words, what_goes_on
 from .records import RunRecord
 
+WAITING_LINES = 10  # seconds between lines that say what is waited for, where there is no terminal
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -31,6 +33,7 @@ class LiveView:
         self.doing, self.best, self.head = "loading", 0, ""
         self.tau: float | None = None
         self.live: Live | None = None
+        self.waits = Waits()
 
     def __enter__(self) -> LiveView:
         if not self.quiet and self.console.is_terminal:
@@ -49,6 +52,9 @@ class LiveView:
             self.tau = values["tau"]
             self.head = f"{tau_text(self.tau)}   rewriter: {values['rewriter']}"
             self._plain(f"prompt: {values['prompt']}\n{tau_text(self.tau)}, rewriter: {values['rewriter']}")
+        elif event == "waiting":
+            if self.waits.due(values):
+                self._plain(f"  {self.doing}")
         elif event == "step":
             self.doing = self.doing.split(" · ")[0] + f" · step {values['step']}"
         elif event == "probed":
@@ -56,7 +62,8 @@ class LiveView:
             self.best = values["best"]
             for c in values["candidates"]:
                 score = f"{c['score']:.3f}" if c["score"] is not None else "  -  "
-                self._plain(f"  {score}  {c['prompt']}" + (f"   [out: {c['rejected']}]" if c["rejected"] else ""))
+                why = f"   [out: {c['rejected']}]" if c["rejected"] else unsure_note(c)
+                self._plain(f"  {score}  {c['prompt']}{why}")
         if self.live:
             self.live.update(self._draw())
 
@@ -113,7 +120,7 @@ class LiveView:
             table.add_row(
                 str(c["round"]),
                 Text(f"{c['score']:.3f}", style=style),
-                focus_text(c["prompt"], c["words"]),
+                focus_text(c["prompt"], c["words"]).append(unsure_note(c), style="dim"),
                 Text(c["strategy"], style="dim"),
             )
         body = Group(Text(self.head, style="dim"), table, Text(self.doing, style="cyan"))
@@ -137,11 +144,39 @@ def _style(score: float, tau: float | None) -> str:
     return "default" if tau is None else "green" if score >= tau else "yellow"
 
 
+class Waits:
+    """Which of the words about waiting, told each second, become a line."""
+
+    def __init__(self) -> None:
+        self.last = 0.0
+
+    def due(self, values: Any) -> bool:
+        """Whether `WAITING_LINES` seconds have gone by, of this waiting, since the last line."""
+        seconds = values["seconds"]
+        if seconds < self.last:
+            self.last = 0.0
+        due = seconds - self.last >= WAITING_LINES
+        if due:
+            self.last = seconds
+        return bool(due)
+
+
 class SessionView:
     """Prints a session: its answers, and the candidates with each word over a bar of its attention."""
 
     def __init__(self) -> None:
         self.console = Console(soft_wrap=False)
+        self.waits, self.told = Waits(), 0
+
+    def waiting(self, waiting: Any) -> None:
+        """That an LLM is waited for: one line that is written over, or one now and then where there is no terminal."""
+        values = dataclasses.asdict(waiting)
+        text = waiting_in_words(values)
+        if self.console.is_terminal:
+            self.console.print(text.ljust(self.told), end="\r", highlight=False, soft_wrap=True)
+            self.told = len(text)
+        elif self.waits.due(values):
+            print(text, flush=True)
 
     def greet(self, state: Any, taken_up: bool, name: str, notes: Sequence[str]) -> None:
         """The first lines; the candidates of a session that is taken up."""
@@ -156,6 +191,9 @@ class SessionView:
 
     def show(self, state: Any) -> None:
         """The answer to a command."""
+        if self.told:
+            self.console.print(" " * self.told, end="\r")
+            self.told = 0
         if state.get("show") and state.get("candidates"):
             self.table(state)
         if state.get("said"):
@@ -173,10 +211,22 @@ class SessionView:
                 start = Text.assemble(head, (f"{c['score']:7.3f} ", style)) if i == 0 else Text(" " * left)
                 self.console.print(start + words)
                 self.console.print(Text(" " * left) + bars)
+            if c.get("unsure"):
+                self.console.print(Text(" " * left + unsure_note(c).strip(), style="dim"))
         kept = f", kept: {', '.join(state['pinned'])}" if state.get("pinned") else ""
+        spent = state.get("spent") or {}
+        cost = "" if spent.get("cost") is None else f", cost {spent['cost']:g}"
+        tokens = spent.get("input_tokens", 0) + spent.get("output_tokens", 0)
+        money = f", LLM {spent['requests']} requests, {tokens} tokens{cost}" if spent.get("requests") else ""
         self.console.print(
-            f"seed {state['seed']}, {tau_text(state['tau'])}{escape(kept)}", style="dim", highlight=False
+            f"seed {state['seed']}, {tau_text(state['tau'])}{escape(kept)}{money}", style="dim", highlight=False
         )
+
+
+def unsure_note(candidate: dict[str, Any]) -> str:
+    """What nobody could decide about a candidate's meaning, behind its wording; empty where nothing is unsure."""
+    unsure = candidate.get("unsure")
+    return f"   [unsure: {', '.join(unsure)}]" if unsure else ""
 
 
 def bars_below(prompt: str, words: Sequence[dict[str, Any]], width: int) -> list[tuple[Text, Text]]:
@@ -264,6 +314,8 @@ def print_summary(summary: dict[str, Any], out: Any) -> None:
     console.print(f"results: {escape(str(out))}/results.jsonl, results.csv, grid.png, images/", soft_wrap=True)
     if summary["left"]:
         console.print(f"{summary['left']} prompts are left; run the same command again to go on", soft_wrap=True)
+    if missing := summary.get("without an LLM answer"):
+        console.print(f"{missing} had no answer of the LLM; run the same command again to ask anew", soft_wrap=True)
 
 
 def print_seeds(found: Any) -> None:
@@ -302,7 +354,7 @@ def print_record(record: dict[str, Any]) -> None:
             console.print(f"{name:18}{escape(str(value))}", soft_wrap=True, highlight=False)
     for c in record.get("candidates", []):
         score = "  out" if c.get("score") is None else f"{c['score']:.3f}"
-        why = f"   [{c['rejected']}]" if c.get("rejected") else ""
+        why = f"   [{c['rejected']}]" if c.get("rejected") else unsure_note(c)
         console.print(f"  {score}  {escape(str(c.get('prompt')) + why)}", soft_wrap=True, highlight=False)
 
 
@@ -326,21 +378,38 @@ def _figure(value: dict[str, float]) -> str:
     return f"{value['value']:.3f}  [{value['low']:.3f}, {value['high']:.3f}]"
 
 
+class Counting:
+    """Shows how many are done, and what is waited for; without a terminal, a line now and then."""
+
+    def __init__(self, what: str, progress: Progress | None):
+        self.what, self.progress = what, progress
+        self.task = None if progress is None else progress.add_task(what)
+        self.last, self.waits = 0, Waits()
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many of `total` are done."""
+        if self.progress is not None and self.task is not None:
+            self.progress.update(self.task, completed=done, total=total, description=self.what)
+        elif done == total or done - self.last >= max(total // 20, 1):
+            self.last = done
+            print(f"{self.what} {done}/{total}", file=sys.stderr, flush=True)
+
+    def waiting(self, waiting: Any) -> None:
+        """An LLM is waited for (`Waiting`)."""
+        values = dataclasses.asdict(waiting)
+        if self.progress is not None and self.task is not None:
+            self.progress.update(self.task, description=escape(waiting_in_words(values)))
+        elif self.waits.due(values):
+            print(waiting_in_words(values), file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
-def counter(what: str) -> Iterator[Any]:
-    """A progress bar with the time left; without a terminal, a line now and then."""
+def counter(what: str) -> Iterator[Counting]:
+    """A progress bar with the time left."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        last = [0]
-
-        def line(done: int, total: int) -> None:
-            if done == total or done - last[0] >= max(total // 20, 1):
-                last[0] = done
-                print(f"{what} {done}/{total}", file=sys.stderr, flush=True)
-
-        yield line
+        yield Counting(what, None)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(what)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        yield Counting(what, progress)

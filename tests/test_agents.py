@@ -173,7 +173,7 @@ def test_a_good_prompt_is_left_alone(scorer):
 
 def test_the_loop_drops_rewrites_that_lose_meaning_and_ends_whatever_the_llm_says(scorer, llm):
     llm.script = [answer("a green tree", PROMPT, "two red cars " * 40, PLAIN), (500, "{}", {})]
-    record = optimize(PROMPT, tau=99, rounds=2, scorer=scorer, rewriter=chat(llm.url, retries=1))
+    record = optimize(PROMPT, tau=99, rounds=2, scorer=scorer, rewriter=chat(llm.url, retries=1), guard="code")
     reasons = [c.rejected for c in record.candidates]
     assert reasons[0] is None and reasons[1].startswith("lost object car") and reasons[2] == "tried before"
     assert reasons[3].startswith("too long by") and reasons[4] is None

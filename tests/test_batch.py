@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,6 +30,7 @@ from promptprobe.agents.rewriters import CachedRewriter
 from promptprobe.agents.rewrites import Rewrite, RewriteAnswer
 
 from promptprobe.errors import InputError
+from promptprobe.prompt_files import read_prompts
 
 PROMPTS = [
     f"{n} {colour} {thing}"
@@ -195,6 +201,115 @@ def test_a_budget_stops_cleanly_and_the_rest_is_done_later(plan, tmp_path):
     assert done["left"] == 0 and len(lines_of(tmp_path)) == len(few)
 
 
+def test_ids_columns_and_repeats_travel(plan, tmp_path):
+    file = tmp_path / "prompts.csv"
+    file.write_text("id,prompt,category,seed\nA,two red cars,plain,5\nB,a fish,,6\nC,two red cars,again,7\n")
+    rows = read_prompts(file).rows
+    own = dataclasses.replace(plan, rounds=0)
+    out = tmp_path / "out"
+    summary = batch.run_batch(own, [r.prompt for r in rows], out, rows=rows)
+    assert summary["finished"] == 2
+    first, fish = sorted(lines_of(out), key=lambda line: line["row"]["id"])
+    assert first["row"] == {
+        "id": "A",
+        "line": 2,
+        "columns": {"id": "A", "category": "plain", "seed": "5"},
+        "settings": {},
+    }
+    assert [r["id"] for r in first["repeated_by"]] == ["C"] and fish["repeated_by"] == []
+    with (out / "results.csv").open(encoding="utf-8-sig") as text:
+        table = list(csv.DictReader(text))
+    assert [(r["id"], r["line"], r["repeats"], r["category"], r["file_seed"]) for r in table] == [
+        ("A", "2", "", "plain", "5"), ("B", "3", "", "", "6"), ("C", "4", "A", "again", "7"),
+    ]  # fmt: skip
+    assert table[0]["image"] == table[2]["image"] != table[1]["image"]
+    # The file was edited since: what is finished is linked anew, and not made again.
+    file.write_text("id,prompt\nZ,two red cars\n")
+    calls = plan.scorer.denoiser_calls
+    batch.run_batch(own, ["two red cars"], out, rows=read_prompts(file).rows)
+    assert plan.scorer.denoiser_calls == calls
+    assert {line["row"]["id"]: line["repeated_by"] for line in lines_of(out)} == {"Z": [], "B": []}
+
+
+def test_prompts_without_an_llm_answer_are_counted_and_done_again(llm, plan, tmp_path):
+    llm.script = [(500, "{}", {}), json.dumps({"rewrites": [{"strategy": "s", "prompt": "two red cars"}]})]
+    chat = ChatRewriter(model="m", base_url=llm.url, api_key="k", retries=0)
+    own = make_plan(rewriter=chat, scorer=plan.scorer, tau=99, rounds=1, guard="code")
+    first = batch.run_batch(own, [PROMPTS[0]], tmp_path)
+    assert (first["finished"], first["without an LLM answer"]) == (1, 1)
+    second = batch.run_batch(own, [PROMPTS[0]], tmp_path)
+    assert (second["before"], second["finished"], second["without an LLM answer"]) == (0, 1, 0)
+    (line,) = lines_of(tmp_path)
+    assert line["candidates"][1]["prompt"] == "two red cars" and line["llm"]["unanswered"] == 0
+    assert batch.run_batch(own, [PROMPTS[0]], tmp_path)["before"] == 1 and len(llm.requests) == 2
+
+
+class SlowServer:
+    """A chat server with one slot, so many seconds for an answer; `abandoned` counts clients that left."""
+
+    def __init__(self, seconds, answer):
+        slot, outer = threading.Lock(), self
+        self.abandoned = self.answered = 0
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers["content-length"]))
+                with slot:
+                    time.sleep(seconds)
+                    message = {"choices": [{"finish_reason": "stop", "message": {"content": answer}}]}
+                    try:
+                        self.connection.settimeout(0)
+                        if self.connection.recv(1, socket.MSG_PEEK) == b"":
+                            outer.abandoned += 1
+                            return
+                    except BlockingIOError:
+                        pass
+                    self.connection.settimeout(None)
+                    data = json.dumps(message).encode()
+                    self.send_response(200)
+                    self.send_header("content-length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
+                    outer.answered += 1
+
+            def log_message(self, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+
+
+@pytest.fixture
+def slow():
+    server = SlowServer(0.3, json.dumps({"rewrites": [{"strategy": "s", "prompt": "red cars"}]}))
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def test_a_slow_server_of_one_slot_abandons_nobody(slow, plan, tmp_path):
+    chat = ChatRewriter(model="m", base_url=slow.url, retries=0, timeout=2)
+    ten = make_plan(rewriter=chat, scorer=plan.scorer, tau=99, rounds=1, guard="code")
+    told = []
+    engine = partial(batch.run_jobs, on_wait=told.append)
+    prompts = [f"{p} on a {c} background" for p in PROMPTS[:5] for c in ("white", "black")]
+    summary = batch.run_batch(ten, prompts, tmp_path, engine=engine)
+    assert (summary["finished"], summary["without an LLM answer"], summary["LLM requests"]) == (10, 0, 10)
+    assert (slow.abandoned, slow.answered) == (0, 10)
+    assert told and told[-1].seconds >= 1 and "answers of m at 127.0.0.1" in told[-1].what
+
+
+def test_max_seconds_ends_while_the_llm_is_slow(slow, plan):
+    chat = ChatRewriter(model="m", base_url=slow.url)
+    began = time.monotonic()
+    record = optimize(PROMPTS[0], rewriter=chat, scorer=plan.scorer, tau=99, rounds=9, max_seconds=0.8)
+    assert time.monotonic() - began < 0.8 + 3 and record.stop_reason in (
+        "time used up",
+        "two rounds without a better prompt",
+    )
+
+
 def test_a_failing_prompt_does_not_stop_the_others(plan, tmp_path):
     def reward(images, prompts):
         return [float("nan") if "navy" in p else 1.0 for p in prompts]
@@ -243,6 +358,9 @@ def test_an_estimate_has_bounds(plan):
     low, high = expected["denoiser calls"]
     assert low == 10 * (5 + 20) and high == 10 * (3 * 5 + 20)
     assert 0 < expected["seconds"][0] < expected["seconds"][1]
+    asked = dataclasses.replace(plan, rewriter=ChatRewriter(model="m", base_url="http://127.0.0.1:9/v1"))
+    assert estimate(asked, 10)["LLM requests"] == [0, 10]
+    assert estimate(dataclasses.replace(asked, guard="llm"), 10)["LLM requests"] == [0, 20]
 
 
 @pytest.mark.slow

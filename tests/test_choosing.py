@@ -171,7 +171,10 @@ def test_a_model_without_a_probe_gives_a_better_picture(without_probe, copied, t
     record = optimize("a pair of crimson automobiles", plan=plan, out=tmp_path / "one")
     assert record.tau is None and record.settings["judge"] == "preview" and record.stop_reason == "rounds used up"
     previews = {c.id: c.preview for c in record.candidates if c.preview is not None}
-    assert set(previews) == {0, 1, 2} and record.best_prompt == record.candidates[final_choice.winner(previews, 0.05)].prompt
+    assert (
+        set(previews) == {0, 1, 2}
+        and record.best_prompt == record.candidates[final_choice.winner(previews, 0.05)].prompt
+    )
     # Of a model that nothing is known of, predicted images are compared at two fifths of the run.
     assert final_choice.choice_step(plan.scorer) == 10 and {c.calls for c in record.candidates} == {10}
     assert record.denoiser_calls["used"] == 3 * 10 + 15

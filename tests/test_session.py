@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from promptprobe.agents.rewrites import Rewrite, RewriteAnswer
 from promptprobe.agents.session import Session, names
 
 from promptprobe.errors import InputError
-from promptprobe.view import bars_below
+from promptprobe.view import SessionView, bars_below
 
 PROMPT = "three crimson automobiles and a fish"
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI", "DASHSCOPE"))} | {
@@ -72,17 +73,17 @@ def test_undo_brings_back_what_was(session):
 
 # A line for each command, and whether there is something to undo after it.
 EVERY = {
-    "rewrite": ("more plainly", True), "pick": ("1", True), "pin": ("red", True), "unpin": ("", True), "seed": ("3", True),
+    "rewrite": ("more plainly", True), "pick": ("1", True), "pin": ("crimson", True), "unpin": ("", True), "seed": ("3", True),
     "tau": ("0.1", True), "compare": ("0 1", False), "preview": ("", False), "finish": ("0", False), "generate": ("", False),
     "heat": ("", False), "list": ("", False), "save": ("", False), "help": ("", False), "quit": ("", False),
-    "undo": ("", False),
+    "undo": ("", False), "facts": ("drop 1", True), "new": ("two red cars", True),
 }  # fmt: skip
 
 
 def test_after_every_command_the_state_is_on_the_disk_and_undo_takes_back_what_changed(plan, tmp_path):
     store = tmp_path / "sessions.sqlite"
     session = Session(plan, store, "test", tmp_path)
-    kept = ("prompt", "current", "seed", "tau", "pinned", "candidates")
+    kept = ("prompt", "current", "seed", "tau", "pinned", "facts", "candidates")
     for line in (PROMPT, "3 red cars and 1 fish", "/pick 0", "/pin fish"):
         session.say(line)
     for command, (arguments, changes) in EVERY.items():
@@ -148,8 +149,8 @@ session.say("/rewrite")
     assert run.returncode == -9, run.stderr
     session = Session(plan, store, "test", tmp_path)
     assert [c["prompt"] for c in session.state["candidates"]] == [PROMPT]
-    assert session.say("/pin red")["said"] == "kept: red"
-    assert session.say("/pin fish")["pinned"] == ["red", "fish"]
+    assert session.say("/pin crimson")["said"] == "kept: crimson"
+    assert session.say("/pin fish")["pinned"] == ["crimson", "fish"]
     session.close()
 
 
@@ -174,6 +175,7 @@ def test_seeds_change_all_scores_and_the_same_seed_gives_the_same(session):
     [
         ("/generate", "there is no prompt yet"), ("/fly", "unknown command /fly"), ("/seed x", "give a whole number"),
         ("/tau high", "tau is 'high'"), ("/undo", "nothing to undo"), ("/pin", "name the words"),
+        ("/pin car", "no prompt yet"), ("/new", "give the other prompt"), ("/facts", "no prompt yet"),
     ],
 )  # fmt: skip
 def test_what_can_t_be_done_changes_nothing(session, line, answer):
@@ -206,6 +208,76 @@ def test_pinned_words_and_the_wish_reach_the_rewriter(plan, tmp_path):
     assert asked[0].direction == "more painterly" and asked[0].keep == ["crimson"]
     assert "pinned word crimson" in said["said"]
     assert [c["prompt"] for c in said["candidates"]][1:] == ["3 crimson cars and a fish"]
+    session.close()
+
+
+def test_a_word_that_the_prompt_lacks_is_not_pinned(session):
+    session.say(PROMPT)
+    said = session.say("/pin fish, blue")
+    assert said["said"] == f"can't do that: 'blue' can't be kept: not in {PROMPT!r}; pin words that it has"
+    assert said["pinned"] == [] and session.say("/pin FISH automobiles,")["pinned"] == ["FISH", "automobiles"]
+    session.say("/new 一只红色的猫和car")
+    assert session.say("/pin 红色")["pinned"] == ["红色"]
+
+
+def test_another_prompt_and_back(session):
+    session.say(PROMPT)
+    session.say("/pin fish")
+    before = session.say("/rewrite")
+    after = session.say("/new two red cars")
+    assert [c["prompt"] for c in after["candidates"]] == ["two red cars"] == [after["prompt"]]
+    assert (after["pinned"], after["current"], after["round"]) == ([], 0, 0)
+    back = session.say("/undo")
+    kept = ("prompt", "candidates", "pinned", "current")
+    assert {k: back[k] for k in kept} == {k: before[k] for k in kept}
+
+
+def test_facts_are_shown_and_edited_and_rewrites_checked_against_them(plan, tmp_path):
+    class Fake:
+        name, calls_llm = "fake", True
+
+        def rewrite(self, request):
+            return RewriteAnswer([Rewrite("a", "three crimson automobiles")], requests=1, input_tokens=9)
+
+    own = make_plan(rewriter=Fake(), scorer=plan.scorer, llm_price="1000,0")
+    session = Session(own, tmp_path / "s.sqlite", "facts", tmp_path)
+    session.say(PROMPT)
+    shown = session.say("/facts")["said"].splitlines()
+    numbers = [line.split()[0] for line in shown if "fish" in line]
+    assert numbers and "drop N" in shown[-1]
+    said = session.say("/rewrite")
+    assert "lost object fish" in said["said"] and "LLM: 1 requests, 9 + 0 tokens, cost 0.009" in said["said"]
+    assert "need not be kept" in session.say(f"/facts drop {' '.join(numbers)}")["said"]
+    again = session.say("/rewrite")
+    assert [c["prompt"] for c in again["candidates"]] == [PROMPT, "three crimson automobiles"]
+    assert again["spent"] == {"requests": 2, "input_tokens": 18, "output_tokens": 0, "cost": 0.018}
+    session.say("/undo")
+    session.say("/facts reset")
+    assert "a hat" in session.say("/facts add a hat")["said"] or "hat" in session.state["said"]
+    assert "lost object fish, object hat" in session.say("/rewrite")["said"].replace("count 1 of fish, ", "")
+    for line, answer in (("/facts drop 99", "not 99"), ("/facts fly", "unknown"), ("/facts add", "names nothing")):
+        assert answer in session.say(line)["said"]
+    session.close()
+
+
+def test_unsure_rewrites_are_marked(plan, tmp_path):
+    doubtful = PROMPT + " in a garden"
+
+    class Fake:
+        name, calls_llm = "fake", True
+
+        def rewrite(self, request):
+            return RewriteAnswer([Rewrite("a", doubtful)])
+
+    session = Session(make_plan(rewriter=Fake(), scorer=plan.scorer), tmp_path / "s.sqlite", "u", tmp_path)
+    session.say(PROMPT)
+    assert session.say("/rewrite")["candidates"][1]["unsure"] == ["added garden"]
+    after = session.say("/seed 3")
+    assert after["candidates"][1]["unsure"] == ["added garden"]
+    view = SessionView()
+    view.console.file = out = io.StringIO()
+    view.show(after)
+    assert "[unsure: added garden]" in out.getvalue()
     session.close()
 
 

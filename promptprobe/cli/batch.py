@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +28,7 @@ def batch(
     from ..agents import batch as work
     from ..agents.estimate import estimate
     from ..agents.plan import make_plan
-    from ..prompt_files import expand as expand_prompts
-    from ..prompt_files import read_prompts
+    from ..prompt_files import expand_rows, read_prompts
     from ..view import counter, print_summary
 
     if options["engine"] != "ray":
@@ -36,7 +36,8 @@ def batch(
     if options["wildcards"] and not options["expand"]:
         belongs(options, ("wildcards",), "--expand")
     found = read_prompts(prompts, options["column"])
-    texts = expand_prompts(found.prompts, options["wildcards"]) if options["expand"] else found.prompts
+    rows = expand_rows(found.rows, options["wildcards"]) if options["expand"] else found.rows
+    texts = [row.prompt for row in rows if row.repeats is None]
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
     asked = only(options, PlanOptions)
@@ -54,9 +55,11 @@ def batch(
         return
     budget = work.Budget(options["max_llm_tokens"], options["max_minutes"])
     with counter("optimising") as on_progress:
+        if "engine" not in more:
+            more["engine"] = partial(work.run_jobs, on_wait=on_progress.waiting)
         summary = work.run_batch(
             plan, texts, out, budget=budget, llm_calls=options["llm_calls"],
-            on_progress=lambda done, total, line: on_progress(done, total), **more,
+            on_progress=lambda done, total, line: on_progress(done, total), rows=rows, **more,
         )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(summary, indent=1))

@@ -45,7 +45,10 @@ def collect(
 
     if options["only_texts"]:
         belongs(options, ("seeds_per_prompt", "probe_steps", "blocks", "seed"), "images, and --texts makes none")
-    texts = dataset.part_of(read_prompts(prompts).prompts, options["part"])
+    found = read_prompts(prompts)
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    texts = dataset.part_of(found.prompts, options["part"])
     watched = _integers(options["probe_steps"], "probe step")
     steps, model = options["steps"], str(options["model"])
     for k in watched:

@@ -22,11 +22,14 @@ app = typer.Typer(
 _KINDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
 
-def command(*kinds: type, leave_out: tuple[str, ...] = (), example: str = "") -> Callable[[Callable[..., None]], Any]:
+def command(
+    *kinds: type, leave_out: tuple[str, ...] = (), example: str = "", note: str = ""
+) -> Callable[[Callable[..., None]], Any]:
     """Register a function as a command with the options of `kinds` beside its own parameters.
 
     It is called with all of them by keyword, checked. Its positional parameters are its own and take the place of options
-    of the same name; what stands behind a `*` is an option of the table. The first line of its docstring is its summary, `example` stands at the end of its help.
+    of the same name; what stands behind a `*` is an option of the table. The first line of its docstring is its summary; `note` and `example` stand at the end of
+    its help.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -47,7 +50,7 @@ def command(*kinds: type, leave_out: tuple[str, ...] = (), example: str = "") ->
         made.__annotations__ = {p.name: p.annotation for p in made.__signature__.parameters.values()}
         made.__doc__ = None
         said = inspect.cleandoc(function.__doc__ or "").replace("[", "\\[")
-        more = f"\n\nExample: {example}" if example else ""
+        more = "".join(f"\n\n{text}" for text in (note, f"Example: {example}" if example else "") if text)
         app.command(
             name=function.__name__.strip("_"), help=said + more.replace("[", "\\["), short_help=said.split("\n")[0]
         )(made)

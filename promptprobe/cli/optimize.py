@@ -8,11 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from ..options import OutputOptions, PlanOptions
+from ..options import DEFAULT_MODEL, OutputOptions, PlanOptions
+from ..worlds import what_it_draws
 from .made import command
 
 
-@command(PlanOptions, OutputOptions, example='promptprobe optimize "two red cars" --rounds 1 --tau q0.6')
+@command(
+    PlanOptions, OutputOptions, example='promptprobe optimize "two red cars" --rounds 1 --tau q0.6',
+    note=f"Without --model, {what_it_draws(DEFAULT_MODEL)}.",
+)  # fmt: skip
 def optimize(
     prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
     *,

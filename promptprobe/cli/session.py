@@ -30,9 +30,9 @@ def session(*, name: str, store: Path | None, sessions: bool, out: Path, **optio
         return
     check_name(name)
     plan = make_plan(**only(options, PlanOptions))
-    opened = Session(plan, path, name, out)
+    view = SessionView()
+    opened = Session(plan, path, name, out, on_wait=view.waiting)
     try:
-        view = SessionView()
         view.greet(opened.state, opened.taken_up, name, [*plan.notes, *plan.scorer.warnings])
         run(opened, lines_in(lambda: opened.state, out / ".history"), view.show)
     finally:

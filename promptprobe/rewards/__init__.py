@@ -137,7 +137,7 @@ __all__ = [
     "at_hand",
     "default_reward",
     "load_reward",
-    "rewrite_margin",
     "measure",
     "reward_name",
+    "rewrite_margin",
 ]
