@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from promptprobe import prompt_files
+from promptprobe import cli, prompt_files
 from promptprobe.errors import InputError
 from promptprobe.prompt_files import expand, expand_rows, read_prompts
 
@@ -307,3 +307,11 @@ def test_large_files_are_read_in_linear_time(tmp_path, name, line, count):
     except InputError as error:
         assert "\n" not in str(error)
     assert time.process_time() - began < 6  # under 2 s on two slow cores; quadratic ones take minutes
+
+
+def test_collect_says_what_was_taken_from_a_file(tmp_path, capsys):
+    file = written(tmp_path, "a.csv", "caption;id\na cat;1\na cat;2\n")
+    with pytest.raises(SystemExit):
+        cli.main(["collect", str(file), "--out", str(tmp_path / "out"), "--probe-step", "99"])
+    said = capsys.readouterr().err
+    assert "prompts were taken from 'caption'; --column takes another" in said and "repeats an earlier prompt" in said
