@@ -110,7 +110,9 @@ def settle_dtype(dtype: str, device: str, stored: Collection[str] = ()) -> tuple
         return dtype, ""
     if device.split(":")[0] == "cpu":
         halves = [name for key, name in HALVES.items() if key in stored]
-        more = f", though stored as {' and '.join(halves)} (--dtype {halves[0]} takes half the memory)" if halves else ""
+        more = (
+            f", though stored as {' and '.join(halves)} (--dtype {halves[0]} takes half the memory)" if halves else ""
+        )
         return "float32", more
     return next((name for name in ("bfloat16", "float16") if has_type(device, name)), "float32"), ""
 
@@ -139,7 +141,10 @@ def settle_offload(whole: int, largest: int, free: int) -> tuple[str, str]:
         return "none", said
     if largest <= room:
         return "model", f"{said}: weights are moved to the GPU part by part"
-    return "sequential", f"{said}, and the largest part has {gigabytes(largest)}: weights are moved layer by layer, slowly"
+    return (
+        "sequential",
+        f"{said}, and the largest part has {gigabytes(largest)}: weights are moved layer by layer, slowly",
+    )
 
 
 def gigabytes(count: int) -> str:

@@ -84,7 +84,9 @@ def load_pipeline(
         raise InputError(f"--config is for a checkpoint file, and --model {source!r} is none; leave it out")
     folder = source if one_file else _folder_of(source, revision, variant)
     stored = stored_bytes(weight_files(Path(folder), variant))
-    kind, more = (world.dtype, "") if world and asked["dtype"] == "auto" else settle_dtype(asked["dtype"], where, stored)
+    kind, more = (
+        (world.dtype, "") if world and asked["dtype"] == "auto" else settle_dtype(asked["dtype"], where, stored)
+    )
     pipeline = _loaded(folder, source, kind, config, variant, quantization(quantize, Path(folder), kind, one_file))
     backbone_of(pipeline)
     pipeline.set_progress_bar_config(disable=True)
@@ -206,7 +208,7 @@ def loading_here(recorded: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
         check_device(str(loading["device"]))
         return loading, []
     except InputError as error:
-        device, why = settle_device()
+        device = settle_device()[0]
         left_out = {n: loading.pop(n) for n in ("offload", "quantize") if loading.get(n, "none") != "none"}
         loading |= {"device": device, "offload": "none" if device == "cpu" else "auto"}
         more = f", without {' and '.join(f'--{n} {v}' for n, v in left_out.items())}" if left_out else ""

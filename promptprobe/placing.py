@@ -30,7 +30,9 @@ def check_place(device: str, offload: str, quantize: str) -> None:
             "pip install 'promptprobe[quantize]'"
         )
     if offload == "sequential":
-        raise InputError("--offload sequential can't move quantised weights; use --offload model, or leave --quantize out")
+        raise InputError(
+            "--offload sequential can't move quantised weights; use --offload model, or leave --quantize out"
+        )
 
 
 def quantization(quantize: str, folder: Path, dtype: str, one_file: bool = False) -> Any:
@@ -91,7 +93,10 @@ def place(pipeline: Any, device: str, offload: str = "auto") -> tuple[str, str |
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     _put(pipeline, device, "sequential")
-    return "sequential", "out of memory while moving the weights to the device: they are moved layer by layer, slowly (--offload)"
+    return (
+        "sequential",
+        "out of memory while moving the weights to the device: they are moved layer by layer, slowly (--offload)",
+    )
 
 
 def _put(pipeline: Any, device: str, way: str) -> None:

@@ -196,9 +196,7 @@ def _made(pipeline: Any, steps: int, call: Any, prompt: str, seed: int, on_step:
     return images[0]
 
 
-def replay(
-    image: Path | str, out: Path | str | None = None, *, on_event: OnEvent | None = None
-) -> tuple[Any, int]:
+def replay(image: Path | str, out: Path | str | None = None, *, on_event: OnEvent | None = None) -> tuple[Any, int]:
     """Make the image of a PNG file again from the record it carries; return it and the largest pixel difference.
 
     With `out`, the new image is written there. A device that this machine has not is replaced, and `on_event` is told

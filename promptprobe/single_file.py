@@ -69,42 +69,49 @@ def load_file(file: Path, config: str | None, dtype: Any, revision: str | None =
 
     check_weight_files(file)
     folder = config or kind_of(file)
-    local = Path(folder).is_dir()
+    where: dict[str, Any] = {"local_files_only": Path(folder).is_dir(), "revision": revision}
     try:
-        name = diffusers.DiffusionPipeline.load_config(folder, local_files_only=local, revision=revision)["_class_name"]
+        index = dict(diffusers.DiffusionPipeline.load_config(folder, **where))
     except Exception as error:  # the hub's and diffusers' own classes
-        if config and (local or folder.count("/") != 1):
+        if where["local_files_only"] or folder.startswith((".", "/", "~")) or folder.count("/") != 1:
             raise ModelError(f"--config {folder!r} is no pipeline folder: {reason_of(error)}") from error
         raise ModelError(
             f"{str(file)!r} needs the configurations of {folder!r}, which the hub did not deliver ({reason_of(error)}); "
             "give a pipeline folder of the same kind as --config"
         ) from error
-    kind = getattr(diffusers, name, None)
+    kind = getattr(diffusers, str(index.get("_class_name")), None)
     if kind is None or not hasattr(kind, "from_single_file"):
-        raise ModelError(f"{name} can't be loaded from one file; give the pipeline's folder as --model")
-    try:
-        parts = _vae_of(folder, local, dtype, revision) if _lacks_vae(file) else {}
-        return kind.from_single_file(
-            str(file), config=folder, dtype=dtype, local_files_only=local, revision=revision, **parts
+        raise ModelError(
+            f"{index.get('_class_name')} can't be loaded from one file; give the pipeline's folder as --model"
         )
+    try:
+        parts = {
+            name: part.from_pretrained(folder, subfolder=name, dtype=dtype, use_safetensors=True, **where)
+            for name, part in _lacking(file, index).items()
+        }
+        return kind.from_single_file(str(file), config=folder, dtype=dtype, **where, **parts)
     except Exception as error:
         raise ModelError(
-            f"{str(file)!r} can't be loaded as {name} ({reason_of(error)}); a part that the file lacks is taken from "
+            f"{str(file)!r} can't be loaded as {kind.__name__} ({reason_of(error)}); what the file lacks is taken from "
             "--config FOLDER, a whole pipeline of the same kind"
         ) from error
 
 
-def _lacks_vae(file: Path) -> bool:
-    return not any(name.startswith(_VAE) for name in header_of(file))
-
-
-def _vae_of(folder: str, local: bool, dtype: Any, revision: str | None) -> dict[str, Any]:
+def _lacking(file: Path, index: dict[str, Any]) -> dict[str, Any]:
+    """Names and classes of a pipeline's parts with weights that aren't in the file: text encoders, VAE."""
     import diffusers
+    import transformers
+    from diffusers.loaders.single_file_utils import is_clip_model_in_single_file, is_t5_in_single_file
 
-    index = diffusers.DiffusionPipeline.load_config(folder, local_files_only=local, revision=revision)
-    kind = getattr(diffusers, index["vae"][1])
-    return {
-        "vae": kind.from_pretrained(
-            folder, subfolder="vae", dtype=dtype, local_files_only=local, revision=revision, use_safetensors=True
-        )
-    }
+    weights = header_of(file)
+    lacking = {}
+    for name, entry in index.items():
+        if name == "vae" and not any(key.startswith(_VAE) for key in weights):
+            lacking[name] = getattr(diffusers, entry[1])
+        if name.startswith("text_encoder") and isinstance(entry, list | tuple) and entry[1]:
+            kind = getattr(transformers, entry[1])
+            if not is_clip_model_in_single_file(kind, weights) and not (
+                entry[1].startswith("T5") and is_t5_in_single_file(weights)
+            ):
+                lacking[name] = kind
+    return lacking

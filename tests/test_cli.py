@@ -29,8 +29,14 @@ def run(capsys, *arguments):
             "--offload model moves weights from memory to a GPU; --device is 'cpu'",
         ),
         (["score", "a cat", "--offload", "disk"], "offload is 'disk'; it must be one of auto, none, model, sequential"),
-        (["score", "a cat", "--scheduler", "pndm"], "scheduler is 'pndm'; it must be one of auto, euler, euler-a, dpm++2m"),
-        (["score", "a cat", "--scheduler", "flow-euler"], "StableDiffusionPipeline predicts noise, not a flow; choose auto, euler"),
+        (
+            ["score", "a cat", "--scheduler", "pndm"],
+            "scheduler is 'pndm'; it must be one of auto, euler, euler-a, dpm++2m",
+        ),
+        (
+            ["score", "a cat", "--scheduler", "flow-euler"],
+            "StableDiffusionPipeline predicts noise, not a flow; choose auto, euler",
+        ),
         (["score", "a cat", "--quantize", "8bit"], "pip install 'promptprobe[quantize]'"),
         (["score", "a cat", "--config", "x"], "--config is for a checkpoint file"),
         (["generate", "a cat", "--model", "x.ckpt"], "--model 'x.ckpt' is a pickle, which can run code"),
