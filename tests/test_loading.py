@@ -19,7 +19,6 @@ from promptprobe.pipelines import loaded_of, loading_here
 from promptprobe.placing import place, quantised_parts
 from promptprobe.pnginfo import png_bytes, read_record
 from promptprobe.schedulers import SOLVERS, names_for
-from promptprobe.single_file import kind_of
 from promptprobe.solver import can_be_paused, choose_scheduler
 
 PROMPTS, SEEDS = ["a red fox", "a small house"], [3, 4]
@@ -154,33 +153,6 @@ def test_variant_files_are_told_apart(tmp_path):
     assert stored_bytes(weight_files(tmp_path, "fp16")) == {"F16": 8}
 
 
-def test_a_checkpoint_file_takes_what_it_lacks_from_the_folder_with_its_configurations(flux_folder, tmp_path):
-    settings = FAMILIES["flux"][1]
-    (weights,) = (flux_folder / "transformer").glob("*.safetensors")
-    alone = tmp_path / "flux.safetensors"
-    shutil.copy(weights, alone)
-    folder, file = load_pipeline(flux_folder), load_pipeline(alone, config=flux_folder)
-    assert type(file) is type(folder) and loaded_of(file).options["config"] == str(flux_folder)
-    assert {p.dtype for m in modules(file).values() for p in m.parameters()} == {torch.float32}
-    a, b = (start(p, PROMPTS, SEEDS, steps=3, stop=2, watch=(), **settings).latents for p in (folder, file))
-    assert torch.equal(a, b)
-    with pytest.raises(ModelError, match="is no checkpoint of a known text-to-image model"):
-        load_pipeline(alone)
-    with pytest.raises(ModelError, match="--config '/nowhere' is no pipeline folder"):
-        load_pipeline(alone, config="/nowhere")
-
-
-def test_the_kind_of_a_checkpoint_is_read_from_its_weights(tmp_path):
-    sd, sdxl = tmp_path / "sd.safetensors", tmp_path / "sdxl.safetensors"
-    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(4, 4)}, sd)
-    name = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
-    save_file({name: torch.zeros(4), "model.diffusion_model.x": torch.zeros(1)}, sdxl)
-    assert kind_of(sd) == "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    assert kind_of(sdxl) == "stabilityai/stable-diffusion-xl-base-1.0"
-    with pytest.raises(ModelError, match=r"configurations of 'stabilityai/stable-diffusion-xl-base-1.0'.*as --config"):
-        load_pipeline(sdxl)
-
-
 def with_pndm(folder):
     from diffusers import PNDMScheduler
 
@@ -216,13 +188,19 @@ def test_every_solver_of_the_table_is_made_and_goes_on_where_it_was(sd):
         sd.scheduler = own
 
 
-def test_solvers_that_can_not_be_paused_are_known():
+def test_solvers_that_can_not_be_paused_are_known(sd):
     import diffusers
 
     for name, can in (("PNDMScheduler", False), ("DPMSolverSDEScheduler", False), ("DEISMultistepScheduler", True)):
         kind = getattr(diffusers, name)
         made = object.__new__(kind) if name == "DPMSolverSDEScheduler" else kind()  # that one needs torchsde
         assert can_be_paused(made) is can, name
+    own, sd.scheduler = sd.scheduler, diffusers.PNDMScheduler.from_config(sd.scheduler.config, skip_prk_steps=True)
+    try:
+        with pytest.raises(ModelError, match="choose another scheduler, such as euler, euler-a, "):
+            start(sd, PROMPTS, SEEDS, steps=4, stop=2)
+    finally:
+        sd.scheduler = own
 
 
 def test_a_solver_of_another_kind_of_model_is_refused_by_name(flux_folder):
