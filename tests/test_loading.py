@@ -214,6 +214,22 @@ def test_a_solver_of_another_kind_of_model_is_refused_by_name(flux_folder):
     )
 
 
+def test_a_flow_keeps_its_shift_with_another_solver():
+    from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+
+    class Painter:  # a pipeline that leaves the noise levels to its scheduler
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+
+        def __call__(self, callback_on_step_end=None):
+            return retrieve_timesteps(self.scheduler)  # noqa: F821
+
+    pipeline = Painter()
+    for name, kind in (("flow-dpm++2m", DPMSolverMultistepScheduler), ("flow-euler", FlowMatchEulerDiscreteScheduler)):
+        choose_scheduler(pipeline, name)
+        assert type(pipeline.scheduler) is kind
+        assert 3.0 == pipeline.scheduler.config.get("flow_shift", pipeline.scheduler.config.get("shift"))
+
+
 def test_records_say_what_was_chosen_and_replay_honours_it(tmp_path):
     model = with_pndm(tmp_path / "pipeline")
     told = []
