@@ -227,7 +227,7 @@ def test_a_flow_keeps_its_shift_with_another_solver():
     for name, kind in (("flow-dpm++2m", DPMSolverMultistepScheduler), ("flow-euler", FlowMatchEulerDiscreteScheduler)):
         choose_scheduler(pipeline, name)
         assert type(pipeline.scheduler) is kind
-        assert 3.0 == pipeline.scheduler.config.get("flow_shift", pipeline.scheduler.config.get("shift"))
+        assert pipeline.scheduler.config.get("flow_shift", pipeline.scheduler.config.get("shift")) == 3.0
 
 
 def test_records_say_what_was_chosen_and_replay_honours_it(tmp_path):
