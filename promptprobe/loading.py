@@ -130,16 +130,16 @@ def has_type(device: str, dtype: str) -> bool:
         return False
 
 
-def settle_offload(whole: int, largest: int, free: int) -> tuple[str, str]:
+def settle_offload(whole: int, largest: int, free: int, layers: bool = True) -> tuple[str, str]:
     """How weights are kept, and why, from bytes: of all weights, of the largest part, and of free GPU memory.
 
-    A fifth of what is free stays for activations.
+    A fifth of what is free stays for activations. Without `layers`, parts can't be moved by layers.
     """
     room = (1 - ROOM) * free
     said = f"{gigabytes(whole)} of weights, {gigabytes(free)} of GPU memory free"
     if whole <= room:
         return "none", said
-    if largest <= room:
+    if largest <= room or not layers:
         return "model", f"{said}: weights are moved to the GPU part by part"
     return (
         "sequential",

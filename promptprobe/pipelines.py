@@ -96,7 +96,7 @@ def load_pipeline(
     solver, told = choose_scheduler(pipeline, scheduler)
     notes += [told] if told else []
     _load_lora(pipeline, lora)
-    placed, told = place(pipeline, where, offload)
+    placed, told = place(pipeline, where, offload, quantize != "none")
     notes += [told] if told else []
     options = {
         "device": where, "dtype": kind, "offload": placed, "quantize": quantize, "scheduler": solver,

@@ -66,11 +66,12 @@ def quantised_parts(folder: Path, large: int = LARGE) -> list[str]:
     return parts
 
 
-def place(pipeline: Any, device: str, offload: str = "auto") -> tuple[str, str | None]:
+def place(pipeline: Any, device: str, offload: str = "auto", quantized: bool = False) -> tuple[str, str | None]:
     """Put a pipeline's weights where they belong; how it was done (none, model or sequential), and what to tell people.
 
     `auto` compares the weights with the free memory of a CUDA device, and goes on layer by layer when that runs out
-    nevertheless. Raises `InputError` when memory runs out with what was asked for.
+    nevertheless; part by part when weights are `quantized`, which can't be moved by layers. Raises `InputError` when memory
+    runs out with what was asked for.
     """
     import torch
 
@@ -78,7 +79,7 @@ def place(pipeline: Any, device: str, offload: str = "auto") -> tuple[str, str |
     if offload == "auto":
         way = "none"
         if device.split(":")[0] == "cuda":
-            way, why = settle_offload(*_sizes(pipeline, device))
+            way, why = settle_offload(*_sizes(pipeline, device), layers=not quantized)
             why = None if way == "none" else f"offload {way}: {why} (--offload)"
     try:
         _put(pipeline, device, way)
@@ -92,11 +93,9 @@ def place(pipeline: Any, device: str, offload: str = "auto") -> tuple[str, str |
     pipeline.to("cpu")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    _put(pipeline, device, "sequential")
-    return (
-        "sequential",
-        "out of memory while moving the weights to the device: they are moved layer by layer, slowly (--offload)",
-    )
+    way, how = ("model", "part by part") if quantized else ("sequential", "layer by layer, slowly")
+    _put(pipeline, device, way)
+    return way, f"out of memory while moving the weights to the device: they are moved {how} (--offload)"
 
 
 def _put(pipeline: Any, device: str, way: str) -> None:

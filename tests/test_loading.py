@@ -93,6 +93,7 @@ def test_weights_are_offloaded_as_far_as_the_memory_asks_for_it():
     way, why = settle_offload(12 * gb, 5 * gb, 12 * gb)
     assert way == "model" and why.startswith("12.0 GB of weights, 12.0 GB of GPU memory free: ")
     assert settle_offload(12 * gb, 11 * gb, 12 * gb)[0] == "sequential"
+    assert settle_offload(12 * gb, 11 * gb, 12 * gb, layers=False)[0] == "model"
 
 
 class Moved:
@@ -128,7 +129,7 @@ def test_out_of_memory_while_loading_goes_on_layer_by_layer(monkeypatch):
         assert (
             way == wanted and pipeline.sent == [f"{wanted} on cuda:0"] and why.startswith(f"offload {wanted}: 0.0 GB")
         )
-    assert place(Moved(), "cuda:0", "model")[0] == "model"
+    assert place(Moved(), "cuda:0", "model")[0] == place(Moved(), "cuda:0", quantized=True)[0] == "model"
 
 
 @pytest.fixture(scope="module")
