@@ -113,12 +113,14 @@ def _folder_of(source: str, revision: str | None, variant: str | None) -> str:
     if Path(source).exists():
         return source
     try:
-        return DiffusionPipeline.download(source, use_safetensors=True, revision=revision, variant=variant)
+        folder = DiffusionPipeline.download(source, use_safetensors=True, revision=revision, variant=variant)
     except Exception as error:  # the hub's and diffusers' own classes
         raise ModelError(
             f"--model {source!r} is no local folder, and the hub did not deliver it ({reason_of(error)}); "
             "download it first and give the folder, or check the name and HF_TOKEN"
         ) from error
+    check_weight_files(Path(folder))
+    return folder
 
 
 def _loaded(
