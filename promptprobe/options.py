@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError
+from .schedulers import AUTO, SOLVERS
 
 if TYPE_CHECKING:
     from .agents.rewrites import Rewriter
@@ -57,19 +58,37 @@ class Option:
 class WhichModel(TypedDict, total=False):
     model: Annotated[
         str | Path,
-        Option("icons", "A built-in world, a diffusers pipeline folder, or a hub name.", example="black-forest-labs/FLUX.1-dev"),
+        Option("icons", "A built-in world, a diffusers pipeline folder, a .safetensors checkpoint, or a hub name.",
+               example="black-forest-labs/FLUX.1-dev"),
     ]  # fmt: skip
 
 
 class LoadingOptions(TypedDict, total=False):
-    device: Annotated[str, Option("cpu", "Torch device.", example="cuda")]
+    device: Annotated[str, Option("auto", "Torch device; auto: cuda, else mps, else cpu.", example="cuda:1")]
     dtype: Annotated[
-        str | None, Option(None, "Weight type; default: as stored.", choices=("float32", "float16", "bfloat16"))
-    ]
+        str | None,
+        Option("auto", "Weight type of all parts; auto: float32 on a CPU, else bfloat16 or the best that the device has.",
+               choices=("auto", "float32", "float16", "bfloat16")),
+    ]  # fmt: skip
     offload: Annotated[
         str,
-        Option("none", "Keep weights in memory until needed.", choices=("none", "model", "sequential")),
+        Option("auto", "Keep weights in memory until needed; auto: as far as the GPU is too small for them.",
+               choices=("auto", "none", "model", "sequential")),
     ]  # fmt: skip
+    quantize: Annotated[
+        str,
+        Option("none", "Smaller weights of denoiser and large text encoders, on a GPU (promptprobe[quantize]).",
+               choices=("none", "8bit", "4bit")),
+    ]  # fmt: skip
+    scheduler: Annotated[
+        str,
+        Option(AUTO, "Solver; auto: the model's own, or a like one where that can't be paused.",
+               choices=(AUTO, *SOLVERS)),
+    ]  # fmt: skip
+    config: Annotated[
+        str | Path | None,
+        Option(None, "Pipeline folder or hub name with what a checkpoint file lacks; default: its kind's on the hub."),
+    ]
     lora: Annotated[
         Sequence[str],
         Option((), "LoRA adapter: file, folder or hub name, with =STRENGTH.", example="style.safetensors=0.8"),

@@ -6,81 +6,141 @@ import importlib.util
 import inspect
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .backbones import backbone_of
 from .errors import InputError, ModelError, reason_of
-from .loading import check_weight_files, quiet_transformers
-from .options import LoadingOptions, names_of
+from .loading import (
+    check_device,
+    check_weight_files,
+    quiet_transformers,
+    settle_device,
+    settle_dtype,
+    stored_bytes,
+    weight_files,
+)
+from .options import LoadingOptions, check, names_of
+from .placing import check_place, place, quantization
+from .single_file import is_checkpoint, load_file
+from .solver import choose_scheduler
 from .worlds import DEFAULT, WORLDS, world_of
 
-OFFLOADS = ("none", "model", "sequential")
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a pipeline was loaded with, every `auto` resolved, and what people should know of it, a line each."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def loaded_of(pipeline: Any) -> Loaded:
+    """How `load_pipeline` made a pipeline; empty for one that it did not make."""
+    return getattr(pipeline, "_promptprobe_loaded", Loaded())
 
 
 def load_pipeline(
     model: str | Path = DEFAULT,
-    device: str = "cpu",
-    dtype: str | None = None,
+    device: str = "auto",
+    dtype: str | None = "auto",
     *,
-    offload: str = "none",
+    offload: str = "auto",
+    quantize: str = "none",
+    scheduler: str = "auto",
+    config: str | Path | None = None,
     lora: Sequence[str] = (),
     revision: str | None = None,
     variant: str | None = None,
 ):
-    """A ready text-to-image pipeline: a built-in world's, a local diffusers folder, or a hub name.
+    """A ready text-to-image pipeline: a built-in world's, a local diffusers folder, a checkpoint file, or a hub name.
 
-    Without `dtype` a built-in world is loaded in its own, anything else as its files and libraries have it.
-
-    `dtype` is the weights' type: float32, float16 or bfloat16. `offload` moves weights to the device when they are
-    needed: "model" by whole models, "sequential" by layers. `lora` names adapter files, folders or hub names, each with
-    an optional strength behind an equals sign (`style.safetensors=0.8`). `revision` is a hub model's branch, tag or
-    commit, `variant` that of its weight files, such as fp16. Raises `ModelError` when the folder is no pipeline, a weight file is corrupt, the name can't be reached, the
+    `device` auto is cuda, else mps, else the CPU. `dtype`, float32, float16 or bfloat16, is that of all parts; auto (or
+    None) is a built-in world's own, else float32 on a CPU and the best that another device has. `offload` moves weights to
+    the device when they are needed: "model" by parts, "sequential" by layers; auto as far as the device's free memory
+    asks for it. `quantize` to 8bit or 4bit makes the denoiser and large text encoders smaller, on a GPU. `scheduler` names
+    the solver; auto keeps the pipeline's own where it can be paused. `config` is a pipeline folder or hub name with what a
+    checkpoint file lacks. `lora` names adapter files, folders or hub names, each with an optional strength behind an
+    equals sign (`style.safetensors=0.8`). `revision` is a hub model's branch, tag or commit, `variant` that of its weight
+    files, such as fp16. `loaded_of` has what was chosen, with the reasons. Raises `InputError` for options that can't be
+    used here, and `ModelError` when the model is no pipeline, a weight file is corrupt, the name can't be reached, the
     denoiser is not in the table of backbones or an adapter doesn't fit.
     """
-    import torch
-    from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
 
     diffusers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     quiet_transformers()
-    if dtype not in (None, "float32", "float16", "bfloat16"):
-        raise InputError(f"--dtype is {dtype!r}; it must be float32, float16 or bfloat16")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {device!r} can't be used here: {reason_of(error)}") from error
-    if offload not in OFFLOADS:
-        raise InputError(f"--offload is {offload!r}; it must be one of {', '.join(OFFLOADS)}")
-    if offload != "none" and torch.device(device).type == "cpu":
-        raise InputError(f"--offload {offload} moves weights from memory to a GPU; --device is {device!r}")
+    asked = {"dtype": dtype or "auto", "offload": offload, "quantize": quantize, "scheduler": scheduler}
+    for name, value in asked.items():
+        check(name, value)
+    where, why = settle_device(device)
+    check_place(where, offload, quantize)
     world = world_of(model)
-    dtype = dtype or (world.dtype if world else None)
     source = source_of(model)
-    local = Path(source)
-    try:
-        pipeline = DiffusionPipeline.from_pretrained(
-            source, dtype=getattr(torch, dtype) if dtype else None, use_safetensors=True,
-            local_files_only=local.exists(), revision=revision, variant=variant,
-        )  # fmt: skip
-    except Exception as error:  # every library on the way has its own classes
-        if not local.exists():
-            raise ModelError(
-                f"--model {source!r} is no local folder, and the hub did not deliver it ({reason_of(error)}); "
-                "download it first and give the folder, or check the name and HF_TOKEN"
-            ) from error
-        raise ModelError(f"{source!r} can't be loaded as a diffusers pipeline: {reason_of(error)}") from error
+    one_file = is_checkpoint(source)
+    if config is not None and not one_file:
+        raise InputError(f"--config is for a checkpoint file, and --model {source!r} is none; leave it out")
+    folder = source if one_file else _folder_of(source, revision, variant)
+    stored = stored_bytes(weight_files(Path(folder), variant))
+    kind, more = (
+        (world.dtype, "") if world and asked["dtype"] == "auto" else settle_dtype(asked["dtype"], where, stored)
+    )
+    pipeline = _loaded(folder, source, kind, config, variant, quantization(quantize, Path(folder), kind, one_file))
     backbone_of(pipeline)
     pipeline.set_progress_bar_config(disable=True)
+    notes = []
+    if "auto" in (device, asked["dtype"]) and (where != "cpu" or not world):
+        notes.append(f"computing on {where} in {kind}{more}" + (f": {why}" if device == "auto" else ""))
+    solver, told = choose_scheduler(pipeline, scheduler)
+    notes += [told] if told else []
     _load_lora(pipeline, lora)
-    if offload == "model":
-        pipeline.enable_model_cpu_offload(device=device)
-    elif offload == "sequential":
-        pipeline.enable_sequential_cpu_offload(device=device)
-    else:
-        pipeline.to(device)
+    placed, told = place(pipeline, where, offload, quantize != "none")
+    notes += [told] if told else []
+    options = {
+        "device": where, "dtype": kind, "offload": placed, "quantize": quantize, "scheduler": solver,
+        "config": None if config is None else str(config), "lora": tuple(lora), "revision": revision, "variant": variant,
+    }  # fmt: skip
+    pipeline._promptprobe_loaded = Loaded(options, tuple(notes))
     return pipeline
+
+
+def _folder_of(source: str, revision: str | None, variant: str | None) -> str:
+    """A local folder as it is; of a hub name the folder that it was downloaded to."""
+    from diffusers import DiffusionPipeline
+
+    if Path(source).exists():
+        return source
+    try:
+        folder = DiffusionPipeline.download(source, use_safetensors=True, revision=revision, variant=variant)
+    except Exception as error:  # the hub's and diffusers' own classes
+        raise ModelError(
+            f"--model {source!r} is no local folder, and the hub did not deliver it ({reason_of(error)}); "
+            "download it first and give the folder, or check the name and HF_TOKEN"
+        ) from error
+    check_weight_files(Path(folder))
+    return folder
+
+
+def _loaded(
+    folder: str, source: str, dtype: str, config: str | Path | None, variant: str | None, quantized: Any
+) -> Any:
+    """The pipeline of a folder or checkpoint file, in memory; every part has one type."""
+    import torch
+    from diffusers import DiffusionPipeline
+
+    if Path(folder).is_file():
+        return load_file(Path(folder), None if config is None else str(config), getattr(torch, dtype))
+    more = {} if quantized is None else {"quantization_config": quantized}
+    try:
+        return DiffusionPipeline.from_pretrained(
+            folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True, variant=variant, **more
+        )
+    except torch.OutOfMemoryError as error:
+        raise InputError("the device is out of memory while loading; use --quantize 4bit or a smaller model") from error
+    except Exception as error:  # every library on the way has its own classes
+        raise ModelError(f"{source!r} can't be loaded as a diffusers pipeline: {reason_of(error)}") from error
 
 
 def _load_lora(pipeline: Any, adapters: Sequence[str]) -> None:
@@ -140,6 +200,23 @@ def pipeline_settings(
     return settings | {k: v for k, v in more.items() if v is not None} | dict(pipe_args or {})
 
 
+def loading_here(recorded: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The loading options of a record, as far as this machine has what they name; and what differs, a line each.
+
+    Records made before the options of `auto` say less: they were made in float32.
+    """
+    loading = {"device": "cpu", "dtype": "float32", "offload": "none", **recorded}
+    try:
+        check_device(str(loading["device"]))
+        return loading, []
+    except InputError as error:
+        device = settle_device()[0]
+        left_out = {n: loading.pop(n) for n in ("offload", "quantize") if loading.get(n, "none") != "none"}
+        loading |= {"device": device, "offload": "none" if device == "cpu" else "auto"}
+        more = f", without {' and '.join(f'--{n} {v}' for n, v in left_out.items())}" if left_out else ""
+        return loading, [f"made on {recorded['device']}, made again on {device}{more}: {error}; pixels may differ"]
+
+
 LOADING = frozenset(names_of(LoadingOptions))
 
 
@@ -156,15 +233,17 @@ def open_pipeline(model: str | Path = DEFAULT, pipeline: Any = None, **options: 
 
 
 def source_of(model: str | Path) -> str:
-    """Folder or hub name of a model; raises `ModelError` for what can be neither."""
+    """Folder, checkpoint file or hub name of a model; raises `ModelError` for what can be none of these."""
     world = world_of(model)
     source = str(world.pipeline if world else model)
     local = Path(source)
-    if local.exists():
+    if is_checkpoint(source):
+        check_weight_files(local)
+    elif local.exists():
         _check_folder(local)
     elif source.startswith((".", "/", "~")) or source.count("/") != 1:
         own = " or ".join(repr(w.name) for w in WORLDS)
-        raise ModelError(f"--model {source!r} is no folder; give a diffusers pipeline folder, a hub name like "
+        raise ModelError(f"--model {source!r} is no folder; give a diffusers pipeline folder, a .safetensors checkpoint, a hub name like "
                          f"'stabilityai/stable-diffusion-xl-base-1.0', or {own}")  # fmt: skip
     return source
 

@@ -28,7 +28,7 @@ from .options import (
     settle,
     signed,
 )
-from .pipelines import check_settings, load_pipeline, open_pipeline
+from .pipelines import check_settings, load_pipeline, loaded_of, loading_here, open_pipeline
 from .pnginfo import png_bytes, read_record
 from .probe import Probe
 from .records import Origin
@@ -61,13 +61,14 @@ def make_scorer(
     check_steps(o["steps"], o["probe_step"])
     name = None if pipeline is not None else str(o["model"])
     pipeline, call = open_pipeline(o["model"], pipeline, **_opening(o))
+    loaded = loaded_of(pipeline)
     judge, notes = choose_judge(
         o["judge"], pipeline, model=o["model"], probe=o["probe"], objective=o["objective"], reward=o["reward"],
-        settings=call, device=o["device"],
+        settings=call, device=str(loaded.options.get("device", "cpu")),
     )  # fmt: skip
     scorer = Scorer(pipeline, judge, o["steps"], o["probe_step"], call, o["batch_size"], o["early_step"])
-    scorer.warnings[:0] = notes
-    scorer.model, scorer.loading = name, {} if name is None else {n: o[n] for n in names_of(LoadingOptions)}
+    scorer.warnings[:0] = [*loaded.notes, *notes]
+    scorer.model, scorer.loading = name, {} if name is None else dict(loaded.options)
     return scorer
 
 
@@ -153,10 +154,12 @@ def found_seeds(
 
 
 @signed(GenerateOptions)
-def generate(prompt: str, *, out: Path | str = "image.png", **options: Unpack[GenerateOptions]) -> int:
+def generate(
+    prompt: str, *, out: Path | str = "image.png", on_event: OnEvent | None = None, **options: Unpack[GenerateOptions]
+) -> int:
     """Write one image of a prompt as it is to the PNG file `out`; return how many tokens did not fit.
 
-    Raises `InputError` for a file that is no PNG or can't be written, and `ModelError`.
+    `on_event` is told `note` with a `text` for everything that was chosen in loading. Raises `InputError` for a file that is no PNG or can't be written, and `ModelError`.
     """
     out = Path(out)
     prompt = clean_prompt(prompt)
@@ -165,10 +168,16 @@ def generate(prompt: str, *, out: Path | str = "image.png", **options: Unpack[Ge
         raise InputError(f"out is {str(out)!r}; it must end in .png")
     check_writable(out.parent)
     pipeline, call = open_pipeline(o["model"], **_opening(o))
-    origin = Origin.of(pipeline, str(o["model"]), o["steps"], call, o)
+    _tell(on_event, loaded_of(pipeline).notes)
+    origin = Origin.of(pipeline, str(o["model"]), o["steps"], call, loaded_of(pipeline).options)
     _, picture = generated(pipeline, origin, prompt, o["seed"])
     write_together({out: picture})
     return tokenize_prompt(pipeline, prompt, call).cut
+
+
+def _tell(on_event: OnEvent | None, notes: Sequence[str]) -> None:
+    for note in notes if on_event else ():
+        on_event("note", {"text": note})  # type: ignore[misc]
 
 
 def generated(
@@ -187,10 +196,11 @@ def _made(pipeline: Any, steps: int, call: Any, prompt: str, seed: int, on_step:
     return images[0]
 
 
-def replay(image: Path | str, out: Path | str | None = None) -> tuple[Any, int]:
+def replay(image: Path | str, out: Path | str | None = None, *, on_event: OnEvent | None = None) -> tuple[Any, int]:
     """Make the image of a PNG file again from the record it carries; return it and the largest pixel difference.
 
-    With `out`, the new image is written there. Raises `InputError` when the file carries no record that can be replayed.
+    With `out`, the new image is written there. A device that this machine has not is replaced, and `on_event` is told
+    `note` with a `text` for that. Raises `InputError` when the file carries no record that can be replayed.
     """
     import numpy as np
 
@@ -210,7 +220,9 @@ def replay(image: Path | str, out: Path | str | None = None) -> tuple[Any, int]:
     seeds_from(seed, 1)
     if out is not None:
         check_writable(Path(out).parent)
+    loading, notes = loading_here(loading)
     pipeline = load_pipeline(model, **loading)
+    _tell(on_event, [*notes, *loaded_of(pipeline).notes])
     check_settings(pipeline, call)
     made = _made(pipeline, steps, call, prompt, seed)
     before, now = np.asarray(open_image(image), int), np.asarray(made.convert("RGB"), int)

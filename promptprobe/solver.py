@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from .backbones import backbone_of
-from .errors import ModelError
+from .errors import InputError, ModelError
 from .paused import Paused
+from .schedulers import AUTO, SOLVERS, names_for, stand_in
 
 
 @contextlib.contextmanager
@@ -61,8 +63,101 @@ def evaluations(scheduler, paused: Paused, step: int | None = None) -> int:
         return min(2 * step, full)
     raise ModelError(
         f"{type(scheduler).__name__} evaluates the denoiser {full} times for {paused.steps} steps; "
-        "pausing is supported for one or two evaluations a step: choose another scheduler"
+        "pausing is supported for one or two evaluations a step: choose another scheduler, such as "
+        f"{', '.join(names_for(is_flow(scheduler)))}"
     )
+
+
+# They keep one source of noise for the whole batch, which can't be cut to the rows that go on.
+_NOISE_OF_THE_BATCH = ("DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler")
+
+
+def is_flow(scheduler) -> bool:
+    """Whether a scheduler is one of flow matching."""
+    if type(scheduler).__name__.removeprefix("Resumed").startswith("FlowMatch"):
+        return True
+    config = scheduler.config
+    return bool(config.get("prediction_type") == "flow_prediction" or config.get("use_flow_sigmas"))
+
+
+def can_be_paused(scheduler, steps: int = 25) -> bool:
+    """Whether a scheduler evaluates the denoiser once or twice a step, and can go on with some rows of a batch.
+
+    True, too, for one that sets no timesteps without a pipeline's arguments: the engine then asks during the run.
+    """
+    if type(scheduler).__name__ in _NOISE_OF_THE_BATCH:
+        return False
+    tried = copy.deepcopy(scheduler)
+    try:
+        tried.set_timesteps(steps, **({"mu": 1.0} if tried.config.get("use_dynamic_shifting") else {}))
+        return len(tried.timesteps) in (steps, 2 * steps - 1)
+    except Exception:  # each scheduler has its own classes
+        return True
+
+
+def choose_scheduler(pipeline, name: str = AUTO) -> tuple[str, str | None]:
+    """Give a pipeline the scheduler of a name in `SOLVERS`, made from the configuration of its own.
+
+    `auto` keeps its own when that can be paused. Returns the name that gives the same again, and what to tell people. Raises `InputError` for a solver of another kind of model, or one that
+    doesn't take what the pipeline passes to it.
+    """
+    own = pipeline.scheduler
+    flow = is_flow(own)
+    if name == AUTO:
+        if can_be_paused(own):
+            return AUTO, None
+        name = stand_in(flow)
+        pipeline.scheduler = _made(own, name)
+        return name, (
+            f"{type(own).__name__} can't be paused; {name} ({SOLVERS[name].scheduler}), made from its configuration, "
+            "denoises instead (--scheduler)"
+        )
+    troubles = {n: _trouble(pipeline, n, flow) for n in SOLVERS}
+    if why := troubles[name]:
+        fitting = [n for n, trouble in troubles.items() if not trouble]
+        raise InputError(
+            f"--scheduler {name!r} does not fit: {type(pipeline).__name__} {why}; choose {', '.join([AUTO, *fitting])}"
+        )
+    pipeline.scheduler = _made(own, name)
+    return name, None
+
+
+def _made(own, name: str):
+    """A scheduler of the table from the configuration of another."""
+    row = SOLVERS[name]
+    changes = dict(row.changes)
+    shift = own.config.get("shift", own.config.get("flow_shift"))
+    if row.flow and shift is not None:  # one thing with two names
+        changes |= {"shift": shift, "flow_shift": shift}
+    return _class_of(name).from_config(own.config, **changes)
+
+
+def _class_of(name: str) -> Any:
+    import diffusers
+
+    return getattr(diffusers, SOLVERS[name].scheduler)
+
+
+def _trouble(pipeline, name: str, flow: bool) -> str:
+    """Why a solver of the table doesn't fit a pipeline, in words that follow its name; empty where it does."""
+    row = SOLVERS[name]
+    if row.flow != flow:
+        return "is a flow-matching model" if flow else "predicts noise, not a flow"
+    if not row.own_levels and _sets_levels(pipeline):
+        return "sets noise levels of its own"
+    if _class_of(name).order > 1 and "callback_on_step_end" not in inspect.signature(pipeline.__call__).parameters:
+        return "can't be paused with a solver of two evaluations a step"  # its older callback leaves out every other
+    return ""
+
+
+def _sets_levels(pipeline) -> bool:
+    """Whether a pipeline's call sets noise levels itself and passes them to the scheduler, as FLUX's does."""
+    try:
+        source = inspect.getsource(type(pipeline).__call__)
+    except (OSError, TypeError):
+        return False
+    before = source.split("retrieve_timesteps(")[0]
+    return re.search(r"^\s*sigmas = (?!None)", before, re.MULTILINE) is not None
 
 
 def ends_of(scheduler, paused: Paused) -> dict[int, int]:

@@ -19,7 +19,7 @@ MAPPED = ("agents", "prompts")  # folders beside `promptprobe/` that are install
 # Lowest first. A module imports from its own line and from the lines above it. Names are those below `promptprobe.`;
 # the package itself is `__init__`. Every module stands on exactly one line; a name that no module has yet does no harm.
 LAYERS = [
-    "__init__ errors events lazy version files threads words text fonts",
+    "__init__ errors events lazy version files threads words text fonts schedulers",
     "options seeds",
     "icons icons.* phrases prompts",
     "worlds loading",
@@ -30,6 +30,7 @@ LAYERS = [
     "observation",
     "card",
     "probe",
+    "single_file placing",
     "pipelines rewards rewards.*",
     "diagnosis dataset evaluation",
     "training",

@@ -20,7 +20,7 @@ from ..options import (
     TrainOptions,
     WhichProbe,
 )
-from .made import belongs, command, only
+from .made import belongs, command, only, say_notes
 
 
 @command(
@@ -37,7 +37,8 @@ def collect(
     """Generate images of many prompts and keep token maps and rewards, to train a probe on. Resumable."""
     from .. import dataset
     from ..backbones import probed_blocks
-    from ..pipelines import open_pipeline
+    from ..loading import settle_device
+    from ..pipelines import loaded_of, open_pipeline
     from ..prompt_files import read_prompts
     from ..rewards import load_reward, reward_name
     from ..trajectory import check_steps
@@ -54,8 +55,10 @@ def collect(
     for k in watched:
         check_steps(steps, k)
     names = options["rewards"].split(",")
-    rewards = {reward_name(name): load_reward(name, options["device"]) for name in names}
+    rewards = {reward_name(name): load_reward(name, settle_device(options["device"])[0]) for name in names}
     pipeline, settings = open_pipeline(model, **only(options, LoadingOptions, CallOptions))
+    for note in loaded_of(pipeline).notes:
+        say_notes("note", {"text": note})
     common: dict[str, Any] = {
         "steps": steps, "settings": settings, "batch_size": options["batch_size"], "model": model,
     }  # fmt: skip

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from ..options import LoadingOptions, OutputOptions
-from .made import command
+from ..options import LoadingOptions, OutputOptions, names_of
+from .made import command, say_notes
 
-_ONLY_DEVICE = ("dtype", "offload", "lora", "revision", "variant")
+_ONLY_DEVICE = tuple(name for name in names_of(LoadingOptions) if name != "device")
 
 
 @command(OutputOptions, leave_out=("out",), example="promptprobe show image.png")
@@ -38,7 +38,7 @@ def replay(
 
     if out.resolve() == image.resolve():
         raise InputError(f"out is {str(out)!r}, the image itself; choose another file")
-    _, difference = run(image, out)
+    _, difference = run(image, out, on_event=say_notes)
     same = "identical" if difference == 0 else f"largest difference {difference} of 255"
     typer.echo(f"{out}: {same}")
 
@@ -58,6 +58,7 @@ def reward(
     as_json: bool,
 ) -> None:
     """Measure finished images with reward models."""
+    from ..loading import settle_device
     from ..rewards import load_reward, measure, reward_name
     from ..rewards.images import open_image
     from ..view import print_rewards
@@ -66,7 +67,7 @@ def reward(
         raise InputError(f"{len(images)} images and {len(prompt)} prompts; give one --prompt, or one for each image")
     prompts = prompt * len(images) if len(prompt) == 1 else prompt
     pictures = [open_image(path) for path in images]
-    table = {}
+    table, device = {}, settle_device(device)[0]
     for name in rewards.split(","):
         table[reward_name(name)] = measure(load_reward(name, device), pictures, prompts).tolist()
     if as_json:

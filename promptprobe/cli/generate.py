@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..options import GenerateOptions
-from .made import command
+from .made import command, say_notes
 
 
 @command(GenerateOptions, example='promptprobe generate "two red cars" --seed 7 --out cars.png')
@@ -21,7 +21,7 @@ def generate(
     from ..runs import generate as run
     from ..runs import notes_on
 
-    cut = run(prompt, out=out, **options)
+    cut = run(prompt, out=out, on_event=say_notes, **options)
     if cut:
         typer.echo(f"note: {cut} tokens at the end of the prompt did not fit and were cut", err=True)
     for note in notes_on([prompt], str(options["model"])):

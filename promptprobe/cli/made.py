@@ -108,3 +108,9 @@ def belongs(options: dict[str, Any], names: tuple[str, ...], where: str) -> None
     for name in names:
         if options[name] != default_of(name):
             raise InputError(f"{OPTIONS[name].flag} is for {where}; leave it out, or choose that")
+
+
+def say_notes(event: str, values: dict[str, Any]) -> None:
+    """Print a run's notes for people, apart from its results."""
+    if event == "note":
+        typer.echo(f"note: {values['text']}", err=True)

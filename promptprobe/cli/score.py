@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..options import OutputOptions, ScoreOptions, ScorerOptions
-from .made import command, only
+from .made import command, only, say_notes
 
 
 @command(ScoreOptions, OutputOptions, leave_out=("out",), example='promptprobe score "two red cars" "a pair of autos"')
@@ -30,6 +30,8 @@ def score(
     scorer = make_scorer(**only(options, ScorerOptions))
     scored = scorer.score(texts, seeds_from(seed, seeds_per_prompt), winners=0)
     if as_json:
+        for note in scorer.warnings:
+            say_notes("note", {"text": note})
         typer.echo(json.dumps([score_as_dict(s, scorer.model) for s in scored], indent=1, ensure_ascii=False))
     else:
         print_scores(scored, [*scorer.warnings, *notes_on(texts, scorer.model)])
