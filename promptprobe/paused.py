@@ -6,6 +6,7 @@ Comes in: what `trajectory.start` and `advance` saw. Goes out: `Paused`, and the
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,10 +84,15 @@ class EncodedPrompts:
             given = [*args, *kwargs.values()]
             if prompt != wanted or any(isinstance(v, (list, torch.Tensor)) for v in given):
                 return original(prompt, *args, **kwargs)
-            key = repr((args, sorted(kwargs.items(), key=lambda kv: kv[0])))
+            call = inspect.signature(original).bind(list(self.texts), *args, **kwargs)
+            key = repr(sorted((name, v) for name, v in call.arguments.items() if name != "prompt"))
             if key not in self.outputs:
+                # Some take one negative prompt for all, some want one for each; all take one for each.
+                for name, value in call.arguments.items():
+                    if name.startswith("negative_prompt") and isinstance(value, str):
+                        call.arguments[name] = [value] * len(self.texts)
                 with torch.no_grad():
-                    self.outputs[key] = tuple(original(list(self.texts), *args, **kwargs))
+                    self.outputs[key] = tuple(original(*call.args, **call.kwargs))
             return tuple(v if i in shared else _rows_of(v, rows) for i, v in enumerate(self.outputs[key]))
 
         if original is None:

@@ -49,9 +49,7 @@ def start(
     check_steps(steps, stop)
     if len(prompts) != len(seeds) or not prompts:
         raise InputError(f"{len(prompts)} prompts and {len(seeds)} seeds; give as many seeds as prompts, at least one")
-    for key in settings:
-        if key in ("num_images_per_prompt", "latents", "prompt_embeds", "generator"):
-            raise InputError(f"{key} is set by the engine; for several images of a prompt give it once for each seed")
+    _check_settings(settings)
     wanted = set(watch if watch is not None else (stop,))
     for k in wanted:
         check_steps(stop, k)
@@ -155,6 +153,26 @@ def preview(
             callback=lambda pipe, index, timestep, tensors: tensors, output="pil", settings=paused.settings,
             latents=backbone_of(pipeline).unpack(pipeline, clean, paused.settings),
         )  # fmt: skip
+
+
+# What a pipeline's call takes and the engine sets, and what to do instead.
+_ONE_EACH = "for several images of a prompt give it once for each seed"
+_ENGINES_OWN = {
+    "num_images_per_prompt": _ONE_EACH, "latents": _ONE_EACH, "generator": _ONE_EACH,
+    "prompt": "give prompts", "prompt_2": "every text encoder is told the prompt", "num_inference_steps": "give steps",
+    "prompt_3": "every text encoder is told the prompt", "output_type": "give output to finish",
+}  # fmt: skip
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Raise `InputError` for a setting that would not be the same for every prompt, or that is the engine's own."""
+    for key, value in settings.items():
+        if key in _ENGINES_OWN:
+            raise InputError(f"{key} is set by the engine; {_ENGINES_OWN[key]}")
+        if key.endswith(("_embeds", "_embeds_mask", "_attention_mask")):
+            raise InputError(f"{key} is set by the engine, which has the pipeline encode every text; give the text")
+        if key.startswith("negative_prompt") and not isinstance(value, (str, type(None))):
+            raise InputError(f"{key} is {value!r}; give one text, it is the same for every prompt and seed")
 
 
 def _run(
@@ -279,13 +297,10 @@ def _call(pipeline, *, prompts, generators, steps, callback, output, settings, *
         more |= {"callback": older, "callback_steps": 1}
     else:
         raise ModelError(f"{type(pipeline).__name__} has no callback_on_step_end, so it can't be paused")
-    negative = settings.get("negative_prompt")
-    if (
-        isinstance(negative, str)
-        and "negative_prompt" not in inspect.signature(type(pipeline).encode_prompt).parameters
-    ):
+    if "negative_prompt" not in inspect.signature(type(pipeline).encode_prompt).parameters:
         # Pipelines with a second call for guidance encode it on its own, and want one for each prompt.
-        settings = settings | {"negative_prompt": [negative] * len(prompts)}
+        own = {k: v for k, v in settings.items() if k.startswith("negative_prompt") and isinstance(v, str)}
+        settings = settings | {k: [v] * len(prompts) for k, v in own.items()}
     bar = dict(getattr(pipeline, "_progress_bar_config", {}))
     pipeline.set_progress_bar_config(disable=True)
     settings = {**backbone_of(pipeline).defaults, **settings}
