@@ -10,6 +10,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from .attention import AttentionTap, CutOff
 from .backbones import backbone_of, denoiser_of
 from .errors import InputError, ModelError
 from .paused import PROBE_STEP, STEPS, EncodedPrompts, Paused, check_chosen, check_same, check_steps
-from .solver import copy_of, ends_of, evaluations, on_grid, predicted_clean, resuming
+from .solver import copy_of, ends_of, evaluations, listening, on_grid, resuming
 from .tokens import clean_prompt, tokenize_prompt
 
 __all__ = ["PROBE_STEP", "STEPS", "Paused", "advance", "check_steps", "finish", "preview", "start"]
@@ -138,6 +139,11 @@ def preview(
     step = paused.step if step is None else step
     kept = paused.clean_latents.get(step)
     if kept is None:
+        if step in paused.token_maps and step <= paused.step:
+            raise InputError(
+                f"{type(paused.scheduler).__name__} doesn't say what it predicts the image to be, so there is no "
+                "preview; choose another scheduler, such as DPMSolverMultistepScheduler"
+            )
         raise InputError(f"what step {step} predicted was not kept; watch it for a preview")
     clean = kept[chosen].to(paused.latents)
     if paused.latents.ndim == 3:
@@ -197,7 +203,7 @@ def _run(
         result.latents, result.scheduler = before.clone(), copy_of(pipeline.scheduler)
         at_once = evaluations(paused.scheduler, paused, stop) == evaluations(paused.scheduler, paused) + 1
     tap = AttentionTap(pipeline, blocks) if wanted else None
-    seen: dict[str, Any] = {"before": before}
+    thought: list[torch.Tensor | None] = [None]  # what the last evaluation predicted
 
     def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
         # Second-order solvers evaluate the denoiser twice a step; what lies between belongs to no step.
@@ -206,16 +212,14 @@ def _run(
         step = ends.get(evaluation)
         if tap is not None:
             if step in wanted:
-                maps = _read(tap, result, step, timestep)
-                clean = predicted_clean(pipe.scheduler, seen["before"], tensors["latents"], step, paused.steps)
-                clean = on_grid(clean, maps.shape[-2:])
+                maps = _read(tap, result, step, pipe.scheduler.timesteps[evaluation - 1])
+                clean = on_grid(thought[0], maps.shape[-2:])
                 if clean is not None:
-                    result.clean_latents[step] = clean.detach().float().cpu()
+                    result.clean_latents[step] = clean.detach().cpu()
             following = ends.get(evaluation + 1)
             tap.arm(columns, cut and following == stop) if following in wanted else tap.disarm()
         if step is None:
             return tensors
-        seen["before"] = tensors["latents"]
         if on_step:
             on_step(step)
         if step == stop - cut:
@@ -228,15 +232,15 @@ def _run(
                 raise _Stopped
         return tensors
 
-    first_noise = _initial_latents(pipeline, seen) if wanted and before is None else contextlib.nullcontext()
     more = {} if latents is None else {"latents": latents}
-    with tap or contextlib.nullcontext(), first_noise, paused.encoded.used_by(pipeline, range(len(paused))):
+    with tap or contextlib.nullcontext(), paused.encoded.used_by(pipeline, range(len(paused))):
         if tap is not None and paused.step + 1 in wanted:
             tap.arm(columns, at_once)
         with contextlib.suppress(CutOff):
             _call(
                 pipeline, prompts=paused.prompts, generators=generators, steps=paused.steps, callback=after_step,
-                output="latent", settings=paused.settings, **more,
+                output="latent", settings=paused.settings,
+                told=partial(thought.__setitem__, 0) if wanted else None, **more,
             )  # fmt: skip
         if cut:
             assert tap is not None
@@ -257,32 +261,14 @@ def _read(tap: AttentionTap, result: Paused, step: int, timestep) -> torch.Tenso
     return result.token_maps[step]
 
 
-@contextlib.contextmanager
-def _initial_latents(pipeline, seen: dict[str, Any]) -> Iterator[None]:
-    """While inside, the noise that the pipeline starts from is kept as `seen["before"]`."""
-    original = getattr(pipeline, "prepare_latents", None)
-    if original is None:
-        yield
-        return
-
-    def prepare_latents(*args, **kwargs):
-        made = original(*args, **kwargs)
-        seen["before"] = made[0] if isinstance(made, tuple) else made
-        return made
-
-    pipeline.prepare_latents = prepare_latents
-    try:
-        yield
-    finally:
-        del pipeline.prepare_latents
-
-
 class _Stopped(Exception):
     """Raised in a callback of a pipeline that can't be interrupted otherwise."""
 
 
-def _call(pipeline, *, prompts, generators, steps, callback, output, settings, **more):
+def _call(pipeline, *, prompts, generators, steps, callback, output, settings, told=None, **more):
     """One call of the pipeline, by keyword, without its own progress bar; None when the callback stopped it.
+
+    `told` hears what each evaluation predicted, as in `listening`.
 
     Raises `ModelError` when the pipeline tells nobody after its steps.
     """
@@ -290,6 +276,11 @@ def _call(pipeline, *, prompts, generators, steps, callback, output, settings, *
     if "callback_on_step_end" in taken:
         more["callback_on_step_end"] = callback
     elif "callback_steps" in taken:  # PixArt: an older kind of callback, and no way to interrupt
+        if getattr(pipeline.scheduler, "order", 1) != 1:
+            raise ModelError(
+                f"{type(pipeline).__name__} tells nobody of the two evaluations in a step of "
+                f"{type(pipeline.scheduler).__name__}, so it can't be paused with it; choose another scheduler"
+            )
 
         def older(index: int, timestep, latents: torch.Tensor) -> None:
             callback(pipeline, index, timestep, {"latents": latents})
@@ -305,14 +296,15 @@ def _call(pipeline, *, prompts, generators, steps, callback, output, settings, *
     pipeline.set_progress_bar_config(disable=True)
     settings = {**backbone_of(pipeline).defaults, **settings}
     try:
-        return pipeline(
-            prompt=list(prompts),
-            generator=generators,
-            num_inference_steps=steps,
-            output_type=output,
-            **settings,
-            **more,
-        ).images
+        with listening(pipeline.scheduler, generators, told):
+            return pipeline(
+                prompt=list(prompts),
+                generator=generators,
+                num_inference_steps=steps,
+                output_type=output,
+                **settings,
+                **more,
+            ).images
     except _Stopped:
         return None
     finally:

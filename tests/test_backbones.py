@@ -3,6 +3,7 @@
 import contextlib
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from conftest import close
@@ -44,15 +45,15 @@ def settings(family):
     return dict(FAMILIES[family][1])
 
 
-def uninterrupted(family, prompts=PROMPTS, seeds=SEEDS):
-    options = settings(family)
+def uninterrupted(family, prompts=PROMPTS, seeds=SEEDS, **more):
+    options = settings(family) | more
     if family in ("pixart", "sana"):
         options["clean_caption"] = False
     if isinstance(options.get("negative_prompt"), str):
         options["negative_prompt"] = [options["negative_prompt"]] * len(prompts)
     generators = [torch.Generator().manual_seed(s) for s in seeds]
     return made(family)(
-        prompt=list(prompts), generator=generators, num_inference_steps=STEPS, output_type="latent", **options
+        prompt=list(prompts), generator=generators, num_inference_steps=STEPS, **{"output_type": "latent"} | options
     ).images
 
 
@@ -255,6 +256,50 @@ def test_flow_matching_heun_resumes_exactly(family):
         pipeline.scheduler = before
 
 
+FLOW_SOLVERS = {
+    "Euler": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+    "Euler, stochastic": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0, "stochastic_sampling": True}),
+    "Heun": ("FlowMatchHeunDiscreteScheduler", {"shift": 3.0}),
+    "LCM": ("FlowMatchLCMScheduler", {"shift": 3.0}),
+    "DPM++ 2M SDE": (
+        "DPMSolverMultistepScheduler",
+        {
+            "use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0,
+            "algorithm_type": "sde-dpmsolver++",
+        },
+    ),
+    "UniPC": ("UniPCMultistepScheduler", {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("solver", sorted(FLOW_SOLVERS))
+def test_flow_solvers_resume_with_their_own_noise_and_predict_the_truth_of_a_denoiser_that_knows_it(
+    solver, monkeypatch
+):
+    import diffusers
+
+    pipeline, options = made("sd3"), settings("sd3") | {"guidance_scale": 1.0}
+    name, more = FLOW_SOLVERS[solver]
+    monkeypatch.setattr(pipeline, "scheduler", getattr(diffusers, name)(**more))
+    paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, watch=(), **options)
+    one = finish(pipeline, advance(pipeline, paused, [1], stop=4, watch=()), output="latent")
+    whole = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=STEPS, watch=(), **options)
+    assert close(one, finish(pipeline, whole, [1], output="latent"), 1e-4)  # another noise is off by 0.1 and more
+    truth = torch.randn(2, 8, 32, 24, generator=torch.Generator().manual_seed(0))
+
+    def knows(module, args, kwargs, out):
+        sigma = pipeline.scheduler.sigmas[pipeline.scheduler.step_index or 0]
+        return ((kwargs["hidden_states"] - truth) / sigma,)  # noise - clean, where sample = (1 - sigma) clean + sigma noise
+
+    handle = pipeline.transformer.register_forward_hook(knows, with_kwargs=True)
+    try:
+        paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=5, watch=(1, 3, 5), **options)
+    finally:
+        handle.remove()
+    for step in (1, 3, 5):
+        assert close(paused.clean_latents[step], truth, 1e-4), step
+
+
 def test_a_solver_with_another_rhythm_is_refused():
     from diffusers import FlowMatchEulerDiscreteScheduler
 
@@ -283,6 +328,45 @@ def test_advancing_and_previews_work_in_every_family(family):
     assert torch.equal(staged.clean_latents[4], straight.clean_latents[4])
     image = preview(pipeline, staged, [1])[0]
     assert image.size == (settings(family)["width"], settings(family)["height"])
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_a_preview_is_what_the_pipeline_makes_of_the_solver_s_own_prediction(family, monkeypatch):
+    pipeline, at = made(family), 3
+    paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=at, **settings(family))
+    got = preview(pipeline, paused)
+    kind, counted = type(pipeline.scheduler), []
+    original = kind.step
+
+    def step(self, model_output, timestep, sample, **kwargs):
+        """Goes on to step `at`, then to what is predicted there, and stays."""
+        counted.append(1)
+        if len(counted) < at:
+            return original(self, model_output, timestep, sample, **kwargs)
+        if len(counted) > at:
+            return (sample,)
+        index = self.step_index
+        if kind.__name__.startswith("FlowMatch"):
+            return (sample - self.sigmas[index] * model_output,)
+        return (self.convert_model_output(model_output, sample=sample),)  # DPM++, as PixArt has it, predicts clean latents
+
+    monkeypatch.setattr(kind, "step", step)
+    expected = uninterrupted(family, output_type="np")
+    assert len(counted) == STEPS
+    for image, wanted in zip(got, expected, strict=True):
+        assert abs(np.asarray(image) / 255 - wanted).max() < 0.5 / 255 + 1e-3  # rounded to whole values of 255
+
+
+GUIDED = {"sd3": {"guidance_scale": 4.0}, "z-image": {}, "pixart": {}, "sana": {}, "aura-flow": {}, "lumina2": {}}
+
+
+@pytest.mark.parametrize("family", sorted(GUIDED))
+def test_one_negative_prompt_is_for_every_prompt(family):
+    options = settings(family) | GUIDED[family] | {"negative_prompt": "a boat"}
+    paused = start(made(family), PROMPTS, SEEDS, steps=STEPS, stop=3, watch=(), **options)
+    ends = finish(made(family), paused, output="latent")
+    assert torch.equal(ends, uninterrupted(family, **GUIDED[family], negative_prompt="a boat"))
+    assert not torch.equal(ends, uninterrupted(family, **GUIDED[family], negative_prompt="snow"))
 
 
 @pytest.mark.parametrize("family", ["flux", "sd3", "qwen-image"])

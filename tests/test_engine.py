@@ -1,15 +1,23 @@
 """Reading attention changes nothing, reads the truth, and a paused trajectory continues as if it had not stopped."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import PROMPTS, close
 from diffusers import (
     DDIMScheduler,
+    DDPMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
     LCMScheduler,
+    LMSDiscreteScheduler,
+    SASolverScheduler,
+    TCDScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -206,32 +214,75 @@ def test_advancing_in_stages_equals_one_run(sd, solver):
         sd.scheduler = before
 
 
-@pytest.mark.parametrize("solver", [DDIMScheduler, EulerDiscreteScheduler])
-def test_predicted_clean_latents_are_what_the_solver_thought(sd, solver, monkeypatch):
-    before = sd.scheduler
-    sd.scheduler = solver.from_config(before.config)
-    thought = []
-    original = solver.step
+def noise_level(scheduler, t):
+    """Noise over signal at a timestep, from the training schedule (Song et al., arXiv:2010.02502)."""
+    levels = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod) ** 0.5
+    return float(np.exp(np.interp(float(t), np.arange(len(levels)), np.log(levels.numpy()))))
 
-    def step(self, *args, **kwargs):
-        thought.append(original(self, *args, **{**kwargs, "return_dict": True}).pred_original_sample)
-        if hasattr(self, "_step_index") and self._step_index is not None:
-            self._step_index -= 1
-        return original(self, *args, **kwargs)
 
+@pytest.mark.parametrize(
+    "solver",
+    [
+        DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, HeunDiscreteScheduler,
+        KDPM2AncestralDiscreteScheduler, LMSDiscreteScheduler, DPMSolverMultistepScheduler, "sde-dpmsolver++",
+        DPMSolverSinglestepScheduler, DEISMultistepScheduler, UniPCMultistepScheduler, SASolverScheduler, LCMScheduler,
+        TCDScheduler,
+    ],
+)  # fmt: skip
+def test_what_a_step_predicts_is_the_truth_when_the_denoiser_knows_it(sd, solver, monkeypatch):
+    config, more = sd.scheduler.config, {}
+    if isinstance(solver, str):
+        solver, more = DPMSolverMultistepScheduler, {"algorithm_type": solver}
+    monkeypatch.setattr(sd, "scheduler", solver.from_config(config, **more))
+    truth = torch.randn(3, 4, 16, 12, generator=torch.Generator().manual_seed(0))
+
+    def knows(module, args, out):
+        level = noise_level(sd.scheduler, args[1])  # the input has variance 1: signal and noise over sqrt(1 + level^2)
+        return ((args[0] * (1 + level**2) ** 0.5 - truth[: len(args[0])]) / level,)
+
+    handle = sd.unet.register_forward_hook(knows)
     try:
-        plain = start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
-        monkeypatch.setattr(solver, "step", step)
-        paused = start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
-        monkeypatch.undo()
-        assert torch.equal(paused.latents, plain.latents)
-        clean = paused.clean_latents[3]
-        assert close(clean, thought[2], STEPWISE)
-        images = preview(sd, paused, [1])
-        assert len(images) == 1 and images[0].size == (24, 32)
-        assert (finish(sd, paused, output="latent") - finish(sd, plain, output="latent")).abs().max() == 0
+        paused = start(sd, PROMPTS, SEEDS, steps=8, stop=5, watch=(1, 2, 4, 5), guidance_scale=1.0, **SIZE)
+        further = advance(sd, paused, [0, 1], stop=7, watch=(6, 7))
     finally:
-        sd.scheduler = before
+        handle.remove()
+    for step, clean in (paused.clean_latents | further.clean_latents).items():
+        assert close(clean, truth[: len(clean)], 1e-3), step  # sample - level x noise, with levels up to 14
+
+
+def test_a_preview_leaves_the_trajectory_alone_and_needs_a_solver_that_says_what_it_predicts(sd, monkeypatch):
+    class Silent(DDIMScheduler):
+        def step(self, *args, **kwargs):
+            return super().step(*args, **kwargs)
+
+    paused = start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
+    ends = finish(sd, paused, output="latent")
+    images = preview(sd, paused, [1])
+    assert len(images) == 1 and images[0].size == (24, 32)
+    assert torch.equal(finish(sd, paused, output="latent"), ends)
+    monkeypatch.setattr(sd, "scheduler", Silent.from_config(sd.scheduler.config))
+    with pytest.raises(InputError, match="Silent doesn't say what it predicts"):
+        preview(sd, start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE))
+
+    class Shared(DDIMScheduler):  # as DPMSolverSDEScheduler, which needs another package
+        noise_sampler = None
+
+    monkeypatch.setattr(sd, "scheduler", Shared.from_config(sd.scheduler.config))
+    with pytest.raises(ModelError, match="Shared draws one noise for a whole batch"):
+        start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
+
+
+def test_one_negative_prompt_is_for_every_prompt_and_what_is_the_engine_s_is_refused(sd, sdxl):
+    for pipeline in (sd, sdxl):
+        plain = uninterrupted(pipeline, steps=4, guidance_scale=5.0, negative_prompt=["blur"] * 3)
+        paused = start(pipeline, PROMPTS, SEEDS, steps=4, stop=2, guidance_scale=5.0, negative_prompt="blur", **SIZE)
+        assert torch.equal(finish(pipeline, paused, output="latent"), plain)
+    with pytest.raises(InputError, match="prompt_2 is set by the engine; every text encoder is told the prompt"):
+        start(sdxl, PROMPTS, SEEDS, prompt_2="a boat")
+    with pytest.raises(InputError, match="negative_prompt_embeds is set by the engine"):
+        start(sd, PROMPTS, SEEDS, negative_prompt_embeds=torch.zeros(1, 77, 32))
+    with pytest.raises(InputError, match=r"negative_prompt is \['a', 'b', 'c'\]; give one text"):
+        start(sd, PROMPTS, SEEDS, negative_prompt=["a", "b", "c"])
 
 
 def test_a_solver_with_two_evaluations_a_step_counts_steps(sd):
