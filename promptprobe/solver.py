@@ -104,7 +104,7 @@ def listening(
         given.arguments["return_dict"] = True
         out = original(*given.args, **given.kwargs)
         told(_predicted_clean(scheduler, out, *(given.arguments[k] for k in ("model_output", "timestep", "sample"))))
-        return out if as_dict else (out.prev_sample,)
+        return out if as_dict else out.to_tuple()  # PixArt-α's one-step models take the second of it
 
     scheduler.step = step
     try:

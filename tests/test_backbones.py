@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import close
-from pipelines import FAMILIES, build
+from pipelines import FAMILIES, SIZE, build
 
 from promptprobe import AttentionTap, CaptureError, InputError, ModelError, advance, finish, start
-from promptprobe.backbones import BACKBONES, backbone_of, denoiser_of, probed_blocks, share_until
+from promptprobe.backbones import BACKBONES, backbone_of, denoiser_of, device_of, probed_blocks, share_until
 from promptprobe.tokens import tokenize_prompt
 from promptprobe.trajectory import preview
 
@@ -187,6 +187,48 @@ def test_words_are_found_in_the_prompt_and_not_in_its_template(family):
     assert sorted(i for w in tokens.words for i in w.tokens) == list(range(len(tokens.columns)))
 
 
+@pytest.mark.parametrize("family", ["qwen-image", "z-image", "flux2-klein"])
+@pytest.mark.parametrize("prompt", ["star", "art", "ant", "user"])  # they also stand in <|im_start|>, assistant, user
+def test_a_prompt_that_also_stands_in_the_template_is_found_in_its_own_place(family, prompt):
+    assert list(tokenize_prompt(made(family), prompt, settings(family)).columns) == own_columns(family, prompt)
+
+
+def test_token_limits_are_those_of_the_pipeline_s_own_call():
+    from diffusers import LCMScheduler, PixArtAlphaPipeline
+
+    sigma = made("pixart")
+    alpha = PixArtAlphaPipeline(**sigma.components)
+    qwen = made("qwen-image")
+    long = "a red fox " * 400
+    assert [tokenize_prompt(p, long).limit for p in (alpha, sigma, qwen)] == [119, 299, 512]  # T5 has an end mark
+    assert tokenize_prompt(qwen, long, {"max_sequence_length": 1024}).limit == 1024
+    alpha.scheduler = LCMScheduler()  # with one step this pipeline takes what the solver predicts, not where it went
+    options = {**SIZE, "use_resolution_binning": False}
+    paused = start(alpha, [long, "a fox"], SEEDS, steps=1, stop=1, **options)
+    assert paused.token_maps[1].shape[1] == 119
+    generators = [torch.Generator().manual_seed(s) for s in SEEDS]
+    whole = alpha([long, "a fox"], generator=generators, num_inference_steps=1, output_type="latent", **options).images
+    assert torch.equal(paused.latents, whole)
+
+
+def test_flux2_dev_is_not_taken_for_klein():
+    from diffusers import Flux2Pipeline
+
+    dev = Flux2Pipeline(**{k: v for k, v in made("flux2-klein").components.items()})
+    with pytest.raises(ModelError, match="denoiser Flux2Transformer2DModel of Flux2Pipeline is not supported"):
+        backbone_of(dev)
+
+
+def test_an_offloaded_pipeline_computes_on_its_execution_device():
+    from types import SimpleNamespace
+
+    pipeline = build("flux")
+    assert str(device_of(pipeline)) == "cpu"
+    for module in (pipeline.text_encoder, pipeline.text_encoder_2, pipeline.transformer, pipeline.vae):
+        module._hf_hook = SimpleNamespace(execution_device="cuda:1")  # as accelerate leaves it; the weights stay
+    assert str(pipeline.device) == "cpu" and str(device_of(pipeline)) == "cuda:1"
+
+
 @pytest.mark.parametrize("family", ["flux", "qwen-image", "sd3"])
 def test_an_error_inside_a_step_leaves_the_pipeline_as_it_was(family):
     pipeline = made(family)
@@ -214,6 +256,10 @@ def test_what_hides_attention_is_refused():
             AttentionTap(pipeline).__enter__()
     finally:
         block.processor._attention_backend = None
+    from diffusers.models.attention_dispatch import attention_backend
+
+    with attention_backend("flex"), pytest.raises(CaptureError, match="backend 'flex'"):  # for all that name none
+        AttentionTap(pipeline).__enter__()
     row = BACKBONES.pop("FluxTransformer2DModel")
     try:
         with pytest.raises(
@@ -222,6 +268,19 @@ def test_what_hides_attention_is_refused():
             backbone_of(pipeline)
     finally:
         BACKBONES["FluxTransformer2DModel"] = row
+
+
+def test_native_backends_are_watched_by_name():
+    pipeline = made("flux")
+    plain = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("flux")).token_maps[2]
+    pipeline.transformer.set_attention_backend("_native_math")
+    try:
+        whole = uninterrupted("flux")
+        paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("flux"))
+        assert close(paused.token_maps[2], plain) and torch.equal(finish(pipeline, paused, output="latent"), whole)
+    finally:
+        pipeline.transformer.set_attention_backend("native")
+        pipeline.transformer.reset_attention_backend()
 
 
 def test_a_trajectory_stays_with_its_pipeline_and_its_scheduler():
@@ -289,7 +348,9 @@ def test_flow_solvers_resume_with_their_own_noise_and_predict_the_truth_of_a_den
 
     def knows(module, args, kwargs, out):
         sigma = pipeline.scheduler.sigmas[pipeline.scheduler.step_index or 0]
-        return ((kwargs["hidden_states"] - truth) / sigma,)  # noise - clean, where sample = (1 - sigma) clean + sigma noise
+        return (
+            (kwargs["hidden_states"] - truth) / sigma,
+        )  # noise - clean, where sample = (1 - sigma) clean + sigma noise
 
     handle = pipeline.transformer.register_forward_hook(knows, with_kwargs=True)
     try:
@@ -348,7 +409,9 @@ def test_a_preview_is_what_the_pipeline_makes_of_the_solver_s_own_prediction(fam
         index = self.step_index
         if kind.__name__.startswith("FlowMatch"):
             return (sample - self.sigmas[index] * model_output,)
-        return (self.convert_model_output(model_output, sample=sample),)  # DPM++, as PixArt has it, predicts clean latents
+        return (
+            self.convert_model_output(model_output, sample=sample),
+        )  # DPM++, as PixArt has it, predicts clean latents
 
     monkeypatch.setattr(kind, "step", step)
     expected = uninterrupted(family, output_type="np")

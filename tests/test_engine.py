@@ -315,3 +315,37 @@ def test_a_kernel_s_normaliser_is_used_where_it_fits_and_not_believed_otherwise(
     assert torch.equal(attention_to(q, k, places, None, None, 0, normaliser + 1), plain)
     mask = torch.zeros(2, 1, 50, 70)
     assert _with_normaliser({"query": q, "key": k, "value": v, "attn_mask": mask}) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_maps_are_those_of_the_same_numbers_in_float32(dtype):
+    from promptprobe.attention import _with_normaliser, attention_to
+
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (
+        (torch.randn(1, 2, n, 64, generator=generator) * size).to(dtype) for n, size in ((50, 4), (70, 4), (70, 1))
+    )
+    places = torch.tensor([[0, 3, 9]])
+    expected = attention_to(q.float(), k.float(), places, None, None)
+    assert (q.float() @ k.float().transpose(-1, -2) / 8).max() > 20  # scores at which bfloat16 counts by 0.125
+    _, normaliser = _with_normaliser({"query": q, "key": k, "value": v})
+    with_it = attention_to(q, k, places, None, None, 0, normaliser)
+    assert close(with_it, expected, 1e-3) and close(attention_to(q, k, places, None, None), expected)
+    # It was believed: one that is off by what half precision may be off by shows.
+    assert not torch.equal(attention_to(q, k, places, None, None, 0, normaliser + 0.01), with_it)
+    # Scores that float16 can't hold before they are scaled.
+    large = attention_to(q * 40, k * 40, places, 1e-3 / 8, None)
+    assert torch.isfinite(large).all() and close(
+        large, attention_to((q * 40).float(), (k * 40).float(), places, 1e-3 / 8, None)
+    )
+
+
+def test_devices_that_can_t_be_asked_for_their_kernel_are_not_asked(monkeypatch):
+    from promptprobe.attention import _with_normaliser
+
+    def fail(*_, **__):  # as on MPS
+        raise NotImplementedError("Could not run 'aten::_fused_sdp_choice'")
+
+    monkeypatch.setattr(torch, "_fused_sdp_choice", fail)
+    q = torch.empty(1, 2, 5, 8, device="meta")
+    assert _with_normaliser({"query": q, "key": q, "value": q}) is None
