@@ -51,6 +51,8 @@ class Backbone:
     `right_aligned` says that padding stands before the text.
     `unpack` turns a callback's latents into the ones that the pipeline takes.
     `pipeline` names the class that the row is for, where pipelines of one denoiser class differ in what they tell it.
+    `later` makes the settings of a call that begins after `done` of `full` evaluations (of a run of `steps`), for
+    pipelines whose guidance goes by the place in their own loop, which then begins at 0 again.
     """
 
     family: str
@@ -76,6 +78,9 @@ class Backbone:
     solvers: str = "FlowMatch Euler"
     unpack: Callable[[Any, Any, Mapping[str, Any]], Any] = lambda pipeline, latents, settings: latents
     pipeline: str | None = None
+    later: Callable[[Any, Mapping[str, Any], int, int, int], dict[str, Any]] = (
+        lambda pipeline, settings, done, full, steps: dict(settings)
+    )
 
 
 def unet_encoder_blocks(denoiser: nn.Module) -> list[str]:
@@ -171,10 +176,14 @@ def _z_image(denoiser: Any, call: Mapping[str, Any]) -> Layout:
     return Layout((height, width), text=-(-height * width // _Z_MULTIPLE) * _Z_MULTIPLE)
 
 
+def default_setting(pipeline: Any, name: str) -> Any:
+    """What a pipeline's own call takes when a setting is not given."""
+    return inspect.signature(pipeline.__call__).parameters[name].default
+
+
 def _max_sequence_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
     """As given, else the default of the pipeline's own call: pipelines of one denoiser differ (PixArt-α 120, Σ 300)."""
-    own = inspect.signature(pipeline.__call__).parameters["max_sequence_length"].default
-    return int(settings.get("max_sequence_length") or own)
+    return int(settings.get("max_sequence_length") or default_setting(pipeline, "max_sequence_length"))
 
 
 def _chat(thinking: bool) -> Callable[[Any, str, Mapping[str, Any]], str]:
@@ -195,13 +204,37 @@ def _sd3_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
     return clip if pipeline.text_encoder_3 is None else _max_sequence_length(pipeline, settings)
 
 
+def _sd3_later(pipeline: Any, settings: Mapping[str, Any], done: int, full: int, steps: int) -> dict[str, Any]:
+    """Layers are skipped in evaluations i with n start < i < n stop; n is `steps`, or the evaluations of given `sigmas`."""
+    names = ("skip_layer_guidance_start", "skip_layer_guidance_stop")
+    if settings.get("skip_guidance_layers") is None:
+        return dict(settings)
+    begin, end = (float(settings.get(name, default_setting(pipeline, name))) for name in names)
+    own = settings.get("sigmas") is not None
+    n = full if own else steps
+    left = [i - done for i in range(done, full) if n * begin < i < n * end]
+    if not left:
+        return {**settings, "skip_guidance_layers": None}
+    n = full - done if own else steps  # half-way between two, where nothing is rounded over
+    return {**settings, names[0]: (left[0] - 0.5) / n, names[1]: (left[-1] + 0.5) / n}
+
+
+def _lumina_later(pipeline: Any, settings: Mapping[str, Any], done: int, full: int, steps: int) -> dict[str, Any]:
+    """Guidance ends with the first evaluation i with (i + 1) / n > `cfg_trunc_ratio`; n are those of the call."""
+    ratio = float(settings.get("cfg_trunc_ratio", default_setting(pipeline, "cfg_trunc_ratio")))
+    guided = [i for i in range(full) if (i + 1) / full <= ratio]
+    if len(guided) == full or done == full:
+        return dict(settings)
+    return {**settings, "cfg_trunc_ratio": (len(guided) - done + 0.5) / (full - done)}
+
+
 def _lowered(pipeline: Any, prompt: str, settings: Mapping[str, Any]) -> str:
     return prompt.lower()
 
 
 def _sana_instruction(pipeline: Any, settings: Mapping[str, Any]) -> str:
-    default = inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default
-    return "\n".join(settings.get("complex_human_instruction", default) or [])
+    name = "complex_human_instruction"
+    return "\n".join(settings.get(name, default_setting(pipeline, name)) or [])
 
 
 def _sana_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
@@ -261,7 +294,7 @@ for _row in (
     ),
     Backbone(
         "Stable Diffusion 3, 3.5", "SD3Transformer2DModel", *_JOINT_BLOCKS, _image_first, "after the image; 77 CLIP columns, then T5",
-        tokenizer=_sd3_tokenizer, length=_sd3_length,
+        tokenizer=_sd3_tokenizer, length=_sd3_length, later=_sd3_later,
         before=lambda p: 0 if p.text_encoder_3 is None else int(p.tokenizer.model_max_length),
     ),
     Backbone(
@@ -307,6 +340,7 @@ for _row in (
     Backbone(
         "Lumina 2", "Lumina2Transformer2DModel", *blocks_named(r"layers\.\d+\.attn"), _lumina,
         "before the image, which begins at another place for each sample", guided="the first of two calls", length=_max_sequence_length, wrap=_lumina_prompt,
+        later=_lumina_later,
     ),
 ):  # fmt: skip
     register(_row)

@@ -123,7 +123,7 @@ def finish(
     with resuming(pipeline, paused, chosen) as (generators, latents), paused.encoded.used_by(pipeline, chosen):
         return _call(
             pipeline, prompts=[paused.prompts[i] for i in chosen], generators=generators, steps=paused.steps,
-            callback=after_step, output=output, settings=paused.settings, latents=latents,
+            callback=after_step, output=output, settings=_later(pipeline, paused), latents=latents,
         )  # fmt: skip
 
 
@@ -239,7 +239,7 @@ def _run(
         with contextlib.suppress(CutOff):
             _call(
                 pipeline, prompts=paused.prompts, generators=generators, steps=paused.steps, callback=after_step,
-                output="latent", settings=paused.settings,
+                output="latent", settings=paused.settings if latents is None else _later(pipeline, paused),
                 told=partial(thought.__setitem__, 0) if wanted else None, **more,
             )  # fmt: skip
         if cut:
@@ -250,6 +250,12 @@ def _run(
                 on_step(stop)
     result.generator_states = [g.get_state() for g in generators]
     return result
+
+
+def _later(pipeline, paused: Paused) -> dict[str, Any]:
+    """The settings of a call that goes on from where `paused` is."""
+    done, full = evaluations(paused.scheduler, paused), len(paused.scheduler.timesteps)
+    return backbone_of(pipeline).later(pipeline, paused.settings, done, full, paused.steps)
 
 
 def _read(tap: AttentionTap, result: Paused, step: int, timestep) -> torch.Tensor:

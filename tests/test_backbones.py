@@ -204,7 +204,7 @@ def test_token_limits_are_those_of_the_pipeline_s_own_call():
     assert tokenize_prompt(qwen, long, {"max_sequence_length": 1024}).limit == 1024
     alpha.scheduler = LCMScheduler()  # with one step this pipeline takes what the solver predicts, not where it went
     options = {**SIZE, "use_resolution_binning": False}
-    paused = start(alpha, [long, "a fox"], SEEDS, steps=1, stop=1, **options)
+    paused = start(alpha, [long, "a fox"], SEEDS, steps=2, stop=1, **options)
     assert paused.token_maps[1].shape[1] == 119
     generators = [torch.Generator().manual_seed(s) for s in SEEDS]
     whole = alpha([long, "a fox"], generator=generators, num_inference_steps=1, output_type="latent", **options).images
@@ -430,6 +430,33 @@ def test_one_negative_prompt_is_for_every_prompt(family):
     ends = finish(made(family), paused, output="latent")
     assert torch.equal(ends, uninterrupted(family, **GUIDED[family], negative_prompt="a boat"))
     assert not torch.equal(ends, uninterrupted(family, **GUIDED[family], negative_prompt="snow"))
+
+
+BY_STEP = [
+    ("sd3", {"guidance_scale": 4.0, "skip_guidance_layers": [1], "skip_layer_guidance_stop": 0.5}),  # steps 1 and 2
+    ("sd3", {"guidance_scale": 4.0, "skip_guidance_layers": [1], "sigmas": [1.0, 0.9, 0.7, 0.5, 0.3, 0.1],
+             "skip_layer_guidance_start": 1 / 6, "skip_layer_guidance_stop": 5 / 6}),
+    ("lumina2", {"cfg_trunc_ratio": 0.5}),  # guidance in steps 0, 1, 2
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("family, guidance", BY_STEP)
+def test_guidance_that_goes_by_the_step_goes_on_after_a_pause(family, guidance):
+    pipeline, calls = made(family), []
+    handle = denoiser_of(pipeline).register_forward_hook(lambda *_: calls.append(1))
+    options = settings(family) | guidance
+    try:
+        whole, in_all = uninterrupted(family, **guidance), len(calls)
+        for at in (1, 2, 3, 5):
+            calls.clear()
+            paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=at, **options)
+            assert torch.equal(finish(pipeline, paused, output="latent"), whole), at
+            assert len(calls) == in_all
+        staged = advance(pipeline, start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=1, **options), stop=2)
+        assert torch.equal(finish(pipeline, staged, output="latent"), whole)
+    finally:
+        handle.remove()
+    assert STEPS < in_all < 2 * STEPS  # some steps have a second call, some don't
 
 
 @pytest.mark.parametrize("family", ["flux", "sd3", "qwen-image"])
