@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import PROMPTS, close
+from conftest import PROMPTS, close, tiny_sd
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
@@ -162,6 +162,24 @@ def test_words_are_merged_from_pieces_and_a_long_prompt_says_what_was_cut(sd):
     assert tokens.columns[0] == 1  # the begin mark is left out
     long = tokenize_prompt(sd, "x " * 100)
     assert (len(long.columns), long.cut, long.limit) == (75, 25, 75)
+
+
+def test_a_learned_word_of_several_vectors_is_one_word_of_several_tokens():
+    pipeline = tiny_sd()
+    generator = torch.Generator().manual_seed(0)
+    for name, vectors in (("<toy>", 3), ("<hat>", 1)):
+        pipeline.load_textual_inversion({name: torch.randn(vectors, 32, generator=generator)})
+    prompt = "a <toy> and a <hat>, <toy>!"
+    tokens = tokenize_prompt(pipeline, prompt)
+    encoded = pipeline.tokenizer(pipeline.maybe_convert_prompt(prompt, pipeline.tokenizer)).input_ids
+    pieces = pipeline.tokenizer.convert_ids_to_tokens(encoded)
+    assert list(tokens.columns) == list(range(1, len(encoded) - 1))
+    assert [w.text for w in tokens.words] == ["a", "toy", "and", "a", "hat", "toy"]
+    told = [[pieces[tokens.columns[n]] for n in tokens.words[w].tokens] for w in (1, 2, 4, 5)]
+    toy = ["<toy>", "<toy>_1", "<toy>_2"]
+    assert told[0] == toy and "".join(told[1]).startswith("and") and told[2] == ["<hat>"] and told[3] == toy
+    paused = start(pipeline, [prompt, "a"], [1, 2], steps=2, stop=1, **SIZE)
+    assert paused.token_maps[1][0].flatten(1).sum(1).min() > 0  # a map for each of them
 
 
 def test_an_error_in_mid_step_leaves_the_pipeline_as_it_was(sd):
