@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -179,14 +180,21 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(scorer, monkeypatch):
     sizes = []
     original = scorer.begin
 
+    held, freed = [], []
+
     def limited(batch, *more):
         sizes.append(len(batch))
         if len(batch) > 2:
+            large = torch.zeros(8)
+            held.append(weakref.ref(large))
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(batch, *more)
 
     monkeypatch.setattr(scorer, "begin", limited)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(held[-1]() is None))
     assert close(scorer.score([PROMPT], range(6))[0].predicted, whole, 1e-4)  # another batch size, for 4 steps
+    assert freed == [True, True]  # nothing of the failed batch was left when the device's memory was given back
     assert sizes == [6, 3, 1, 1, 1, 1, 1, 1] and "going on with 1" in scorer.warnings[-1]
 
     def never(batch, *more):
