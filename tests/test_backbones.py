@@ -204,7 +204,7 @@ def test_token_limits_are_those_of_the_pipeline_s_own_call():
     assert tokenize_prompt(qwen, long, {"max_sequence_length": 1024}).limit == 1024
     alpha.scheduler = LCMScheduler()  # with one step this pipeline takes what the solver predicts, not where it went
     options = {**SIZE, "use_resolution_binning": False}
-    paused = start(alpha, [long, "a fox"], SEEDS, steps=2, stop=1, **options)
+    paused = start(alpha, [long, "a fox"], SEEDS, steps=1, stop=1, **options)
     assert paused.token_maps[1].shape[1] == 119
     generators = [torch.Generator().manual_seed(s) for s in SEEDS]
     whole = alpha([long, "a fox"], generator=generators, num_inference_steps=1, output_type="latent", **options).images
