@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ from .tokens import PromptTokens
 
 STEPS: int = default_of("steps")  # Diffusion Probe, arXiv:2602.23783, §4.1
 PROBE_STEP: int = default_of("probe_step")
+
+MEAN = "mean"  # stands for all blocks where only the mean of their maps was kept
 
 
 @dataclass
@@ -54,10 +56,20 @@ class Paused:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def reduced(self) -> Paused:
+        """The same with what is still read once a judge has looked: maps are means over blocks, embeddings are gone."""
+        if self.blocks == [MEAN]:
+            return self
+        means = {k: maps.mean(2, keepdim=True) for k, maps in self.token_maps.items()}
+        return replace(self, token_maps=means, token_embeddings=None, blocks=[MEAN])
+
 
 @dataclass
 class EncodedPrompts:
-    """Text encodings, computed once for each distinct prompt and handed to the pipeline by row."""
+    """Text encodings, computed once for each distinct prompt and handed to the pipeline by row.
+
+    `outputs[key]` are what `encode_prompt` gave for `texts` when it was called with `key`.
+    """
 
     rows: list[int]
     texts: list[str]
@@ -68,9 +80,17 @@ class EncodedPrompts:
         texts = list(dict.fromkeys(prompts))
         return cls([texts.index(p) for p in prompts], texts)
 
-    def cut(self, chosen: Sequence[int]) -> EncodedPrompts:
-        """The same encodings for a part of the rows."""
-        return EncodedPrompts([self.rows[i] for i in chosen], self.texts, self.outputs)
+    def cut(self, chosen: Sequence[int], shared: Collection[int] = ()) -> EncodedPrompts:
+        """The same encodings for a part of the rows, and no others; `shared` outputs of the pipeline's row go on whole."""
+        rows = [self.rows[i] for i in chosen]
+        needed = sorted(set(rows))
+        if len(needed) == len(self.texts):
+            return EncodedPrompts(rows, self.texts, self.outputs)
+        outputs = {
+            key: tuple(v if i in shared else _rows_of(v, needed) for i, v in enumerate(values))
+            for key, values in self.outputs.items()
+        }
+        return EncodedPrompts([needed.index(r) for r in rows], [self.texts[r] for r in needed], outputs)
 
     @contextlib.contextmanager
     def used_by(self, pipeline, chosen: Sequence[int]) -> Iterator[None]:

@@ -90,7 +90,7 @@ def advance(
     part = replace(
         paused, prompts=[paused.prompts[i] for i in chosen], seeds=[paused.seeds[i] for i in chosen],
         tokens=[paused.tokens[i] for i in chosen], token_maps={}, clean_latents={}, timesteps={}, token_embeddings=None,
-        encoded=paused.encoded.cut(chosen),
+        encoded=paused.encoded.cut(chosen, backbone_of(pipeline).shared),
     )  # fmt: skip
     with resuming(pipeline, paused, chosen) as (generators, latents):
         return _run(pipeline, part, generators, stop, wanted, blocks, on_step, latents, paused.latents[chosen], cut)

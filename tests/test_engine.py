@@ -164,6 +164,16 @@ def test_words_are_merged_from_pieces_and_a_long_prompt_says_what_was_cut(sd):
     assert (len(long.columns), long.cut, long.limit) == (75, 25, 75)
 
 
+def test_encodings_are_kept_for_those_that_go_on(sd):
+    paused = start(sd, PROMPTS, SEEDS, steps=4, stop=2, **SIZE)
+    some = advance(sd, paused, [2, 2, 0], stop=3)
+    assert some.encoded.texts == [PROMPTS[0], PROMPTS[2]] and some.encoded.rows == [1, 1, 0]
+    kept, before = (list(p.encoded.outputs.values()) for p in (some, paused))
+    for some_values, values in zip(kept[0], before[0], strict=True):
+        assert torch.equal(some_values, values[[0, 2]]) and len(values) == 3
+    assert torch.equal(finish(sd, some, [0], output="latent"), finish(sd, some, [1], output="latent"))
+
+
 def test_a_learned_word_of_several_vectors_is_one_word_of_several_tokens():
     pipeline = tiny_sd()
     generator = torch.Generator().manual_seed(0)

@@ -15,12 +15,14 @@ from PIL import Image
 from promptprobe import InputError, Probe, ProbeCard, ProbeMismatchError, icons
 from promptprobe.backbones import probed_blocks
 from promptprobe.cli import main
+from promptprobe.diagnosis import diagnose
 from promptprobe.judges import ProbeJudge
+from promptprobe.observation import observe
 from promptprobe.runs import make_scorer
 from promptprobe.scoring import Scorer
 from promptprobe.search import _diverse, select_seed
 from promptprobe.thresholds import read_tau
-from promptprobe.trajectory import finish, start
+from promptprobe.trajectory import finish, preview, start
 
 PROMPT = "a red cat and a blue dog"
 SIZE = {"height": 32, "width": 32}
@@ -203,6 +205,21 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(scorer, monkeypatch):
     monkeypatch.setattr(scorer, "begin", never)
     with pytest.raises(InputError, match="out of memory with one image"):
         scorer.score([PROMPT], [1])
+
+
+def test_of_each_candidate_the_mean_map_is_kept_and_not_each_block_s(scorer, sd):
+    scored = scorer.score([PROMPT, "a cat"], [1])
+    seen = start(sd, [PROMPT, "a cat"], [1, 1], steps=25, stop=4, **SIZE)
+    for i, s in enumerate(scored):
+        (paused, row), tokens = s.trajectories[0], len(s.tokens.columns)
+        own = seen.token_maps[4][i, :tokens]
+        assert own.shape[1] > 1 and close(s.maps, own.mean(1, keepdim=True))
+        whole = diagnose(own, s.tokens)
+        assert close([w.focus for w in s.words], [w.focus for w in whole], 1e-3)  # both are rounded to four digits
+        assert paused.token_maps[4].shape[2] == 1 and paused.token_embeddings is None
+        assert preview(sd, paused, [row])[0].size == (SIZE["width"], SIZE["height"])
+        with pytest.raises(InputError, match="was not watched; watched were mean"):
+            observe(paused, 4).only(probed_blocks(sd))
 
 
 @pytest.mark.numbers
