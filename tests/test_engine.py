@@ -278,6 +278,28 @@ def test_what_a_step_predicts_is_the_truth_when_the_denoiser_knows_it(sd, solver
         assert close(clean, truth[: len(clean)], 1e-3), step  # sample - level x noise, with levels up to 14
 
 
+@pytest.mark.parametrize("kind", ["v_prediction", "sample"])
+@pytest.mark.parametrize("solver", [DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler])
+def test_what_a_step_predicts_is_the_truth_whatever_the_denoiser_is_asked_for(sd, solver, kind, monkeypatch):
+    monkeypatch.setattr(sd, "scheduler", solver.from_config(sd.scheduler.config, prediction_type=kind))
+    truth = torch.randn(3, 4, 16, 12, generator=torch.Generator().manual_seed(0))
+
+    def knows(module, args, out):
+        if kind == "sample":
+            return (truth,)
+        level = noise_level(sd.scheduler, args[1])
+        signal = (1 + level**2) ** -0.5  # v = signal x noise - level x signal x clean (Salimans and Ho, arXiv:2202.00512)
+        return ((args[0] - signal * truth) / level - level * signal * truth,)
+
+    handle = sd.unet.register_forward_hook(knows)
+    try:
+        paused = start(sd, PROMPTS, SEEDS, steps=8, stop=5, watch=(1, 3, 5), guidance_scale=1.0, **SIZE)
+    finally:
+        handle.remove()
+    for step, clean in paused.clean_latents.items():
+        assert close(clean, truth, 1e-3), step
+
+
 def test_a_preview_leaves_the_trajectory_alone_and_needs_a_solver_that_says_what_it_predicts(sd, monkeypatch):
     class Silent(DDIMScheduler):
         def step(self, *args, **kwargs):
