@@ -7,7 +7,6 @@ resuming puts the saved scheduler back, so that solvers with a memory continue e
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,9 +17,10 @@ from PIL import Image
 
 from .attention import AttentionTap, CutOff
 from .backbones import backbone_of, denoiser_of
-from .errors import InputError, ModelError
+from .calling import Stopped, call, check_settings
+from .errors import InputError
 from .paused import PROBE_STEP, STEPS, EncodedPrompts, Paused, check_chosen, check_same, check_steps
-from .solver import copy_of, ends_of, evaluations, listening, on_grid, resuming
+from .solver import copy_of, ends_of, evaluations, on_grid, resuming
 from .tokens import clean_prompt, tokenize_prompt
 
 __all__ = ["PROBE_STEP", "STEPS", "Paused", "advance", "check_steps", "finish", "preview", "start"]
@@ -50,7 +50,7 @@ def start(
     check_steps(steps, stop)
     if len(prompts) != len(seeds) or not prompts:
         raise InputError(f"{len(prompts)} prompts and {len(seeds)} seeds; give as many seeds as prompts, at least one")
-    _check_settings(settings)
+    check_settings(pipeline, settings)
     wanted = set(watch if watch is not None else (stop,))
     for k in wanted:
         check_steps(stop, k)
@@ -121,7 +121,7 @@ def finish(
         return tensors
 
     with resuming(pipeline, paused, chosen) as (generators, latents), paused.encoded.used_by(pipeline, chosen):
-        return _call(
+        return call(
             pipeline, prompts=[paused.prompts[i] for i in chosen], generators=generators, steps=paused.steps,
             callback=after_step, output=output, settings=_later(pipeline, paused), latents=latents,
         )  # fmt: skip
@@ -154,31 +154,11 @@ def preview(
         resuming(pipeline, paused, chosen, nothing_left=True) as (generators, _),
         paused.encoded.used_by(pipeline, chosen),
     ):
-        return _call(
+        return call(
             pipeline, prompts=[paused.prompts[i] for i in chosen], generators=generators, steps=paused.steps,
             callback=lambda pipe, index, timestep, tensors: tensors, output="pil", settings=paused.settings,
             latents=backbone_of(pipeline).unpack(pipeline, clean, paused.settings),
         )  # fmt: skip
-
-
-# What a pipeline's call takes and the engine sets, and what to do instead.
-_ONE_EACH = "for several images of a prompt give it once for each seed"
-_ENGINES_OWN = {
-    "num_images_per_prompt": _ONE_EACH, "latents": _ONE_EACH, "generator": _ONE_EACH,
-    "prompt": "give prompts", "prompt_2": "every text encoder is told the prompt", "num_inference_steps": "give steps",
-    "prompt_3": "every text encoder is told the prompt", "output_type": "give output to finish",
-}  # fmt: skip
-
-
-def _check_settings(settings: dict[str, Any]) -> None:
-    """Raise `InputError` for a setting that would not be the same for every prompt, or that is the engine's own."""
-    for key, value in settings.items():
-        if key in _ENGINES_OWN:
-            raise InputError(f"{key} is set by the engine; {_ENGINES_OWN[key]}")
-        if key.endswith(("_embeds", "_embeds_mask", "_attention_mask")):
-            raise InputError(f"{key} is set by the engine, which has the pipeline encode every text; give the text")
-        if key.startswith("negative_prompt") and not isinstance(value, (str, type(None))):
-            raise InputError(f"{key} is {value!r}; give one text, it is the same for every prompt and seed")
 
 
 def _run(
@@ -229,7 +209,7 @@ def _run(
         if step == stop:
             pipe._interrupt = True
             if not hasattr(type(pipe), "interrupt"):
-                raise _Stopped
+                raise Stopped
         return tensors
 
     more = {} if latents is None else {"latents": latents}
@@ -237,7 +217,7 @@ def _run(
         if tap is not None and paused.step + 1 in wanted:
             tap.arm(columns, at_once)
         with contextlib.suppress(CutOff):
-            _call(
+            call(
                 pipeline, prompts=paused.prompts, generators=generators, steps=paused.steps, callback=after_step,
                 output="latent", settings=paused.settings if latents is None else _later(pipeline, paused),
                 told=partial(thought.__setitem__, 0) if wanted else None, **more,
@@ -265,54 +245,3 @@ def _read(tap: AttentionTap, result: Paused, step: int, timestep) -> torch.Tenso
     result.blocks = list(tap.blocks)
     result.timesteps[step] = float(timestep)
     return result.token_maps[step]
-
-
-class _Stopped(Exception):
-    """Raised in a callback of a pipeline that can't be interrupted otherwise."""
-
-
-def _call(pipeline, *, prompts, generators, steps, callback, output, settings, told=None, **more):
-    """One call of the pipeline, by keyword, without its own progress bar; None when the callback stopped it.
-
-    `told` hears what each evaluation predicted, as in `listening`.
-
-    Raises `ModelError` when the pipeline tells nobody after its steps.
-    """
-    taken = inspect.signature(pipeline.__call__).parameters
-    if "callback_on_step_end" in taken:
-        more["callback_on_step_end"] = callback
-    elif "callback_steps" in taken:  # PixArt: an older kind of callback, and no way to interrupt
-        if getattr(pipeline.scheduler, "order", 1) != 1:
-            raise ModelError(
-                f"{type(pipeline).__name__} tells nobody of the two evaluations in a step of "
-                f"{type(pipeline.scheduler).__name__}, so it can't be paused with it; choose another scheduler"
-            )
-
-        def older(index: int, timestep, latents: torch.Tensor) -> None:
-            callback(pipeline, index, timestep, {"latents": latents})
-
-        more |= {"callback": older, "callback_steps": 1}
-    else:
-        raise ModelError(f"{type(pipeline).__name__} has no callback_on_step_end, so it can't be paused")
-    if "negative_prompt" not in inspect.signature(type(pipeline).encode_prompt).parameters:
-        # Pipelines with a second call for guidance encode it on its own, and want one for each prompt.
-        own = {k: v for k, v in settings.items() if k.startswith("negative_prompt") and isinstance(v, str)}
-        settings = settings | {k: [v] * len(prompts) for k, v in own.items()}
-    bar = dict(getattr(pipeline, "_progress_bar_config", {}))
-    pipeline.set_progress_bar_config(disable=True)
-    settings = {**backbone_of(pipeline).defaults, **settings}
-    try:
-        with listening(pipeline.scheduler, generators, told):
-            return pipeline(
-                prompt=list(prompts),
-                generator=generators,
-                num_inference_steps=steps,
-                output_type=output,
-                **settings,
-                **more,
-            ).images
-    except _Stopped:
-        return None
-    finally:
-        pipeline.set_progress_bar_config(**{"disable": False, **bar})
-        pipeline.maybe_free_model_hooks()

@@ -26,6 +26,7 @@ LAYERS = [
     "backbones",
     "attention tokens prompt_files prompt_files.*",
     "paused solver",
+    "calling",
     "trajectory",
     "observation",
     "card",

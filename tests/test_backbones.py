@@ -291,6 +291,13 @@ def test_a_trajectory_stays_with_its_pipeline_and_its_scheduler():
         start(made("flux"), PROMPTS, SEEDS, steps=STEPS, num_images_per_prompt=2)
 
 
+def test_what_the_pipeline_s_own_check_refuses_is_told_in_a_line():
+    with pytest.raises(InputError, match="Flux2KleinPipeline takes no 'negative_prompt'"):
+        start(made("flux2-klein"), PROMPTS, SEEDS, steps=STEPS, negative_prompt="blur")
+    with pytest.raises(InputError, match="FluxPipeline: `max_sequence_length` cannot be greater than 512 but is 1000"):
+        start(made("flux"), PROMPTS, SEEDS, steps=STEPS, **settings("flux") | {"max_sequence_length": 1000})
+
+
 @pytest.mark.parametrize("family", ["sd3", "flux", "qwen-image", "aura-flow"])
 def test_flow_matching_heun_resumes_exactly(family):
     from diffusers import FlowMatchHeunDiscreteScheduler
@@ -420,7 +427,11 @@ def test_a_preview_is_what_the_pipeline_makes_of_the_solver_s_own_prediction(fam
         assert abs(np.asarray(image) / 255 - wanted).max() < 0.5 / 255 + 1e-3  # rounded to whole values of 255
 
 
-GUIDED = {"sd3": {"guidance_scale": 4.0}, "z-image": {}, "pixart": {}, "sana": {}, "aura-flow": {}, "lumina2": {}}
+GUIDED = {
+    "sd3": {"guidance_scale": 4.0}, "z-image": {}, "pixart": {}, "sana": {}, "aura-flow": {}, "lumina2": {},
+    "flux": {"true_cfg_scale": 3.0}, "qwen-image": {"true_cfg_scale": 4.0}, "chroma": {"guidance_scale": 4.0},
+    "cogview4": {"guidance_scale": 4.0},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("family", sorted(GUIDED))

@@ -288,7 +288,9 @@ def test_what_a_step_predicts_is_the_truth_whatever_the_denoiser_is_asked_for(sd
         if kind == "sample":
             return (truth,)
         level = noise_level(sd.scheduler, args[1])
-        signal = (1 + level**2) ** -0.5  # v = signal x noise - level x signal x clean (Salimans and Ho, arXiv:2202.00512)
+        signal = (
+            1 + level**2
+        ) ** -0.5  # v = signal x noise - level x signal x clean (Salimans and Ho, arXiv:2202.00512)
         return ((args[0] - signal * truth) / level - level * signal * truth,)
 
     handle = sd.unet.register_forward_hook(knows)
@@ -329,6 +331,8 @@ def test_one_negative_prompt_is_for_every_prompt_and_what_is_the_engine_s_is_ref
         assert torch.equal(finish(pipeline, paused, output="latent"), plain)
     with pytest.raises(InputError, match="prompt_2 is set by the engine; every text encoder is told the prompt"):
         start(sdxl, PROMPTS, SEEDS, prompt_2="a boat")
+    with pytest.raises(InputError, match="callback_on_step_end is set by the engine; give on_step"):
+        start(sd, PROMPTS, SEEDS, callback_on_step_end=print)
     with pytest.raises(InputError, match="negative_prompt_embeds is set by the engine"):
         start(sd, PROMPTS, SEEDS, negative_prompt_embeds=torch.zeros(1, 77, 32))
     with pytest.raises(InputError, match=r"negative_prompt is \['a', 'b', 'c'\]; give one text"):
