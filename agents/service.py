@@ -19,7 +19,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from ..backbones import denoiser_of
+from ..backbones import denoiser_of, device_of
 from ..errors import InputError, PromptProbeError
 from ..events import what_goes_on
 from ..files import lock_file
@@ -117,8 +117,7 @@ class Service:
                     raise BusyError(f"busy: waited {self.patience:.0f} s for the device; try again later")
             try:
                 plan = self.plan
-                device = str(getattr(plan.scorer.pipeline, "device", "cpu"))
-                with device_turn(device, max(0.0, until - time.monotonic()), cancel):
+                with device_turn(str(device_of(plan.scorer.pipeline)), max(0.0, until - time.monotonic()), cancel):
                     yield plan
             finally:
                 self._lock.release()

@@ -16,11 +16,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .backbones import Layout, backbone_of, denoiser_of, is_compiled, probed_blocks
 from .errors import CaptureError
+
+# diffusers' names of backends that call PyTorch's own attention; each asks for one of its kernels, or for any.
+_WATCHED_BACKENDS = (None, "native", "_native_cudnn", "_native_efficient", "_native_flash", "_native_math")
 
 
 class CutOff(Exception):
@@ -135,9 +139,8 @@ class AttentionTap:
             raise CaptureError("a step cache is enabled and skips blocks; call disable_cache() on the denoiser first")
         for name, module in self._modules.items():
             processor = getattr(module, "processor", None)
-            backend = getattr(processor, "_attention_backend", None)
-            backend = getattr(backend, "value", backend)
-            if backend not in (None, "native"):
+            backend = _backend_of(processor)
+            if backend not in _WATCHED_BACKENDS:
                 raise CaptureError(
                     f"{name} uses the attention backend {backend!r}, which can't be watched; "
                     "call set_attention_backend('native') on the denoiser for probing"
@@ -267,13 +270,17 @@ def attention_to(
     batch, heads, queries, dim = q.shape
     factor = scale if scale is not None else dim**-0.5
     if normaliser is not None and mask is None and _fits(q, k, factor, normaliser):
-        wanted = k.gather(2, places[:, None, :, None].expand(-1, heads, -1, dim))
-        scores = (q @ wanted.transpose(-2, -1)).float() * factor
-        return (scores - normaliser.float()[..., None]).exp().mean(1)
+        wanted = k.gather(2, places[:, None, :, None].expand(-1, heads, -1, dim)).float().transpose(-2, -1)
+        rows = max(1, _CHUNK_SCORES // (batch * heads * max(dim, places.shape[1])))
+        return torch.cat(
+            [(_scores(part, wanted, factor) - n.float()[..., None]).exp().mean(1)
+             for part, n in zip(q.split(rows, 2), normaliser.split(rows, 2), strict=True)], 1
+        )  # fmt: skip
     chunk = max(1, _CHUNK_SCORES // (batch * heads * k.shape[-2]))
     parts = []
+    keys = k.float().transpose(-2, -1)
     for start in range(0, queries, chunk):
-        scores = (q[:, :, start : start + chunk] @ k.transpose(-2, -1)).float() * factor
+        scores = _scores(q[:, :, start : start + chunk], keys, factor)
         if mask is not None:
             own = mask if mask.shape[-2] == 1 else mask[:, :, first + start : first + start + scores.shape[2]]
             scores = scores.masked_fill(~own, -math.inf) if own.dtype == torch.bool else scores + own
@@ -283,10 +290,15 @@ def attention_to(
     return torch.cat(parts, 1)
 
 
+def _scores(q: torch.Tensor, keys: torch.Tensor, factor: float) -> torch.Tensor:
+    """Scores `[batch, heads, queries, keys]` in float32; `keys` `[batch, heads, dim, keys]` are float32 already."""
+    return q.float() @ keys * factor
+
+
 def _fits(q: torch.Tensor, k: torch.Tensor, factor: float, normaliser: torch.Tensor) -> bool:
     """Whether a kernel's normaliser is the softmax's, tried on a few queries: kernels differ in base and padding."""
     rows = torch.linspace(0, q.shape[2] - 1, min(4, q.shape[2]), device=q.device).long()
-    true = ((q[:, :, rows] @ k.transpose(-2, -1)).float() * factor).logsumexp(-1)
+    true = _scores(q[:, :, rows], k.float().transpose(-2, -1), factor).logsumexp(-1)
     return bool(torch.allclose(true, normaliser[:, :, rows].float(), atol=0.02 if q.dtype != torch.float32 else 1e-4))
 
 
@@ -303,6 +315,8 @@ def _with_normaliser(given: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]
     if not plain or given.get("enable_gqa") or q.ndim != 4 or (torch.is_grad_enabled() and q.requires_grad):
         return None
     scale = given.get("scale")
+    if q.device.type not in ("cpu", "cuda"):  # nobody is asked on others: MPS has no `_fused_sdp_choice`
+        return None
     if torch._fused_sdp_choice(q, k, v, scale=scale) != _FLASH:
         return None
     if q.device.type == "cpu":
@@ -310,6 +324,14 @@ def _with_normaliser(given: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]
     if q.device.type == "cuda" and q.shape[-1] % 8 == 0:
         return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, scale=scale)[:2]
     return None
+
+
+def _backend_of(processor: Any) -> str | None:
+    """Name of the backend that diffusers' dispatcher takes for a processor, its global one included; None without one."""
+    if not hasattr(processor, "_attention_backend"):
+        return None
+    backend = processor._attention_backend or _AttentionBackendRegistry.get_active_backend()[0]
+    return str(getattr(backend, "value", backend))
 
 
 class _Watch(TorchFunctionMode):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from .errors import CaptureError, ModelError
@@ -49,6 +50,9 @@ class Backbone:
     were tested.
     `right_aligned` says that padding stands before the text.
     `unpack` turns a callback's latents into the ones that the pipeline takes.
+    `pipeline` names the class that the row is for, where pipelines of one denoiser class differ in what they tell it.
+    `later` makes the settings of a call that begins after `done` of `full` evaluations (of a run of `steps`), for
+    pipelines whose guidance goes by the place in their own loop, which then begins at 0 again.
     """
 
     family: str
@@ -73,6 +77,10 @@ class Backbone:
     guided: str = "the last half of the batch"
     solvers: str = "FlowMatch Euler"
     unpack: Callable[[Any, Any, Mapping[str, Any]], Any] = lambda pipeline, latents, settings: latents
+    pipeline: str | None = None
+    later: Callable[[Any, Mapping[str, Any], int, int, int], dict[str, Any]] = (
+        lambda pipeline, settings, done, full, steps: dict(settings)
+    )
 
 
 def unet_encoder_blocks(denoiser: nn.Module) -> list[str]:
@@ -145,6 +153,12 @@ def _qwen(denoiser: Any, call: Mapping[str, Any]) -> Layout:
     return _text_first((int(height), int(width)), call["encoder_hidden_states"].shape[1])
 
 
+def _qwen_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
+    # The text encoder takes more than the pipeline then hands on.
+    own = min(int(pipeline.tokenizer_max_length), _max_sequence_length(pipeline, settings))
+    return own + int(pipeline.prompt_template_encode_start_idx)
+
+
 def _flux2_latents(pipeline: Any, latents: Any, settings: Mapping[str, Any]) -> Any:
     """Packed `[batch, image, channels]` to `[batch, channels, height, width]`."""
     unit = 2 * pipeline.vae_scale_factor
@@ -162,8 +176,14 @@ def _z_image(denoiser: Any, call: Mapping[str, Any]) -> Layout:
     return Layout((height, width), text=-(-height * width // _Z_MULTIPLE) * _Z_MULTIPLE)
 
 
-def _max_sequence_length(default: int) -> Callable[[Any, Mapping[str, Any]], int]:
-    return lambda pipeline, settings: int(settings.get("max_sequence_length", default))
+def default_setting(pipeline: Any, name: str) -> Any:
+    """What a pipeline's own call takes when a setting is not given."""
+    return inspect.signature(pipeline.__call__).parameters[name].default
+
+
+def _max_sequence_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
+    """As given, else the default of the pipeline's own call: pipelines of one denoiser differ (PixArt-α 120, Σ 300)."""
+    return int(settings.get("max_sequence_length") or default_setting(pipeline, "max_sequence_length"))
 
 
 def _chat(thinking: bool) -> Callable[[Any, str, Mapping[str, Any]], str]:
@@ -181,7 +201,31 @@ def _sd3_tokenizer(pipeline: Any) -> str:
 
 def _sd3_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
     clip = int(pipeline.tokenizer.model_max_length)
-    return clip if pipeline.text_encoder_3 is None else int(settings.get("max_sequence_length", 256))
+    return clip if pipeline.text_encoder_3 is None else _max_sequence_length(pipeline, settings)
+
+
+def _sd3_later(pipeline: Any, settings: Mapping[str, Any], done: int, full: int, steps: int) -> dict[str, Any]:
+    """Layers are skipped in evaluations i with n start < i < n stop; n is `steps`, or the evaluations of given `sigmas`."""
+    names = ("skip_layer_guidance_start", "skip_layer_guidance_stop")
+    if settings.get("skip_guidance_layers") is None:
+        return dict(settings)
+    begin, end = (float(settings.get(name, default_setting(pipeline, name))) for name in names)
+    own = settings.get("sigmas") is not None
+    n = full if own else steps
+    left = [i - done for i in range(done, full) if n * begin < i < n * end]
+    if not left:
+        return {**settings, "skip_guidance_layers": None}
+    n = full - done if own else steps  # half-way between two, where nothing is rounded over
+    return {**settings, names[0]: (left[0] - 0.5) / n, names[1]: (left[-1] + 0.5) / n}
+
+
+def _lumina_later(pipeline: Any, settings: Mapping[str, Any], done: int, full: int, steps: int) -> dict[str, Any]:
+    """Guidance ends with the first evaluation i with (i + 1) / n > `cfg_trunc_ratio`; n are those of the call."""
+    ratio = float(settings.get("cfg_trunc_ratio", default_setting(pipeline, "cfg_trunc_ratio")))
+    guided = [i for i in range(full) if (i + 1) / full <= ratio]
+    if len(guided) == full or done == full:
+        return dict(settings)
+    return {**settings, "cfg_trunc_ratio": (len(guided) - done + 0.5) / (full - done)}
 
 
 def _lowered(pipeline: Any, prompt: str, settings: Mapping[str, Any]) -> str:
@@ -189,12 +233,12 @@ def _lowered(pipeline: Any, prompt: str, settings: Mapping[str, Any]) -> str:
 
 
 def _sana_instruction(pipeline: Any, settings: Mapping[str, Any]) -> str:
-    default = inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default
-    return "\n".join(settings.get("complex_human_instruction", default) or [])
+    name = "complex_human_instruction"
+    return "\n".join(settings.get(name, default_setting(pipeline, name)) or [])
 
 
 def _sana_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
-    return int(settings.get("max_sequence_length", 300)) + _sana_dropped(pipeline, settings)
+    return _max_sequence_length(pipeline, settings) + _sana_dropped(pipeline, settings)
 
 
 def _sana_dropped(pipeline: Any, settings: Mapping[str, Any]) -> int:
@@ -238,8 +282,8 @@ BACKBONES: dict[str, Backbone] = {}
 
 
 def register(row: Backbone) -> None:
-    """Add a row for a denoiser class, or replace the one that is there."""
-    BACKBONES[row.denoiser] = row
+    """Add a row for a denoiser class (or for one pipeline of it), or replace the one that is there."""
+    BACKBONES[row.pipeline or row.denoiser] = row
 
 
 for _row in (
@@ -250,34 +294,34 @@ for _row in (
     ),
     Backbone(
         "Stable Diffusion 3, 3.5", "SD3Transformer2DModel", *_JOINT_BLOCKS, _image_first, "after the image; 77 CLIP columns, then T5",
-        tokenizer=_sd3_tokenizer, length=_sd3_length,
+        tokenizer=_sd3_tokenizer, length=_sd3_length, later=_sd3_later,
         before=lambda p: 0 if p.text_encoder_3 is None else int(p.tokenizer.model_max_length),
     ),
     Backbone(
         "FLUX.1", "FluxTransformer2DModel", *_FLUX_BLOCKS, _flux, "before the image (T5)", guided='the call in `cache_context("cond")`',
-        tokenizer=lambda p: "tokenizer_2", length=_max_sequence_length(512), shared=frozenset({2}),
+        tokenizer=lambda p: "tokenizer_2", length=_max_sequence_length, shared=frozenset({2}),
     ),
     Backbone(
         "FLUX.2 klein", "Flux2Transformer2DModel", *_FLUX_BLOCKS, _flux, "before the image, in a chat template", guided='the call in `cache_context("cond")`', wrap=_chat(False),
-        length=_max_sequence_length(512), unpack=_flux2_latents,
+        length=_max_sequence_length, unpack=_flux2_latents, pipeline="Flux2KleinPipeline",
     ),
     Backbone(
         "Chroma", "ChromaTransformer2DModel", *_FLUX_BLOCKS, _flux, "before the image (T5, masked)", guided="the first of two calls",
-        length=_max_sequence_length(512), shared=frozenset({1, 4}),
+        length=_max_sequence_length, shared=frozenset({1, 4}),
     ),
     Backbone(
         "Qwen-Image", "QwenImageTransformer2DModel", *_JOINT_BLOCKS, _qwen, "before the image; 34 template tokens dropped", guided='the call in `cache_context("cond")`',
         wrap=lambda p, prompt, settings: p.prompt_template_encode.format(prompt),
         dropped=lambda p, settings: int(p.prompt_template_encode_start_idx),
-        length=lambda p, settings: int(p.tokenizer_max_length) + int(p.prompt_template_encode_start_idx),
+        length=_qwen_length,
     ),
     Backbone(
         "Z-Image", "ZImageTransformer2DModel", *blocks_named(r"layers\.\d+\.attention"), _z_image, "after the image padded to a multiple of 32", guided="the first half of the batch",
-        text_argument="cap_feats", conditional="first half", wrap=_chat(True), length=_max_sequence_length(512),
+        text_argument="cap_feats", conditional="first half", wrap=_chat(True), length=_max_sequence_length,
     ),
     Backbone(
         "PixArt-α, PixArt-Σ", "PixArtTransformer2DModel", *_CROSS_BLOCKS, _cross, "all (`attn2`)",
-        length=_max_sequence_length(300), wrap=_lowered, defaults=_AS_TYPED, solvers="DPM++ 2M",
+        length=_max_sequence_length, wrap=_lowered, defaults=_AS_TYPED, solvers="DPM++ 2M",
     ),
     Backbone(
         "Sana", "SanaTransformer2DModel", *_CROSS_BLOCKS, _cross, "all (`attn2`); an instruction before the prompt", length=_sana_length,
@@ -287,15 +331,16 @@ for _row in (
     Backbone(
         "AuraFlow", "AuraFlowTransformer2DModel",
         *blocks_named(r"joint_transformer_blocks\.\d+\.attn", r"single_transformer_blocks\.\d+\.attn"), _aura,
-        "before the image, behind eight registers", length=_max_sequence_length(256),
+        "before the image, behind eight registers", length=_max_sequence_length,
     ),
     Backbone(
         "CogView4", "CogView4Transformer2DModel", *blocks_named(r"transformer_blocks\.\d+\.attn1"), _cogview,
-        "before the image; padding stands before the text", guided='the call in `cache_context("cond")`', length=_max_sequence_length(1024), right_aligned=True,
+        "before the image; padding stands before the text", guided='the call in `cache_context("cond")`', length=_max_sequence_length, right_aligned=True,
     ),
     Backbone(
         "Lumina 2", "Lumina2Transformer2DModel", *blocks_named(r"layers\.\d+\.attn"), _lumina,
-        "before the image, which begins at another place for each sample", guided="the first of two calls", length=_max_sequence_length(256), wrap=_lumina_prompt,
+        "before the image, which begins at another place for each sample", guided="the first of two calls", length=_max_sequence_length, wrap=_lumina_prompt,
+        later=_lumina_later,
     ),
 ):  # fmt: skip
     register(_row)
@@ -321,6 +366,12 @@ def denoiser_of(pipeline) -> nn.Module:
     raise ModelError(f"{type(pipeline).__name__} has no unet and no transformer: it is no text-to-image pipeline")
 
 
+def device_of(pipeline) -> torch.device:
+    """Where a pipeline computes. Under offload that is not `pipeline.device`: the weights wait on the CPU."""
+    own = getattr(pipeline, "_execution_device", None)
+    return torch.device(own if own is not None else getattr(pipeline, "device", "cpu"))
+
+
 def is_compiled(pipeline) -> bool:
     """Whether the denoiser, or a part of it, runs through `torch.compile`."""
     given = {name: getattr(pipeline, name, None) for name in ("unet", "transformer")}
@@ -342,12 +393,13 @@ def backbone_of(pipeline) -> Backbone:
         what = "makes a video" if "num_frames" in needed else "starts from an image"
         raise ModelError(f"{type(pipeline).__name__} {what}; probes are for text-to-image pipelines")
     name = type(denoiser_of(pipeline)).__name__
-    if name not in BACKBONES:
+    own = next((c.__name__ for c in type(pipeline).__mro__ if c.__name__ in BACKBONES), name)
+    if own not in BACKBONES:
         raise ModelError(
             f"denoiser {name} of {type(pipeline).__name__} is not supported; supported are: {', '.join(BACKBONES)}; "
             "docs/BACKBONES.md says how to add one"
         )
-    return BACKBONES[name]
+    return BACKBONES[own]
 
 
 def probed_blocks(pipeline, which: str = "default") -> list[str]:

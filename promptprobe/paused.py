@@ -6,8 +6,9 @@ Comes in: what `trajectory.start` and `advance` saw. Goes out: `Paused`, and the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from .tokens import PromptTokens
 
 STEPS: int = default_of("steps")  # Diffusion Probe, arXiv:2602.23783, §4.1
 PROBE_STEP: int = default_of("probe_step")
+
+MEAN = "mean"  # stands for all blocks where only the mean of their maps was kept
 
 
 @dataclass
@@ -55,10 +58,20 @@ class Paused:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def reduced(self) -> Paused:
+        """The same with what is still read once a judge has looked: maps are means over blocks, embeddings are gone."""
+        if self.blocks == [MEAN]:
+            return self
+        means = {k: maps.mean(2, keepdim=True) for k, maps in self.token_maps.items()}
+        return replace(self, token_maps=means, token_embeddings=None, blocks=[MEAN])
+
 
 @dataclass
 class EncodedPrompts:
-    """Text encodings, computed once for each distinct prompt and handed to the pipeline by row."""
+    """Text encodings, computed once for each distinct prompt and handed to the pipeline by row.
+
+    `outputs[key]` are what `encode_prompt` gave for `texts` when it was called with `key`.
+    """
 
     rows: list[int]
     texts: list[str]
@@ -69,9 +82,17 @@ class EncodedPrompts:
         texts = list(dict.fromkeys(prompts))
         return cls([texts.index(p) for p in prompts], texts)
 
-    def cut(self, chosen: Sequence[int]) -> EncodedPrompts:
-        """The same encodings for a part of the rows."""
-        return EncodedPrompts([self.rows[i] for i in chosen], self.texts, self.outputs)
+    def cut(self, chosen: Sequence[int], shared: Collection[int] = ()) -> EncodedPrompts:
+        """The same encodings for a part of the rows, and no others; `shared` outputs of the pipeline's row go on whole."""
+        rows = [self.rows[i] for i in chosen]
+        needed = sorted(set(rows))
+        if len(needed) == len(self.texts):
+            return EncodedPrompts(rows, self.texts, self.outputs)
+        outputs = {
+            key: tuple(v if i in shared else _rows_of(v, needed) for i, v in enumerate(values))
+            for key, values in self.outputs.items()
+        }
+        return EncodedPrompts([needed.index(r) for r in rows], [self.texts[r] for r in needed], outputs)
 
     @contextlib.contextmanager
     def used_by(self, pipeline, chosen: Sequence[int]) -> Iterator[None]:
@@ -85,10 +106,15 @@ class EncodedPrompts:
             given = [*args, *kwargs.values()]
             if prompt != wanted or any(isinstance(v, (list, torch.Tensor)) for v in given):
                 return original(prompt, *args, **kwargs)
-            key = repr((args, sorted(kwargs.items(), key=lambda kv: kv[0])))
+            call = inspect.signature(original).bind(list(self.texts), *args, **kwargs)
+            key = repr(sorted((name, v) for name, v in call.arguments.items() if name != "prompt"))
             if key not in self.outputs:
+                # Some take one negative prompt for all, some want one for each; all take one for each.
+                for name, value in call.arguments.items():
+                    if name.startswith("negative_prompt") and isinstance(value, str):
+                        call.arguments[name] = [value] * len(self.texts)
                 with torch.no_grad():
-                    self.outputs[key] = tuple(original(list(self.texts), *args, **kwargs))
+                    self.outputs[key] = tuple(original(*call.args, **call.kwargs))
             return tuple(v if i in shared else _rows_of(v, rows) for i, v in enumerate(self.outputs[key]))
 
         if original is None:

@@ -82,7 +82,8 @@ class Race:
                 paused = runner.begin([self.pairs[r.place] for r in batch], step, chosen, self.on_step, cut)
             else:
                 paused = runner.go_on(before, [r.row for r in batch], step, chosen, self.on_step, cut)
-            return batch, paused, runner.judged(paused, step, chosen, [self.against[r.place] for r in batch])
+            judgements = runner.judged(paused, step, chosen, [self.against[r.place] for r in batch])
+            return batch, paused.reduced(), judgements
 
         arrived: list[Row] = []
         for batch, paused, judged in runner.fitting(self.alive, work, lambda r: r.paused):

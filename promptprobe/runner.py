@@ -169,10 +169,12 @@ class Runner:
                         "the device is out of memory with one image; use --offload model, --dtype bfloat16 or a smaller "
                         "--height and --width"
                     ) from error
-                self.batch_size = len(batch) // 2
-                self.warnings.append(f"out of memory with {len(batch)} images at once; going on with {self.batch_size}")
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+            else:
+                i += len(batch)
+                yield result
                 continue
-            i += len(batch)
-            yield result
+            # Out here: while the error is being handled, its traceback holds all that was on the device.
+            self.batch_size = len(batch) // 2
+            self.warnings.append(f"out of memory with {len(batch)} images at once; going on with {self.batch_size}")
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()

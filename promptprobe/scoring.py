@@ -36,7 +36,7 @@ class Scored:
     words: list[WordDiagnosis]
     cut_tokens: int
     token_limit: int
-    maps: torch.Tensor = field(repr=False)  # [tokens, blocks, height, width], mean over seeds
+    maps: torch.Tensor = field(repr=False)  # [tokens, 1, height, width], mean over seeds and blocks
     tokens: PromptTokens = field(repr=False)
     trajectories: list[tuple[Paused, int]] = field(repr=False)
     dropped: str | None = None

@@ -1,4 +1,5 @@
-"""What the engine asks of a pipeline's solver: go on from where it was, count evaluations, say what it predicted.
+"""What the engine asks of a pipeline's solver: go on from where it was, count evaluations, draw each trajectory's noise
+from its own generator, say what it predicted.
 
 Comes in: a scheduler of diffusers and a `Paused`. Goes out: the scheduler that hands out only the remaining timesteps,
 how many denoiser evaluations a step takes, and the clean latents that a step predicted.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +47,7 @@ def resuming(
 def copy_of(scheduler):
     """A copy that hands out all timesteps again."""
     copied = copy.deepcopy(scheduler)
+    vars(copied).pop("step", None)  # of `listening`
     if isinstance(copied, _Resumed):
         copied.put_back()
     return copied
@@ -165,24 +168,90 @@ def ends_of(scheduler, paused: Paused) -> dict[int, int]:
     return {evaluations(scheduler, paused, k): k for k in range(1, paused.steps + 1)}
 
 
-def predicted_clean(
-    scheduler, before: torch.Tensor | None, after: torch.Tensor, step: int, steps: int
-) -> torch.Tensor | None:
-    """The clean latents that a step predicted, from the latents before and after it; None for a solver of unknown kind.
+@contextlib.contextmanager
+def listening(
+    scheduler, generators: Sequence[torch.Generator], told: Callable[[torch.Tensor | None], None] | None = None
+) -> Iterator[None]:
+    """While inside, the solver draws its noise from the trajectories' generators, and `told` hears what each evaluation
+    predicted the clean latents to be (shaped as the sample, float32; None for a solver of unknown kind).
 
-    With x = a clean + s noise before and after a first-order step, clean and noise are the same in both. For solvers of
-    higher order, and those that add noise, this is an estimate.
+    Raises `ModelError` for a solver that draws one noise for a whole batch: no trajectory could go on without the others.
     """
-    twice = len(scheduler.timesteps) > steps
-    places = [max(0, 2 * k - 1) if twice else k for k in (step - 1, step)]
+    if hasattr(scheduler, "noise_sampler"):
+        name = type(scheduler).__name__.removeprefix("Resumed")
+        raise ModelError(
+            f"{name} draws one noise for a whole batch, so its images depend on what else is in it and can't be paused; "
+            "choose another scheduler, such as DPMSolverMultistepScheduler with algorithm_type 'sde-dpmsolver++'"
+        )
+    original = scheduler.step
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)  # pipelines look at step's signature to learn whether it takes `eta` and `generator`
+    def step(*args, **kwargs):
+        given = signature.bind(*args, **kwargs)
+        if "generator" in signature.parameters and given.arguments.get("generator") is None:
+            given.arguments["generator"] = list(generators)
+        if told is None or "return_dict" not in signature.parameters:
+            if told is not None:
+                told(None)
+            return original(*given.args, **given.kwargs)
+        as_dict = given.arguments.get("return_dict", True)
+        given.arguments["return_dict"] = True
+        out = original(*given.args, **given.kwargs)
+        told(_predicted_clean(scheduler, out, *(given.arguments[k] for k in ("model_output", "timestep", "sample"))))
+        return out if as_dict else out.to_tuple()  # PixArt-α's one-step models take the second of it
+
+    scheduler.step = step
     try:
-        (a1, s1), (a2, s2) = (_signal_and_noise(scheduler, k) for k in places)
-    except (AttributeError, TypeError, IndexError):
+        yield
+    finally:
+        del scheduler.step
+
+
+def _predicted_clean(scheduler, out, predicted: torch.Tensor, timestep, sample: torch.Tensor) -> torch.Tensor | None:
+    """What an evaluation that was just made predicted the clean latents to be; None for a solver of unknown kind.
+
+    Solvers that say it themselves are believed (DDIM, DDPM, Euler, Heun, LCM, ...). For the others it follows from
+    sample = a clean + s noise and what the denoiser predicts: noise, clean, v = a noise - s clean, or the flow noise - clean.
+    """
+    for name in ("denoised", "pred_original_sample"):
+        own = getattr(out, name, None)
+        if own is not None:
+            return own.float()
+    a, s = _signal_and_noise(scheduler, timestep)
+    if not (a or s):
         return None
-    turn = s1 * a2 - s2 * a1
-    if before is None or abs(turn) < 1e-8:
+    x, y = sample.float(), predicted[:, : sample.shape[1]].float()  # a learned variance may follow
+    kind = "flow_prediction" if _is_flow(scheduler) else getattr(scheduler.config, "prediction_type", "epsilon")
+    if kind == "epsilon":
+        clean = (x - s * y) / a
+    elif kind == "sample":
+        clean = y
+    elif kind == "v_prediction":
+        clean = a * x - s * y
+    elif kind == "flow_prediction":
+        clean = x - s * y
+    else:
         return None
-    return (s1 * after.float() - s2 * before.float()) / turn
+    return scheduler._threshold_sample(clean) if getattr(scheduler.config, "thresholding", False) else clean
+
+
+def _signal_and_noise(scheduler, timestep) -> tuple[float, float]:
+    """What clean latents and noise were multiplied by in the last evaluation's sample; (0, 0) when that is not known."""
+    if _is_flow(scheduler):
+        sigma = float(scheduler.sigmas[scheduler.step_index - 1])
+        return 1 - sigma, sigma
+    if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
+        a, s = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[scheduler.step_index - 1])
+        return float(a), float(s)
+    if hasattr(scheduler, "alphas_cumprod") and not hasattr(scheduler, "sigmas"):
+        kept = float(scheduler.alphas_cumprod[int(timestep)])
+        return kept**0.5, (1 - kept) ** 0.5
+    return 0.0, 0.0
+
+
+def _is_flow(scheduler) -> bool:
+    return type(scheduler).__name__.removeprefix("Resumed").startswith("FlowMatch")
 
 
 def on_grid(latents: torch.Tensor | None, grid: Sequence[int]) -> torch.Tensor | None:
@@ -194,21 +263,6 @@ def on_grid(latents: torch.Tensor | None, grid: Sequence[int]) -> torch.Tensor |
     if latents.ndim == 3 and latents.shape[1] == grid[0] * grid[1]:
         return latents.transpose(1, 2).unflatten(2, tuple(grid))
     return None
-
-
-def _signal_and_noise(scheduler, step: int) -> tuple[float, float]:
-    """What clean latents and noise are multiplied by at a place in the solver's list of noise levels."""
-    name = type(scheduler).__name__.removeprefix("Resumed")
-    sigmas = getattr(scheduler, "sigmas", None)
-    if name.startswith("FlowMatch") or getattr(scheduler.config, "prediction_type", "") == "flow_prediction":
-        sigma = float(sigmas[step])  # type: ignore[index]
-        return 1 - sigma, sigma
-    if name.startswith(("Euler", "Heun", "LMS", "KDPM2")):
-        return 1.0, float(sigmas[step])  # type: ignore[index]
-    if step >= len(scheduler.timesteps):
-        return 1.0, 0.0
-    kept = float(scheduler.alphas_cumprod[int(scheduler.timesteps[step])])
-    return kept**0.5, (1 - kept) ** 0.5
 
 
 class _Resumed:

@@ -6,6 +6,7 @@ merged from sub-word tokens by their character spans.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -49,8 +50,8 @@ def tokenize_prompt(pipeline, prompt: str, settings: Mapping[str, Any] | None = 
     tokenizer = getattr(pipeline, row.tokenizer(pipeline))
     settings = {**row.defaults, **(settings or {})}
     prompt = whole_pairs(prompt)
-    text, places = _located(pipeline, row, prompt, settings)
-    begin, end = places[0], places[-1]
+    text, begins, ends = _several_vectors(pipeline, tokenizer, *_located(pipeline, row, prompt, settings))
+    begin, end = begins[0], ends[-1]
     encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
     spans = encoding["offset_mapping"]
     special = encoding["special_tokens_mask"]
@@ -66,8 +67,8 @@ def tokenize_prompt(pipeline, prompt: str, settings: Mapping[str, Any] | None = 
         shift -= min(len(spans), row.length(pipeline, settings))
     starts = {a for a, _ in (spans[i] for i in kept)}
     words = []
-    for a, b in find_words(prompt, {n for n, place in enumerate(places) if place in starts}):
-        inside = tuple(n for n, i in enumerate(kept) if spans[i][0] < places[b] and spans[i][1] > places[a])
+    for a, b in find_words(prompt, {n for n, place in enumerate(begins) if place in starts}):
+        inside = tuple(n for n, i in enumerate(kept) if spans[i][0] < ends[b] and spans[i][1] > begins[a])
         if inside:
             words.append(Word(prompt[a:b], a, b, inside))
     return PromptTokens(prompt, tuple(i + shift for i in kept), tuple(words), len(own) - len(kept), limit)
@@ -86,3 +87,28 @@ def _located(pipeline, row: Backbone, prompt: str, settings: Mapping[str, Any]) 
     if begin >= 0 and text.startswith(prompt.lower(), begin):
         return text, list(accumulate((len(c.lower()) for c in prompt), initial=begin))
     raise InputError(f"the prompt {prompt!r} can't be located in what {type(pipeline).__name__} makes of it")
+
+
+def _several_vectors(pipeline, tokenizer, text: str, places: list[int]) -> tuple[str, list[int], list[int]]:
+    """The text that is encoded, and where each of the prompt's characters begins in it and where the one before ends.
+
+    A learned word of several vectors (textual inversion) is told the encoder as one word for each: `<cat> <cat>_1 ...`.
+    Raises `InputError` where they can't be told apart from what stands beside them.
+    """
+    convert = getattr(pipeline, "maybe_convert_prompt", None)
+    whole = text if convert is None else convert(text, tokenizer)
+    if whole == text:
+        return text, places, places
+    learned = {t for t in tokenizer.tokenize(text) if f"{t}_1" in tokenizer.added_tokens_encoder}
+    made, begin_of, end_of = "", [0], [0]  # of each character of the text
+    for part in re.split("(" + "|".join(map(re.escape, sorted(learned, key=len, reverse=True))) + ")", text):
+        longer = convert(part, tokenizer) if part in learned else part
+        at = len(made)
+        made += longer
+        for n in range(1, len(part) + 1):
+            end = n == len(part)
+            begin_of.append(len(made) if end else at if part in learned else at + n)
+            end_of.append(len(made) if end or part in learned else at + n)
+    if made != whole:
+        raise InputError(f"the learned words {', '.join(sorted(learned))} can't be told apart; give blanks around them")
+    return whole, [begin_of[n] for n in places], [end_of[n] for n in places]

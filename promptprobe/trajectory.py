@@ -7,9 +7,9 @@ resuming puts the saved scheduler back, so that solvers with a memory continue e
 from __future__ import annotations
 
 import contextlib
-import inspect
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,10 +17,11 @@ from PIL import Image
 
 from .attention import AttentionTap, CutOff
 from .backbones import backbone_of, denoiser_of
-from .errors import InputError, ModelError
+from .calling import Stopped, call, check_settings
+from .errors import InputError
 from .guidance import GapMeter
 from .paused import PROBE_STEP, STEPS, EncodedPrompts, Paused, check_chosen, check_same, check_steps
-from .solver import copy_of, ends_of, evaluations, on_grid, predicted_clean, resuming
+from .solver import copy_of, ends_of, evaluations, on_grid, resuming
 from .tokens import clean_prompt, tokenize_prompt
 
 __all__ = ["PROBE_STEP", "STEPS", "Paused", "advance", "check_steps", "finish", "preview", "start"]
@@ -51,9 +52,7 @@ def start(
     check_steps(steps, stop)
     if len(prompts) != len(seeds) or not prompts:
         raise InputError(f"{len(prompts)} prompts and {len(seeds)} seeds; give as many seeds as prompts, at least one")
-    for key in settings:
-        if key in ("num_images_per_prompt", "latents", "prompt_embeds", "generator"):
-            raise InputError(f"{key} is set by the engine; for several images of a prompt give it once for each seed")
+    check_settings(pipeline, settings)
     wanted = set(watch if watch is not None else (stop,))
     for k in wanted:
         check_steps(stop, k)
@@ -95,7 +94,7 @@ def advance(
     part = replace(
         paused, prompts=[paused.prompts[i] for i in chosen], seeds=[paused.seeds[i] for i in chosen],
         tokens=[paused.tokens[i] for i in chosen], token_maps={}, clean_latents={}, timesteps={}, token_embeddings=None,
-        encoded=paused.encoded.cut(chosen), gap=None,
+        encoded=paused.encoded.cut(chosen, backbone_of(pipeline).shared), gap=None,
     )  # fmt: skip
     meter = GapMeter(pipeline, len(part), paused.gap[chosen]) if gap and paused.gap is not None else None
     with resuming(pipeline, paused, chosen) as (generators, latents):
@@ -129,9 +128,9 @@ def finish(
         return tensors
 
     with resuming(pipeline, paused, chosen) as (generators, latents), paused.encoded.used_by(pipeline, chosen):
-        return _call(
+        return call(
             pipeline, prompts=[paused.prompts[i] for i in chosen], generators=generators, steps=paused.steps,
-            callback=after_step, output=output, settings=paused.settings, latents=latents,
+            callback=after_step, output=output, settings=_later(pipeline, paused), latents=latents,
         )  # fmt: skip
 
 
@@ -147,6 +146,11 @@ def preview(
     step = paused.step if step is None else step
     kept = paused.clean_latents.get(step)
     if kept is None:
+        if step in paused.token_maps and step <= paused.step:
+            raise InputError(
+                f"{type(paused.scheduler).__name__} doesn't say what it predicts the image to be, so there is no "
+                "preview; choose another scheduler, such as DPMSolverMultistepScheduler"
+            )
         raise InputError(f"what step {step} predicted was not kept; watch it for a preview")
     clean = kept[chosen].to(paused.latents)
     if paused.latents.ndim == 3:
@@ -157,7 +161,7 @@ def preview(
         resuming(pipeline, paused, chosen, nothing_left=True) as (generators, _),
         paused.encoded.used_by(pipeline, chosen),
     ):
-        return _call(
+        return call(
             pipeline, prompts=[paused.prompts[i] for i in chosen], generators=generators, steps=paused.steps,
             callback=lambda pipe, index, timestep, tensors: tensors, output="pil", settings=paused.settings,
             latents=backbone_of(pipeline).unpack(pipeline, clean, paused.settings),
@@ -187,7 +191,7 @@ def _run(
         result.latents, result.scheduler = before.clone(), copy_of(pipeline.scheduler)
         at_once = evaluations(paused.scheduler, paused, stop) == evaluations(paused.scheduler, paused) + 1
     tap = AttentionTap(pipeline, blocks) if wanted else None
-    seen: dict[str, Any] = {"before": before}
+    thought: list[torch.Tensor | None] = [None]  # what the last evaluation predicted
 
     def after_step(pipe, index: int, timestep, tensors: dict) -> dict:
         if meter is not None:
@@ -198,16 +202,14 @@ def _run(
         step = ends.get(evaluation)
         if tap is not None:
             if step in wanted:
-                maps = _read(tap, result, step, timestep)
-                clean = predicted_clean(pipe.scheduler, seen["before"], tensors["latents"], step, paused.steps)
-                clean = on_grid(clean, maps.shape[-2:])
+                maps = _read(tap, result, step, pipe.scheduler.timesteps[evaluation - 1])
+                clean = on_grid(thought[0], maps.shape[-2:])
                 if clean is not None:
-                    result.clean_latents[step] = clean.detach().float().cpu()
+                    result.clean_latents[step] = clean.detach().cpu()
             following = ends.get(evaluation + 1)
             tap.arm(columns, cut and following == stop) if following in wanted else tap.disarm()
         if step is None:
             return tensors
-        seen["before"] = tensors["latents"]
         if on_step:
             on_step(step)
         if step == stop - cut:
@@ -217,23 +219,22 @@ def _run(
         if step == stop:
             pipe._interrupt = True
             if not hasattr(type(pipe), "interrupt"):
-                raise _Stopped
+                raise Stopped
         return tensors
 
-    first_noise = _initial_latents(pipeline, seen) if wanted and before is None else contextlib.nullcontext()
     more = {} if latents is None else {"latents": latents}
     with (
         tap or contextlib.nullcontext(),
         meter or contextlib.nullcontext(),
-        first_noise,
         paused.encoded.used_by(pipeline, range(len(paused))),
     ):
         if tap is not None and paused.step + 1 in wanted:
             tap.arm(columns, at_once)
         with contextlib.suppress(CutOff):
-            _call(
+            call(
                 pipeline, prompts=paused.prompts, generators=generators, steps=paused.steps, callback=after_step,
-                output="latent", settings=paused.settings, **more,
+                output="latent", settings=paused.settings if latents is None else _later(pipeline, paused),
+                told=partial(thought.__setitem__, 0) if wanted else None, **more,
             )  # fmt: skip
         if cut:
             assert tap is not None
@@ -246,6 +247,12 @@ def _run(
     return result
 
 
+def _later(pipeline, paused: Paused) -> dict[str, Any]:
+    """The settings of a call that goes on from where `paused` is."""
+    done, full = evaluations(paused.scheduler, paused), len(paused.scheduler.timesteps)
+    return backbone_of(pipeline).later(pipeline, paused.settings, done, full, paused.steps)
+
+
 def _read(tap: AttentionTap, result: Paused, step: int, timestep) -> torch.Tensor:
     """Put what the tap saw at a step into `result`; its maps."""
     result.token_maps[step] = tap.token_maps()
@@ -253,69 +260,3 @@ def _read(tap: AttentionTap, result: Paused, step: int, timestep) -> torch.Tenso
     result.blocks = list(tap.blocks)
     result.timesteps[step] = float(timestep)
     return result.token_maps[step]
-
-
-@contextlib.contextmanager
-def _initial_latents(pipeline, seen: dict[str, Any]) -> Iterator[None]:
-    """While inside, the noise that the pipeline starts from is kept as `seen["before"]`."""
-    original = getattr(pipeline, "prepare_latents", None)
-    if original is None:
-        yield
-        return
-
-    def prepare_latents(*args, **kwargs):
-        made = original(*args, **kwargs)
-        seen["before"] = made[0] if isinstance(made, tuple) else made
-        return made
-
-    pipeline.prepare_latents = prepare_latents
-    try:
-        yield
-    finally:
-        del pipeline.prepare_latents
-
-
-class _Stopped(Exception):
-    """Raised in a callback of a pipeline that can't be interrupted otherwise."""
-
-
-def _call(pipeline, *, prompts, generators, steps, callback, output, settings, **more):
-    """One call of the pipeline, by keyword, without its own progress bar; None when the callback stopped it.
-
-    Raises `ModelError` when the pipeline tells nobody after its steps.
-    """
-    taken = inspect.signature(pipeline.__call__).parameters
-    if "callback_on_step_end" in taken:
-        more["callback_on_step_end"] = callback
-    elif "callback_steps" in taken:  # PixArt: an older kind of callback, and no way to interrupt
-
-        def older(index: int, timestep, latents: torch.Tensor) -> None:
-            callback(pipeline, index, timestep, {"latents": latents})
-
-        more |= {"callback": older, "callback_steps": 1}
-    else:
-        raise ModelError(f"{type(pipeline).__name__} has no callback_on_step_end, so it can't be paused")
-    negative = settings.get("negative_prompt")
-    if (
-        isinstance(negative, str)
-        and "negative_prompt" not in inspect.signature(type(pipeline).encode_prompt).parameters
-    ):
-        # Pipelines with a second call for guidance encode it on its own, and want one for each prompt.
-        settings = settings | {"negative_prompt": [negative] * len(prompts)}
-    bar = dict(getattr(pipeline, "_progress_bar_config", {}))
-    pipeline.set_progress_bar_config(disable=True)
-    settings = {**backbone_of(pipeline).defaults, **settings}
-    try:
-        return pipeline(
-            prompt=list(prompts),
-            generator=generators,
-            num_inference_steps=steps,
-            output_type=output,
-            **settings,
-            **more,
-        ).images
-    except _Stopped:
-        return None
-    finally:
-        pipeline.set_progress_bar_config(**{"disable": False, **bar})
-        pipeline.maybe_free_model_hooks()

@@ -26,6 +26,7 @@ LAYERS = [
     "backbones",
     "attention tokens prompt_files prompt_files.*",
     "paused solver guidance",
+    "calling",
     "trajectory",
     "observation",
     "card",

@@ -3,13 +3,14 @@
 import contextlib
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from conftest import close
-from pipelines import FAMILIES, build
+from pipelines import FAMILIES, SIZE, build
 
 from promptprobe import AttentionTap, CaptureError, InputError, ModelError, advance, finish, start
-from promptprobe.backbones import BACKBONES, backbone_of, denoiser_of, probed_blocks, share_until
+from promptprobe.backbones import BACKBONES, backbone_of, denoiser_of, device_of, probed_blocks, share_until
 from promptprobe.tokens import tokenize_prompt
 from promptprobe.trajectory import preview
 
@@ -44,15 +45,15 @@ def settings(family):
     return dict(FAMILIES[family][1])
 
 
-def uninterrupted(family, prompts=PROMPTS, seeds=SEEDS):
-    options = settings(family)
+def uninterrupted(family, prompts=PROMPTS, seeds=SEEDS, **more):
+    options = settings(family) | more
     if family in ("pixart", "sana"):
         options["clean_caption"] = False
     if isinstance(options.get("negative_prompt"), str):
         options["negative_prompt"] = [options["negative_prompt"]] * len(prompts)
     generators = [torch.Generator().manual_seed(s) for s in seeds]
     return made(family)(
-        prompt=list(prompts), generator=generators, num_inference_steps=STEPS, output_type="latent", **options
+        prompt=list(prompts), generator=generators, num_inference_steps=STEPS, **{"output_type": "latent"} | options
     ).images
 
 
@@ -186,6 +187,48 @@ def test_words_are_found_in_the_prompt_and_not_in_its_template(family):
     assert sorted(i for w in tokens.words for i in w.tokens) == list(range(len(tokens.columns)))
 
 
+@pytest.mark.parametrize("family", ["qwen-image", "z-image", "flux2-klein"])
+@pytest.mark.parametrize("prompt", ["star", "art", "ant", "user"])  # they also stand in <|im_start|>, assistant, user
+def test_a_prompt_that_also_stands_in_the_template_is_found_in_its_own_place(family, prompt):
+    assert list(tokenize_prompt(made(family), prompt, settings(family)).columns) == own_columns(family, prompt)
+
+
+def test_token_limits_are_those_of_the_pipeline_s_own_call():
+    from diffusers import LCMScheduler, PixArtAlphaPipeline
+
+    sigma = made("pixart")
+    alpha = PixArtAlphaPipeline(**sigma.components)
+    qwen = made("qwen-image")
+    long = "a red fox " * 400
+    assert [tokenize_prompt(p, long).limit for p in (alpha, sigma, qwen)] == [119, 299, 512]  # T5 has an end mark
+    assert tokenize_prompt(qwen, long, {"max_sequence_length": 1024}).limit == 1024
+    alpha.scheduler = LCMScheduler()  # with one step this pipeline takes what the solver predicts, not where it went
+    options = {**SIZE, "use_resolution_binning": False}
+    paused = start(alpha, [long, "a fox"], SEEDS, steps=1, stop=1, **options)
+    assert paused.token_maps[1].shape[1] == 119
+    generators = [torch.Generator().manual_seed(s) for s in SEEDS]
+    whole = alpha([long, "a fox"], generator=generators, num_inference_steps=1, output_type="latent", **options).images
+    assert torch.equal(paused.latents, whole)
+
+
+def test_flux2_dev_is_not_taken_for_klein():
+    from diffusers import Flux2Pipeline
+
+    dev = Flux2Pipeline(**{k: v for k, v in made("flux2-klein").components.items()})
+    with pytest.raises(ModelError, match="denoiser Flux2Transformer2DModel of Flux2Pipeline is not supported"):
+        backbone_of(dev)
+
+
+def test_an_offloaded_pipeline_computes_on_its_execution_device():
+    from types import SimpleNamespace
+
+    pipeline = build("flux")
+    assert str(device_of(pipeline)) == "cpu"
+    for module in (pipeline.text_encoder, pipeline.text_encoder_2, pipeline.transformer, pipeline.vae):
+        module._hf_hook = SimpleNamespace(execution_device="cuda:1")  # as accelerate leaves it; the weights stay
+    assert str(pipeline.device) == "cpu" and str(device_of(pipeline)) == "cuda:1"
+
+
 @pytest.mark.parametrize("family", ["flux", "qwen-image", "sd3"])
 def test_an_error_inside_a_step_leaves_the_pipeline_as_it_was(family):
     pipeline = made(family)
@@ -213,6 +256,10 @@ def test_what_hides_attention_is_refused():
             AttentionTap(pipeline).__enter__()
     finally:
         block.processor._attention_backend = None
+    from diffusers.models.attention_dispatch import attention_backend
+
+    with attention_backend("flex"), pytest.raises(CaptureError, match="backend 'flex'"):  # for all that name none
+        AttentionTap(pipeline).__enter__()
     row = BACKBONES.pop("FluxTransformer2DModel")
     try:
         with pytest.raises(
@@ -223,12 +270,32 @@ def test_what_hides_attention_is_refused():
         BACKBONES["FluxTransformer2DModel"] = row
 
 
+def test_native_backends_are_watched_by_name():
+    pipeline = made("flux")
+    plain = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("flux")).token_maps[2]
+    pipeline.transformer.set_attention_backend("_native_math")
+    try:
+        whole = uninterrupted("flux")
+        paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("flux"))
+        assert close(paused.token_maps[2], plain) and torch.equal(finish(pipeline, paused, output="latent"), whole)
+    finally:
+        pipeline.transformer.set_attention_backend("native")
+        pipeline.transformer.reset_attention_backend()
+
+
 def test_a_trajectory_stays_with_its_pipeline_and_its_scheduler():
     paused = start(made("flux"), PROMPTS, SEEDS, steps=STEPS, stop=3, watch=(), **settings("flux"))
     with pytest.raises(ModelError, match="paused in another pipeline than this QwenImagePipeline"):
         finish(made("qwen-image"), paused)
     with pytest.raises(InputError, match="num_images_per_prompt is set by the engine"):
         start(made("flux"), PROMPTS, SEEDS, steps=STEPS, num_images_per_prompt=2)
+
+
+def test_what_the_pipeline_s_own_check_refuses_is_told_in_a_line():
+    with pytest.raises(InputError, match="Flux2KleinPipeline takes no 'negative_prompt'"):
+        start(made("flux2-klein"), PROMPTS, SEEDS, steps=STEPS, negative_prompt="blur")
+    with pytest.raises(InputError, match="FluxPipeline: `max_sequence_length` cannot be greater than 512 but is 1000"):
+        start(made("flux"), PROMPTS, SEEDS, steps=STEPS, **settings("flux") | {"max_sequence_length": 1000})
 
 
 @pytest.mark.parametrize("family", ["sd3", "flux", "qwen-image", "aura-flow"])
@@ -253,6 +320,52 @@ def test_flow_matching_heun_resumes_exactly(family):
         assert close(one, finish(pipeline, whole, [1], output="latent"), 1e-4)  # two evaluations a step
     finally:
         pipeline.scheduler = before
+
+
+FLOW_SOLVERS = {
+    "Euler": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+    "Euler, stochastic": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0, "stochastic_sampling": True}),
+    "Heun": ("FlowMatchHeunDiscreteScheduler", {"shift": 3.0}),
+    "LCM": ("FlowMatchLCMScheduler", {"shift": 3.0}),
+    "DPM++ 2M SDE": (
+        "DPMSolverMultistepScheduler",
+        {
+            "use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0,
+            "algorithm_type": "sde-dpmsolver++",
+        },
+    ),
+    "UniPC": ("UniPCMultistepScheduler", {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("solver", sorted(FLOW_SOLVERS))
+def test_flow_solvers_resume_with_their_own_noise_and_predict_the_truth_of_a_denoiser_that_knows_it(
+    solver, monkeypatch
+):
+    import diffusers
+
+    pipeline, options = made("sd3"), settings("sd3") | {"guidance_scale": 1.0}
+    name, more = FLOW_SOLVERS[solver]
+    monkeypatch.setattr(pipeline, "scheduler", getattr(diffusers, name)(**more))
+    paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=3, watch=(), **options)
+    one = finish(pipeline, advance(pipeline, paused, [1], stop=4, watch=()), output="latent")
+    whole = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=STEPS, watch=(), **options)
+    assert close(one, finish(pipeline, whole, [1], output="latent"), 1e-4)  # another noise is off by 0.1 and more
+    truth = torch.randn(2, 8, 32, 24, generator=torch.Generator().manual_seed(0))
+
+    def knows(module, args, kwargs, out):
+        sigma = pipeline.scheduler.sigmas[pipeline.scheduler.step_index or 0]
+        return (
+            (kwargs["hidden_states"] - truth) / sigma,
+        )  # noise - clean, where sample = (1 - sigma) clean + sigma noise
+
+    handle = pipeline.transformer.register_forward_hook(knows, with_kwargs=True)
+    try:
+        paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=5, watch=(1, 3, 5), **options)
+    finally:
+        handle.remove()
+    for step in (1, 3, 5):
+        assert close(paused.clean_latents[step], truth, 1e-4), step
 
 
 def test_a_solver_with_another_rhythm_is_refused():
@@ -283,6 +396,78 @@ def test_advancing_and_previews_work_in_every_family(family):
     assert torch.equal(staged.clean_latents[4], straight.clean_latents[4])
     image = preview(pipeline, staged, [1])[0]
     assert image.size == (settings(family)["width"], settings(family)["height"])
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_a_preview_is_what_the_pipeline_makes_of_the_solver_s_own_prediction(family, monkeypatch):
+    pipeline, at = made(family), 3
+    paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=at, **settings(family))
+    got = preview(pipeline, paused)
+    kind, counted = type(pipeline.scheduler), []
+    original = kind.step
+
+    def step(self, model_output, timestep, sample, **kwargs):
+        """Goes on to step `at`, then to what is predicted there, and stays."""
+        counted.append(1)
+        if len(counted) < at:
+            return original(self, model_output, timestep, sample, **kwargs)
+        if len(counted) > at:
+            return (sample,)
+        index = self.step_index
+        if kind.__name__.startswith("FlowMatch"):
+            return (sample - self.sigmas[index] * model_output,)
+        return (
+            self.convert_model_output(model_output, sample=sample),
+        )  # DPM++, as PixArt has it, predicts clean latents
+
+    monkeypatch.setattr(kind, "step", step)
+    expected = uninterrupted(family, output_type="np")
+    assert len(counted) == STEPS
+    for image, wanted in zip(got, expected, strict=True):
+        assert abs(np.asarray(image) / 255 - wanted).max() < 0.5 / 255 + 1e-3  # rounded to whole values of 255
+
+
+GUIDED = {
+    "sd3": {"guidance_scale": 4.0}, "z-image": {}, "pixart": {}, "sana": {}, "aura-flow": {}, "lumina2": {},
+    "flux": {"true_cfg_scale": 3.0}, "qwen-image": {"true_cfg_scale": 4.0}, "chroma": {"guidance_scale": 4.0},
+    "cogview4": {"guidance_scale": 4.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", sorted(GUIDED))
+def test_one_negative_prompt_is_for_every_prompt(family):
+    options = settings(family) | GUIDED[family] | {"negative_prompt": "a boat"}
+    paused = start(made(family), PROMPTS, SEEDS, steps=STEPS, stop=3, watch=(), **options)
+    ends = finish(made(family), paused, output="latent")
+    assert torch.equal(ends, uninterrupted(family, **GUIDED[family], negative_prompt="a boat"))
+    assert not torch.equal(ends, uninterrupted(family, **GUIDED[family], negative_prompt="snow"))
+
+
+BY_STEP = [
+    ("sd3", {"guidance_scale": 4.0, "skip_guidance_layers": [1], "skip_layer_guidance_stop": 0.5}),  # steps 1 and 2
+    ("sd3", {"guidance_scale": 4.0, "skip_guidance_layers": [1], "sigmas": [1.0, 0.9, 0.7, 0.5, 0.3, 0.1],
+             "skip_layer_guidance_start": 1 / 6, "skip_layer_guidance_stop": 5 / 6}),
+    ("lumina2", {"cfg_trunc_ratio": 0.5}),  # guidance in steps 0, 1, 2
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("family, guidance", BY_STEP)
+def test_guidance_that_goes_by_the_step_goes_on_after_a_pause(family, guidance):
+    pipeline, calls = made(family), []
+    handle = denoiser_of(pipeline).register_forward_hook(lambda *_: calls.append(1))
+    options = settings(family) | guidance
+    try:
+        whole, in_all = uninterrupted(family, **guidance), len(calls)
+        for at in (1, 2, 3, 5):
+            calls.clear()
+            paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=at, **options)
+            assert torch.equal(finish(pipeline, paused, output="latent"), whole), at
+            assert len(calls) == in_all
+        staged = advance(pipeline, start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=1, **options), stop=2)
+        assert torch.equal(finish(pipeline, staged, output="latent"), whole)
+    finally:
+        handle.remove()
+    assert STEPS < in_all < 2 * STEPS  # some steps have a second call, some don't
 
 
 @pytest.mark.parametrize("family", ["flux", "sd3", "qwen-image"])

@@ -1,15 +1,23 @@
 """Reading attention changes nothing, reads the truth, and a paused trajectory continues as if it had not stopped."""
 
+import numpy as np
 import pytest
 import torch
-from conftest import PROMPTS, close
+from conftest import PROMPTS, close, tiny_sd
 from diffusers import (
     DDIMScheduler,
+    DDPMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
     LCMScheduler,
+    LMSDiscreteScheduler,
+    SASolverScheduler,
+    TCDScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -156,6 +164,34 @@ def test_words_are_merged_from_pieces_and_a_long_prompt_says_what_was_cut(sd):
     assert (len(long.columns), long.cut, long.limit) == (75, 25, 75)
 
 
+def test_encodings_are_kept_for_those_that_go_on(sd):
+    paused = start(sd, PROMPTS, SEEDS, steps=4, stop=2, **SIZE)
+    some = advance(sd, paused, [2, 2, 0], stop=3)
+    assert some.encoded.texts == [PROMPTS[0], PROMPTS[2]] and some.encoded.rows == [1, 1, 0]
+    kept, before = (list(p.encoded.outputs.values()) for p in (some, paused))
+    for some_values, values in zip(kept[0], before[0], strict=True):
+        assert torch.equal(some_values, values[[0, 2]]) and len(values) == 3
+    assert torch.equal(finish(sd, some, [0], output="latent"), finish(sd, some, [1], output="latent"))
+
+
+def test_a_learned_word_of_several_vectors_is_one_word_of_several_tokens():
+    pipeline = tiny_sd()
+    generator = torch.Generator().manual_seed(0)
+    for name, vectors in (("<toy>", 3), ("<hat>", 1)):
+        pipeline.load_textual_inversion({name: torch.randn(vectors, 32, generator=generator)})
+    prompt = "a <toy> and a <hat>, <toy>!"
+    tokens = tokenize_prompt(pipeline, prompt)
+    encoded = pipeline.tokenizer(pipeline.maybe_convert_prompt(prompt, pipeline.tokenizer)).input_ids
+    pieces = pipeline.tokenizer.convert_ids_to_tokens(encoded)
+    assert list(tokens.columns) == list(range(1, len(encoded) - 1))
+    assert [w.text for w in tokens.words] == ["a", "toy", "and", "a", "hat", "toy"]
+    told = [[pieces[tokens.columns[n]] for n in tokens.words[w].tokens] for w in (1, 2, 4, 5)]
+    toy = ["<toy>", "<toy>_1", "<toy>_2"]
+    assert told[0] == toy and "".join(told[1]).startswith("and") and told[2] == ["<hat>"] and told[3] == toy
+    paused = start(pipeline, [prompt, "a"], [1, 2], steps=2, stop=1, **SIZE)
+    assert paused.token_maps[1][0].flatten(1).sum(1).min() > 0  # a map for each of them
+
+
 def test_an_error_in_mid_step_leaves_the_pipeline_as_it_was(sd):
     def fail(step):
         raise RuntimeError("stop here")
@@ -206,32 +242,101 @@ def test_advancing_in_stages_equals_one_run(sd, solver):
         sd.scheduler = before
 
 
-@pytest.mark.parametrize("solver", [DDIMScheduler, EulerDiscreteScheduler])
-def test_predicted_clean_latents_are_what_the_solver_thought(sd, solver, monkeypatch):
-    before = sd.scheduler
-    sd.scheduler = solver.from_config(before.config)
-    thought = []
-    original = solver.step
+def noise_level(scheduler, t):
+    """Noise over signal at a timestep, from the training schedule (Song et al., arXiv:2010.02502)."""
+    levels = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod) ** 0.5
+    return float(np.exp(np.interp(float(t), np.arange(len(levels)), np.log(levels.numpy()))))
 
-    def step(self, *args, **kwargs):
-        thought.append(original(self, *args, **{**kwargs, "return_dict": True}).pred_original_sample)
-        if hasattr(self, "_step_index") and self._step_index is not None:
-            self._step_index -= 1
-        return original(self, *args, **kwargs)
 
+@pytest.mark.parametrize(
+    "solver",
+    [
+        DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, HeunDiscreteScheduler,
+        KDPM2AncestralDiscreteScheduler, LMSDiscreteScheduler, DPMSolverMultistepScheduler, "sde-dpmsolver++",
+        DPMSolverSinglestepScheduler, DEISMultistepScheduler, UniPCMultistepScheduler, SASolverScheduler, LCMScheduler,
+        TCDScheduler,
+    ],
+)  # fmt: skip
+def test_what_a_step_predicts_is_the_truth_when_the_denoiser_knows_it(sd, solver, monkeypatch):
+    config, more = sd.scheduler.config, {}
+    if isinstance(solver, str):
+        solver, more = DPMSolverMultistepScheduler, {"algorithm_type": solver}
+    monkeypatch.setattr(sd, "scheduler", solver.from_config(config, **more))
+    truth = torch.randn(3, 4, 16, 12, generator=torch.Generator().manual_seed(0))
+
+    def knows(module, args, out):
+        level = noise_level(sd.scheduler, args[1])  # the input has variance 1: signal and noise over sqrt(1 + level^2)
+        return ((args[0] * (1 + level**2) ** 0.5 - truth[: len(args[0])]) / level,)
+
+    handle = sd.unet.register_forward_hook(knows)
     try:
-        plain = start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
-        monkeypatch.setattr(solver, "step", step)
-        paused = start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
-        monkeypatch.undo()
-        assert torch.equal(paused.latents, plain.latents)
-        clean = paused.clean_latents[3]
-        assert close(clean, thought[2], STEPWISE)
-        images = preview(sd, paused, [1])
-        assert len(images) == 1 and images[0].size == (24, 32)
-        assert (finish(sd, paused, output="latent") - finish(sd, plain, output="latent")).abs().max() == 0
+        paused = start(sd, PROMPTS, SEEDS, steps=8, stop=5, watch=(1, 2, 4, 5), guidance_scale=1.0, **SIZE)
+        further = advance(sd, paused, [0, 1], stop=7, watch=(6, 7))
     finally:
-        sd.scheduler = before
+        handle.remove()
+    for step, clean in (paused.clean_latents | further.clean_latents).items():
+        assert close(clean, truth[: len(clean)], 1e-3), step  # sample - level x noise, with levels up to 14
+
+
+@pytest.mark.parametrize("kind", ["v_prediction", "sample"])
+@pytest.mark.parametrize("solver", [DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler])
+def test_what_a_step_predicts_is_the_truth_whatever_the_denoiser_is_asked_for(sd, solver, kind, monkeypatch):
+    monkeypatch.setattr(sd, "scheduler", solver.from_config(sd.scheduler.config, prediction_type=kind))
+    truth = torch.randn(3, 4, 16, 12, generator=torch.Generator().manual_seed(0))
+
+    def knows(module, args, out):
+        if kind == "sample":
+            return (truth,)
+        level = noise_level(sd.scheduler, args[1])
+        signal = (
+            1 + level**2
+        ) ** -0.5  # v = signal x noise - level x signal x clean (Salimans and Ho, arXiv:2202.00512)
+        return ((args[0] - signal * truth) / level - level * signal * truth,)
+
+    handle = sd.unet.register_forward_hook(knows)
+    try:
+        paused = start(sd, PROMPTS, SEEDS, steps=8, stop=5, watch=(1, 3, 5), guidance_scale=1.0, **SIZE)
+    finally:
+        handle.remove()
+    for step, clean in paused.clean_latents.items():
+        assert close(clean, truth, 1e-3), step
+
+
+def test_a_preview_leaves_the_trajectory_alone_and_needs_a_solver_that_says_what_it_predicts(sd, monkeypatch):
+    class Silent(DDIMScheduler):
+        def step(self, *args, **kwargs):
+            return super().step(*args, **kwargs)
+
+    paused = start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
+    ends = finish(sd, paused, output="latent")
+    images = preview(sd, paused, [1])
+    assert len(images) == 1 and images[0].size == (24, 32)
+    assert torch.equal(finish(sd, paused, output="latent"), ends)
+    monkeypatch.setattr(sd, "scheduler", Silent.from_config(sd.scheduler.config))
+    with pytest.raises(InputError, match="Silent doesn't say what it predicts"):
+        preview(sd, start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE))
+
+    class Shared(DDIMScheduler):  # as DPMSolverSDEScheduler, which needs another package
+        noise_sampler = None
+
+    monkeypatch.setattr(sd, "scheduler", Shared.from_config(sd.scheduler.config))
+    with pytest.raises(ModelError, match="Shared draws one noise for a whole batch"):
+        start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
+
+
+def test_one_negative_prompt_is_for_every_prompt_and_what_is_the_engine_s_is_refused(sd, sdxl):
+    for pipeline in (sd, sdxl):
+        plain = uninterrupted(pipeline, steps=4, guidance_scale=5.0, negative_prompt=["blur"] * 3)
+        paused = start(pipeline, PROMPTS, SEEDS, steps=4, stop=2, guidance_scale=5.0, negative_prompt="blur", **SIZE)
+        assert torch.equal(finish(pipeline, paused, output="latent"), plain)
+    with pytest.raises(InputError, match="prompt_2 is set by the engine; every text encoder is told the prompt"):
+        start(sdxl, PROMPTS, SEEDS, prompt_2="a boat")
+    with pytest.raises(InputError, match="callback_on_step_end is set by the engine; give on_step"):
+        start(sd, PROMPTS, SEEDS, callback_on_step_end=print)
+    with pytest.raises(InputError, match="negative_prompt_embeds is set by the engine"):
+        start(sd, PROMPTS, SEEDS, negative_prompt_embeds=torch.zeros(1, 77, 32))
+    with pytest.raises(InputError, match=r"negative_prompt is \['a', 'b', 'c'\]; give one text"):
+        start(sd, PROMPTS, SEEDS, negative_prompt=["a", "b", "c"])
 
 
 def test_a_solver_with_two_evaluations_a_step_counts_steps(sd):
@@ -264,3 +369,37 @@ def test_a_kernel_s_normaliser_is_used_where_it_fits_and_not_believed_otherwise(
     assert torch.equal(attention_to(q, k, places, None, None, 0, normaliser + 1), plain)
     mask = torch.zeros(2, 1, 50, 70)
     assert _with_normaliser({"query": q, "key": k, "value": v, "attn_mask": mask}) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_maps_are_those_of_the_same_numbers_in_float32(dtype):
+    from promptprobe.attention import _with_normaliser, attention_to
+
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (
+        (torch.randn(1, 2, n, 64, generator=generator) * size).to(dtype) for n, size in ((50, 4), (70, 4), (70, 1))
+    )
+    places = torch.tensor([[0, 3, 9]])
+    expected = attention_to(q.float(), k.float(), places, None, None)
+    assert (q.float() @ k.float().transpose(-1, -2) / 8).max() > 20  # scores at which bfloat16 counts by 0.125
+    _, normaliser = _with_normaliser({"query": q, "key": k, "value": v})
+    with_it = attention_to(q, k, places, None, None, 0, normaliser)
+    assert close(with_it, expected, 1e-3) and close(attention_to(q, k, places, None, None), expected)
+    # It was believed: one that is off by what half precision may be off by shows.
+    assert not torch.equal(attention_to(q, k, places, None, None, 0, normaliser + 0.01), with_it)
+    # Scores that float16 can't hold before they are scaled.
+    large = attention_to(q * 40, k * 40, places, 1e-3 / 8, None)
+    assert torch.isfinite(large).all() and close(
+        large, attention_to((q * 40).float(), (k * 40).float(), places, 1e-3 / 8, None)
+    )
+
+
+def test_devices_that_can_t_be_asked_for_their_kernel_are_not_asked(monkeypatch):
+    from promptprobe.attention import _with_normaliser
+
+    def fail(*_, **__):  # as on MPS
+        raise NotImplementedError("Could not run 'aten::_fused_sdp_choice'")
+
+    monkeypatch.setattr(torch, "_fused_sdp_choice", fail)
+    q = torch.empty(1, 2, 5, 8, device="meta")
+    assert _with_normaliser({"query": q, "key": q, "value": q}) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ from PIL import Image
 from promptprobe import InputError, Probe, ProbeCard, ProbeMismatchError, icons
 from promptprobe.backbones import probed_blocks
 from promptprobe.cli import main
+from promptprobe.diagnosis import diagnose
 from promptprobe.judges import ProbeJudge
+from promptprobe.observation import observe
 from promptprobe.runs import make_scorer
 from promptprobe.scoring import Scorer
 from promptprobe.search import _diverse, select_seed
 from promptprobe.thresholds import read_tau
-from promptprobe.trajectory import finish, start
+from promptprobe.trajectory import finish, preview, start
 
 PROMPT = "a red cat and a blue dog"
 SIZE = {"height": 32, "width": 32}
@@ -179,14 +182,21 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(scorer, monkeypatch):
     sizes = []
     original = scorer.begin
 
+    held, freed = [], []
+
     def limited(batch, *more):
         sizes.append(len(batch))
         if len(batch) > 2:
+            large = torch.zeros(8)
+            held.append(weakref.ref(large))
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(batch, *more)
 
     monkeypatch.setattr(scorer, "begin", limited)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(held[-1]() is None))
     assert close(scorer.score([PROMPT], range(6))[0].predicted, whole, 1e-4)  # another batch size, for 4 steps
+    assert freed == [True, True]  # nothing of the failed batch was left when the device's memory was given back
     assert sizes == [6, 3, 1, 1, 1, 1, 1, 1] and "going on with 1" in scorer.warnings[-1]
 
     def never(batch, *more):
@@ -195,6 +205,21 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(scorer, monkeypatch):
     monkeypatch.setattr(scorer, "begin", never)
     with pytest.raises(InputError, match="out of memory with one image"):
         scorer.score([PROMPT], [1])
+
+
+def test_of_each_candidate_the_mean_map_is_kept_and_not_each_block_s(scorer, sd):
+    scored = scorer.score([PROMPT, "a cat"], [1])
+    seen = start(sd, [PROMPT, "a cat"], [1, 1], steps=25, stop=4, **SIZE)
+    for i, s in enumerate(scored):
+        (paused, row), tokens = s.trajectories[0], len(s.tokens.columns)
+        own = seen.token_maps[4][i, :tokens]
+        assert own.shape[1] > 1 and close(s.maps, own.mean(1, keepdim=True))
+        whole = diagnose(own, s.tokens)
+        assert close([w.focus for w in s.words], [w.focus for w in whole], 1e-3)  # both are rounded to four digits
+        assert paused.token_maps[4].shape[2] == 1 and paused.token_embeddings is None
+        assert preview(sd, paused, [row])[0].size == (SIZE["width"], SIZE["height"])
+        with pytest.raises(InputError, match="was not watched; watched were mean"):
+            observe(paused, 4).only(probed_blocks(sd))
 
 
 @pytest.mark.numbers

@@ -1,0 +1,96 @@
+"""One call of a pipeline: what it may be told, how it tells of its steps, and how it is stopped between two of them.
+
+Comes in: a pipeline, prompts, generators, settings. Goes out: what the pipeline's own `__call__` makes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from typing import Any
+
+import torch
+
+from .backbones import backbone_of
+from .errors import InputError, ModelError
+from .solver import listening
+
+# What a pipeline's call takes and the engine sets, and what to do instead.
+_ONE_EACH = "for several images of a prompt give it once for each seed"
+_ON_STEP = "give on_step"
+_ENGINES_OWN = {
+    "callback": _ON_STEP, "callback_on_step_end": _ON_STEP, "callback_steps": _ON_STEP, "return_dict": "leave it out",
+    "num_images_per_prompt": _ONE_EACH, "latents": _ONE_EACH, "generator": _ONE_EACH,
+    "prompt": "give prompts", "prompt_2": "every text encoder is told the prompt", "num_inference_steps": "give steps",
+    "prompt_3": "every text encoder is told the prompt", "output_type": "give output to finish",
+}  # fmt: skip
+
+
+def check_settings(pipeline, settings: dict[str, Any]) -> None:
+    """Raise `InputError` for a setting that the pipeline doesn't take, that would not be the same for every prompt, or
+    that is the engine's own."""
+    taken = inspect.signature(pipeline.__call__).parameters
+    for key, value in settings.items():
+        if key in _ENGINES_OWN:
+            raise InputError(f"{key} is set by the engine; {_ENGINES_OWN[key]}")
+        if key.endswith(("_embeds", "_embeds_mask", "_attention_mask")):
+            raise InputError(f"{key} is set by the engine, which has the pipeline encode every text; give the text")
+        if key.startswith("negative_prompt") and not isinstance(value, (str, type(None))):
+            raise InputError(f"{key} is {value!r}; give one text, it is the same for every prompt and seed")
+        if key not in taken:
+            raise InputError(f"{type(pipeline).__name__} takes no {key!r}")
+
+
+class Stopped(Exception):
+    """Raised in a callback of a pipeline that can't be interrupted otherwise."""
+
+
+def call(pipeline, *, prompts, generators, steps, callback, output, settings, told=None, **more):
+    """One call of the pipeline, by keyword, without its own progress bar; None when the callback stopped it.
+
+    `told` hears what each evaluation predicted, as in `listening`.
+
+    Raises `ModelError` when the pipeline tells nobody after its steps, `InputError` for what its own check refuses.
+    """
+    taken = inspect.signature(pipeline.__call__).parameters
+    if "callback_on_step_end" in taken:
+        more["callback_on_step_end"] = callback
+    elif "callback_steps" in taken:  # PixArt: an older kind of callback, and no way to interrupt
+        if getattr(pipeline.scheduler, "order", 1) != 1:
+            raise ModelError(
+                f"{type(pipeline).__name__} tells nobody of the two evaluations in a step of "
+                f"{type(pipeline.scheduler).__name__}, so it can't be paused with it; choose another scheduler"
+            )
+
+        def older(index: int, timestep, latents: torch.Tensor) -> None:
+            callback(pipeline, index, timestep, {"latents": latents})
+
+        more |= {"callback": older, "callback_steps": 1}
+    else:
+        raise ModelError(f"{type(pipeline).__name__} has no callback_on_step_end, so it can't be paused")
+    if "negative_prompt" not in inspect.signature(type(pipeline).encode_prompt).parameters:
+        # Pipelines with a second call for guidance encode it on its own, and want one for each prompt.
+        own = {k: v for k, v in settings.items() if k.startswith("negative_prompt") and isinstance(v, str)}
+        settings = settings | {k: [v] * len(prompts) for k, v in own.items()}
+    bar = dict(getattr(pipeline, "_progress_bar_config", {}))
+    pipeline.set_progress_bar_config(disable=True)
+    settings = {**backbone_of(pipeline).defaults, **settings}
+    try:
+        with listening(pipeline.scheduler, generators, told):
+            return pipeline(
+                prompt=list(prompts),
+                generator=generators,
+                num_inference_steps=steps,
+                output_type=output,
+                **settings,
+                **more,
+            ).images
+    except Stopped:
+        return None
+    except ValueError as error:
+        if any(frame.name == "check_inputs" for frame in traceback.extract_tb(error.__traceback__)):
+            raise InputError(f"{type(pipeline).__name__}: {str(error).partition(chr(10))[0]}") from error
+        raise
+    finally:
+        pipeline.set_progress_bar_config(**{"disable": False, **bar})
+        pipeline.maybe_free_model_hooks()
