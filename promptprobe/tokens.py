@@ -96,7 +96,9 @@ def _several_vectors(pipeline, tokenizer, text: str, places: list[int]) -> tuple
     Raises `InputError` where they can't be told apart from what stands beside them.
     """
     convert = getattr(pipeline, "maybe_convert_prompt", None)
-    whole = text if convert is None else convert(text, tokenizer)
+    if convert is None:
+        return text, places, places
+    whole = convert(text, tokenizer)
     if whole == text:
         return text, places, places
     learned = {t for t in tokenizer.tokenize(text) if f"{t}_1" in tokenizer.added_tokens_encoder}
