@@ -133,10 +133,10 @@ class Runner:
         judge = judge or self.judge
         began = time.perf_counter()
         seen = observe(paused, step, against=against)
+        judgements = judge.judge(seen)
         warning = judge.warning(seen)
         if warning and warning not in self.warnings:
             self.warnings.append(warning)
-        judgements = judge.judge(seen)
         self.probe_seconds += time.perf_counter() - began
         return judgements
 
