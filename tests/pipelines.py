@@ -156,28 +156,36 @@ def flux2_klein():
     )  # fmt: skip
 
 
-def qwen_image():
-    from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
+def qwen_vl(tokenizer, width: int = 32, heads: int = 4):
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    tokenizer = qwen_tokenizer()
-    assert len(tokenizer(QWEN_TEMPLATE.split("{}")[0]).input_ids) == 34
     names = {
         "vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>",
         "vision_token_id": "<|vision_pad|>", "image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>",
     }  # fmt: skip
+    quarter = width // heads // 8
     config = Qwen2_5_VLConfig(
         text_config={
-            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "vocab_size": len(tokenizer) + 8, "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0},
+            "hidden_size": width, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": heads,
+            "num_key_value_heads": heads // 2, "vocab_size": len(tokenizer) + 8, "max_position_embeddings": 4096,
+            "rope_parameters": {
+                "rope_type": "default", "mrope_section": [quarter, quarter, 2 * quarter], "rope_theta": 10000.0
+            },
         },
         vision_config={
-            "depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32,
+            "depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": width,
             "fullatt_block_indexes": [0],
         },
         **{k: tokenizer.convert_tokens_to_ids(v) for k, v in names.items()},
     )  # fmt: skip
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def qwen_image():
+    from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
+
+    tokenizer = qwen_tokenizer()
+    assert len(tokenizer(QWEN_TEMPLATE.split("{}")[0]).input_ids) == 34
     denoiser = QwenImageTransformer2DModel(
         patch_size=2, in_channels=64, out_channels=16, num_layers=2, attention_head_dim=16, num_attention_heads=2,
         joint_attention_dim=32, axes_dims_rope=(8, 4, 4),
@@ -185,7 +193,7 @@ def qwen_image():
     return QwenImagePipeline(
         scheduler=flow(use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, shift_terminal=0.02),
         vae=AutoencoderKLQwenImage(base_dim=8, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
-        text_encoder=Qwen2_5_VLForConditionalGeneration(config), tokenizer=tokenizer, transformer=denoiser,
+        text_encoder=qwen_vl(tokenizer), tokenizer=tokenizer, transformer=denoiser,
     )  # fmt: skip
 
 
