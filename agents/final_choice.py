@@ -34,7 +34,7 @@ def finalists(state: State, context: Context) -> list[int]:
 def choice_judge(scorer: Scorer, measure: RewardFunction, label: str | None) -> PreviewJudge:
     """Who chooses: the scorer's own judge, if it measures predicted images, else one that does so with this reward."""
     judge = scorer.judge
-    return judge if isinstance(judge, PreviewJudge) else PreviewJudge(scorer.pipeline, measure, label)
+    return judge if isinstance(judge, PreviewJudge) else PreviewJudge(scorer.pipeline, measure, label, scorer.decoder)
 
 
 def choice_step(scorer: Scorer) -> int:

@@ -38,12 +38,12 @@ def sdxl() -> tuple[Any, dict[str, Any], dict[str, Any]]:
     return model, call, {"heads": 20, "dim": 64, "queries": 32 * 32, "keys": 77}
 
 
-def flux() -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """FLUX.1-dev: 4096 image and 512 text tokens, guidance distilled."""
+def flux(share: float = 1.0) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """FLUX.1-dev, or a share of its depth: 4096 image and 512 text tokens, guidance distilled."""
     from diffusers import FluxTransformer2DModel
 
     model = FluxTransformer2DModel(
-        in_channels=64, num_layers=19, num_single_layers=38, attention_head_dim=128, num_attention_heads=24,
+        in_channels=64, num_layers=max(1, int(19 * share)), num_single_layers=max(1, int(38 * share)), attention_head_dim=128, num_attention_heads=24,
         joint_attention_dim=4096, pooled_projection_dim=768, guidance_embeds=True,
     )  # fmt: skip
     call = {
@@ -54,12 +54,12 @@ def flux() -> tuple[Any, dict[str, Any], dict[str, Any]]:
     return model, call, {"heads": 24, "dim": 128, "queries": 4096, "keys": 4608}
 
 
-def qwen() -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Qwen-Image: 4096 image tokens, about 60 text tokens, two calls for guidance (one is counted)."""
+def qwen(share: float = 1.0) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Qwen-Image, or a share of its depth: 4096 image tokens, about 60 text tokens, two calls for guidance (one is counted)."""
     from diffusers import QwenImageTransformer2DModel
 
     model = QwenImageTransformer2DModel(
-        in_channels=64, out_channels=16, num_layers=60, attention_head_dim=128, num_attention_heads=24,
+        in_channels=64, out_channels=16, num_layers=max(1, int(60 * share)), attention_head_dim=128, num_attention_heads=24,
         joint_attention_dim=3584,
     )  # fmt: skip
     call = {

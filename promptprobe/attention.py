@@ -171,6 +171,7 @@ class AttentionTap:
         self._layout = self.backbone.layout(module, call)
         self._reading = True
         rows = self._conditional(call[self.backbone.text_argument], f"{type(module).__name__}'s text")
+        rows = [row.flatten(1) for row in rows]  # some are told several layers of the text encoder for each token
         sizes = rows[0].shape[-1]
         self._embeddings = torch.zeros(len(rows), max(map(len, self._columns)), sizes)
         for i, own in enumerate(self._columns):

@@ -48,7 +48,7 @@ class Backbone:
     `defaults` are settings of the pipeline's call that differ from its own.
     `blocks`, `guided` and `solvers` tell people which blocks are probed, what of a guided step is read and which solvers
     were tested.
-    `right_aligned` says that padding stands before the text.
+    `right_aligned` says whether padding stands before the text, where that is the tokenizer's business of a pipeline.
     `unpack` turns a callback's latents into the ones that the pipeline takes.
     `pipeline` names the class that the row is for, where pipelines of one denoiser class differ in what they tell it.
     `later` makes the settings of a call that begins after `done` of `full` evaluations (of a run of `steps`), for
@@ -71,7 +71,7 @@ class Backbone:
         pipeline.tokenizer.model_max_length
     )
     shared: frozenset[int] = frozenset()
-    right_aligned: bool = False
+    right_aligned: bool | Callable[[Any], bool] = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     blocks: str = "ten consecutive ones from the middle"
     guided: str = "the last half of the batch"
@@ -269,6 +269,42 @@ def _lumina_prompt(pipeline: Any, prompt: str, settings: Mapping[str, Any]) -> s
     return f"{settings.get('system_prompt') or pipeline.system_prompt} <Prompt Start> {prompt}"
 
 
+def _asked_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
+    """`max_sequence_length` as given, else the default of the pipeline's own call."""
+    default = inspect.signature(pipeline.__call__).parameters["max_sequence_length"].default
+    return int(settings.get("max_sequence_length") or default)
+
+
+def _ovis_prompt(pipeline: Any, prompt: str, settings: Mapping[str, Any]) -> str:
+    return _chat(False)(pipeline, pipeline.system_prompt + prompt, settings)
+
+
+def _ovis_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
+    return _asked_length(pipeline, settings) + int(pipeline.user_prompt_begin_id)
+
+
+def _krea(denoiser: Any, call: Mapping[str, Any]) -> Layout:
+    text = call["encoder_hidden_states"].shape[1]
+    places = call["position_ids"][text:]  # [image, axes]: time, row, column
+    return _text_first((int(places[:, 1].max()) + 1, int(places[:, 2].max()) + 1), text)
+
+
+def _krea_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
+    # The template's end stands behind the padding, within the length that was asked for.
+    own = _asked_length(pipeline, settings) - int(pipeline.prompt_template_encode_num_suffix_tokens)
+    return own + int(pipeline.prompt_template_encode_start_idx)
+
+
+def _pads_left(pipeline: Any) -> bool:
+    return bool(pipeline.tokenizer.padding_side == "left")
+
+
+def _hunyuan_dit(denoiser: Any, call: Mapping[str, Any]) -> Layout:
+    # Keys are BERT's tokens, then T5's; the prompt is read in T5's, which has room for more.
+    bert, t5 = call["encoder_hidden_states"].shape[1], call["encoder_hidden_states_t5"].shape[1]
+    return Layout(_patched(denoiser, call), text=bert, keys=bert + t5)
+
+
 # Cleaning a caption (links, HTML, punctuation) moves its words: the prompt goes in as it was typed.
 _AS_TYPED = {"clean_caption": False}
 _FLUX_BLOCKS = blocks_named(r"transformer_blocks\.\d+\.attn", r"single_transformer_blocks\.\d+\.attn")
@@ -277,6 +313,9 @@ _CROSS_BLOCKS = blocks_named(r"transformer_blocks\.\d+\.attn2")
 
 # Text-to-image pipelines that also take reference images.
 _IMAGE_IS_OPTIONAL = re.compile(r"^Flux2(Klein)?Pipeline$")
+
+# Pipelines whose denoiser has a row, but for other text.
+_UNREADABLE = {"KolorsPipeline": "its tokenizer doesn't tell where tokens stand in the prompt"}
 
 BACKBONES: dict[str, Backbone] = {}
 
@@ -345,6 +384,34 @@ for _row in (
 ):  # fmt: skip
     register(_row)
 
+for _row in (
+    Backbone(
+        "Ovis-Image", "OvisImageTransformer2DModel", *_FLUX_BLOCKS, _flux, "before the image; 28 template tokens dropped", guided='the call in `cache_context("cond")`',
+        wrap=_ovis_prompt, dropped=lambda p, settings: int(p.user_prompt_begin_id), length=_ovis_length, shared=frozenset({2, 3}),
+    ),
+    Backbone(
+        "Bria 3", "BriaTransformer2DModel", *_FLUX_BLOCKS, _flux, "before the image (T5)", length=_asked_length,
+    ),
+    Backbone(
+        "Krea 2", "Krea2Transformer2DModel", *blocks_named(r"transformer_blocks\.\d+\.attn"), _krea, "before the image; 34 template tokens dropped, the template's end behind the padding",
+        guided="the first of two calls", wrap=lambda p, prompt, settings: p.prompt_template_encode_prefix + prompt,
+        dropped=lambda p, settings: int(p.prompt_template_encode_start_idx), length=_krea_length,
+    ),
+    Backbone(
+        "CogView3-Plus", "CogView3PlusTransformer2DModel", *blocks_named(r"transformer_blocks\.\d+\.attn1"), _cogview, "before the image (T5)",
+        length=_asked_length, solvers="CogVideoX DDIM",
+    ),
+    Backbone(
+        "HunyuanDiT", "HunyuanDiT2DModel", *blocks_named(r"blocks\.\d+\.attn2"), _hunyuan_dit, "all (`attn2`): BERT's, then T5's, which are read",
+        text_argument="encoder_hidden_states_t5", tokenizer=lambda p: "tokenizer_2", length=lambda p, settings: 256, solvers="DDPM",
+    ),
+    Backbone(
+        "Lumina-Next", "LuminaNextDiT2DModel", *blocks_named(r"layers\.\d+\.attn2"), _cross, "all (`attn2`)", guided="the first half of the batch",
+        conditional="first half", length=lambda p, settings: int(p.max_sequence_length), wrap=_lowered, defaults=_AS_TYPED, right_aligned=_pads_left,
+    ),
+):  # fmt: skip
+    register(_row)
+
 
 def share_until(pipeline, blocks: Sequence[str]) -> float:
     """About how much of a denoiser call has run after the last of `blocks`, by the attention modules passed: 0..1."""
@@ -393,6 +460,8 @@ def backbone_of(pipeline) -> Backbone:
         what = "makes a video" if "num_frames" in needed else "starts from an image"
         raise ModelError(f"{type(pipeline).__name__} {what}; probes are for text-to-image pipelines")
     name = type(denoiser_of(pipeline)).__name__
+    if (reason := _UNREADABLE.get(type(pipeline).__name__)) is not None:
+        raise ModelError(f"{type(pipeline).__name__} is not supported: {reason}")
     own = next((c.__name__ for c in type(pipeline).__mro__ if c.__name__ in BACKBONES), name)
     if own not in BACKBONES:
         raise ModelError(

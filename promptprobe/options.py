@@ -148,6 +148,11 @@ class JudgingOptions(TypedDict, total=False):
     probe_step: Annotated[
         int, Option(5, "Step after which a trajectory is judged, 1 to the number of steps.", least=1, most=1000)
     ]
+    preview_decoder: Annotated[
+        str,
+        Option("auto", "What decodes previews: tiny (a small decoder of the model's family), full (the model's own), or a "
+               "folder. auto: tiny where it is on this machine, else full.", example="tiny"),
+    ]  # fmt: skip
     objective: Annotated[
         str | None, Option(None, "Head of the probe to go by, or several with weights.", example="icons,clip=0.1")
     ]

@@ -46,6 +46,7 @@ class Runner:
     warnings: list[str] = field(default_factory=list)
     model: str | None = None  # None: a pipeline handed over from Python
     loading: dict[str, Any] = field(default_factory=dict)
+    decoder: Any = None  # of previews; None: the pipeline's own
 
     def __post_init__(self) -> None:
         self.admit(self.judge)
@@ -140,10 +141,10 @@ class Runner:
         judge = judge or self.judge
         began = time.perf_counter()
         seen = observe(paused, step, rows, against)
+        judgements = judge.judge(seen)
         warning = judge.warning(seen)
         if warning and warning not in self.warnings:
             self.warnings.append(warning)
-        judgements = judge.judge(seen)
         self.probe_seconds += time.perf_counter() - began
         return judgements
 

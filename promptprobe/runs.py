@@ -10,6 +10,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
+from .decoders import decoder_for
 from .errors import InputError
 from .events import OnEvent, OnStep
 from .files import check_writable, free_name, write_together
@@ -62,12 +63,14 @@ def make_scorer(
     name = None if pipeline is not None else str(o["model"])
     pipeline, call = open_pipeline(o["model"], pipeline, **_opening(o))
     loaded = loaded_of(pipeline)
+    decoder, told = decoder_for(pipeline, o["preview_decoder"])
     judge, notes = choose_judge(
         o["judge"], pipeline, model=o["model"], probe=o["probe"], objective=o["objective"], reward=o["reward"],
-        settings=call, device=str(loaded.options.get("device", "cpu")),
+        settings=call, device=str(loaded.options.get("device", "cpu")), decoder=decoder,
     )  # fmt: skip
     scorer = Scorer(pipeline, judge, o["steps"], o["probe_step"], call, o["batch_size"], o["early_step"])
-    scorer.warnings[:0] = [*loaded.notes, *notes]
+    scorer.warnings[:0] = [*loaded.notes, *notes, *([told] if told and isinstance(judge, PreviewJudge) else [])]
+    scorer.decoder = decoder
     scorer.model, scorer.loading = name, {} if name is None else dict(loaded.options)
     return scorer
 

@@ -142,7 +142,7 @@ def select_pair(
         kept, calls = _everything(scorer, records, judged, reward, top, tell, notes)  # type: ignore[arg-type]
     else:
         if policy in WITH_PREVIEW and last_judge is None:
-            last_judge = PreviewJudge(scorer.pipeline, reward)  # type: ignore[arg-type]
+            last_judge = PreviewJudge(scorer.pipeline, reward, decoder=scorer.decoder)  # type: ignore[arg-type]
         judge = judge or scorer.judge
         last_judge = last_judge or judge
         for own in (judge, last_judge):

@@ -299,9 +299,11 @@ def _resumed(paused: Paused, chosen: list[int], nothing_left: bool = False):
     def set_begin_index(self, begin_index=0):
         self.timesteps = full
 
-    def scale_model_input(self, *args, **kwargs):
+    def scale_model_input(self, sample, *args, **kwargs):
         self.timesteps = full
-        return solver.scale_model_input(self, *args, **kwargs)
+        # Bria asks whatever is not exactly its own solver; flow matching has nothing to scale.
+        scale = getattr(solver, "scale_model_input", None)
+        return sample if scale is None else scale(self, sample, *args, **kwargs)
 
     def step(self, *args, **kwargs):
         self.timesteps = full
@@ -309,10 +311,9 @@ def _resumed(paused: Paused, chosen: list[int], nothing_left: bool = False):
 
     methods: dict[str, Any] = {
         "set_timesteps": set_timesteps, "step": step, "set_begin_index": set_begin_index, "put_back": put_back,
+        "scale_model_input": scale_model_input,
     }  # fmt: skip
     methods["init_noise_sigma"] = property(lambda self: 1.0, lambda self, value: None)
-    if hasattr(solver, "scale_model_input"):
-        methods["scale_model_input"] = scale_model_input
     # Pipelines look at step's signature to learn whether it takes `eta` and `generator`.
     step.__signature__ = inspect.signature(solver.step)  # type: ignore[attr-defined]
     scheduler.__class__ = type("Resumed" + solver.__name__, (_Resumed, solver), methods)

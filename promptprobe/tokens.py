@@ -63,7 +63,9 @@ def tokenize_prompt(pipeline, prompt: str, settings: Mapping[str, Any] | None = 
     if not kept:
         raise InputError(f"the prompt {prompt!r} has no token that the text encoder knows or has room for")
     shift = row.before(pipeline) - row.dropped(pipeline, settings)
-    if row.right_aligned:  # counted from the end: how much padding there is depends on the batch
+    if (
+        row.right_aligned(pipeline) if callable(row.right_aligned) else row.right_aligned
+    ):  # counted from the end: how much padding there is depends on the batch
         shift -= min(len(spans), row.length(pipeline, settings))
     starts = {a for a, _ in (spans[i] for i in kept)}
     words = []

@@ -18,6 +18,7 @@ from PIL import Image
 from .attention import AttentionTap, CutOff
 from .backbones import backbone_of, denoiser_of
 from .calling import Stopped, call, check_settings
+from .decoders import decode, is_tiny, pictures, standing_in
 from .errors import InputError
 from .guidance import GapMeter
 from .paused import PROBE_STEP, STEPS, EncodedPrompts, Paused, check_chosen, check_same, check_steps
@@ -135,12 +136,36 @@ def finish(
 
 
 def preview(
-    pipeline, paused: Paused, chosen: Sequence[int] | None = None, step: int | None = None
+    pipeline,
+    paused: Paused,
+    chosen: Sequence[int] | None = None,
+    step: int | None = None,
+    *,
+    decoder: Any | None = None,
 ) -> list[Image.Image]:
     """Images of what the chosen trajectories were heading for at `step` (default: their last): only decoding is done.
 
-    Raises `InputError` when that step was not watched, and as `finish`.
+    `decoder` is one of `decoders.decoder_for`, None the pipeline's own. Raises `InputError` when that step was not
+    watched or an image is not finite, and as `finish`.
     """
+    decoded = preview_values(pipeline, paused, chosen, step, decoder=decoder)
+    bad = (~decoded.flatten(1).isfinite().all(1)).sum().item()
+    if bad:
+        raise InputError(
+            f"{bad} of {len(decoded)} previews are not finite; try --dtype float32, or another --preview-decoder"
+        )
+    return pictures(decoded)
+
+
+def preview_values(
+    pipeline,
+    paused: Paused,
+    chosen: Sequence[int] | None = None,
+    step: int | None = None,
+    *,
+    decoder: Any | None = None,
+) -> torch.Tensor:
+    """As `preview`, but float32 `[chosen, 3, height, width]` in 0..1; what can't be decoded to numbers is nan."""
     chosen = check_chosen(paused, chosen)
     check_same(pipeline, paused)
     step = paused.step if step is None else step
@@ -152,20 +177,34 @@ def preview(
                 "preview; choose another scheduler, such as DPMSolverMultistepScheduler"
             )
         raise InputError(f"what step {step} predicted was not kept; watch it for a preview")
-    clean = kept[chosen].to(paused.latents)
+    clean = kept[chosen]
+    finite = clean.flatten(1).isfinite().all(1)
+    clean = torch.where(finite[:, None, None, None], clean, 0.0)
+    if decoder is not None and is_tiny(decoder):
+        values = decode(decoder, clean, getattr(pipeline, "_execution_device", paused.latents.device))
+    else:
+        values = _decoded_by_pipeline(pipeline, paused, chosen, clean.to(paused.latents), decoder)
+    values[~finite] = torch.nan
+    return values
+
+
+def _decoded_by_pipeline(pipeline, paused: Paused, chosen: list[int], clean: torch.Tensor, decoder) -> torch.Tensor:
+    """Clean latents `[chosen, channels, height, width]` through the pipeline's own last lines."""
     if paused.latents.ndim == 3:
         clean = clean.flatten(2).transpose(1, 2)
     elif paused.latents.ndim == 5:
         clean = clean[:, :, None]
     with (
+        standing_in(pipeline, decoder),
         resuming(pipeline, paused, chosen, nothing_left=True) as (generators, _),
         paused.encoded.used_by(pipeline, chosen),
     ):
-        return call(
+        images = call(
             pipeline, prompts=[paused.prompts[i] for i in chosen], generators=generators, steps=paused.steps,
-            callback=lambda pipe, index, timestep, tensors: tensors, output="pil", settings=paused.settings,
+            callback=lambda pipe, index, timestep, tensors: tensors, output="pt", settings=paused.settings,
             latents=backbone_of(pipeline).unpack(pipeline, clean, paused.settings),
         )  # fmt: skip
+    return images.detach().float().cpu()
 
 
 def _run(

@@ -156,28 +156,36 @@ def flux2_klein():
     )  # fmt: skip
 
 
-def qwen_image():
-    from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
+def qwen_vl(tokenizer, width: int = 32, heads: int = 4):
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    tokenizer = qwen_tokenizer()
-    assert len(tokenizer(QWEN_TEMPLATE.split("{}")[0]).input_ids) == 34
     names = {
         "vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>",
         "vision_token_id": "<|vision_pad|>", "image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>",
     }  # fmt: skip
+    quarter = width // heads // 8
     config = Qwen2_5_VLConfig(
         text_config={
-            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "vocab_size": len(tokenizer) + 8, "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0},
+            "hidden_size": width, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": heads,
+            "num_key_value_heads": heads // 2, "vocab_size": len(tokenizer) + 8, "max_position_embeddings": 4096,
+            "rope_parameters": {
+                "rope_type": "default", "mrope_section": [quarter, quarter, 2 * quarter], "rope_theta": 10000.0
+            },
         },
         vision_config={
-            "depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32,
+            "depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": width,
             "fullatt_block_indexes": [0],
         },
         **{k: tokenizer.convert_tokens_to_ids(v) for k, v in names.items()},
     )  # fmt: skip
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def qwen_image():
+    from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
+
+    tokenizer = qwen_tokenizer()
+    assert len(tokenizer(QWEN_TEMPLATE.split("{}")[0]).input_ids) == 34
     denoiser = QwenImageTransformer2DModel(
         patch_size=2, in_channels=64, out_channels=16, num_layers=2, attention_head_dim=16, num_attention_heads=2,
         joint_attention_dim=32, axes_dims_rope=(8, 4, 4),
@@ -185,7 +193,7 @@ def qwen_image():
     return QwenImagePipeline(
         scheduler=flow(use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, shift_terminal=0.02),
         vae=AutoencoderKLQwenImage(base_dim=8, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
-        text_encoder=Qwen2_5_VLForConditionalGeneration(config), tokenizer=tokenizer, transformer=denoiser,
+        text_encoder=qwen_vl(tokenizer), tokenizer=tokenizer, transformer=denoiser,
     )  # fmt: skip
 
 
@@ -324,6 +332,128 @@ def lumina2():
     )  # fmt: skip
 
 
+def ovis():
+    from diffusers import OvisImagePipeline, OvisImageTransformer2DModel
+    from transformers import Qwen3Model
+
+    tokenizer = qwen_tokenizer()
+    denoiser = OvisImageTransformer2DModel(
+        patch_size=1, in_channels=16, out_channels=16, num_layers=2, num_single_layers=2, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=32, axes_dims_rope=(4, 4, 8),
+    )  # fmt: skip
+    return OvisImagePipeline(
+        scheduler=flow(use_dynamic_shifting=True, shift=3.0), vae=vae(4), tokenizer=tokenizer, transformer=denoiser,
+        text_encoder=qwen3(tokenizer, Qwen3Model, 2),
+    )  # fmt: skip
+
+
+def bria():
+    from diffusers import BriaPipeline, BriaTransformer2DModel
+
+    tokenizer = t5_tokenizer()
+    denoiser = BriaTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, axes_dims_rope=[4, 4, 8],
+    )  # fmt: skip
+    return BriaPipeline(
+        scheduler=flow(use_dynamic_shifting=True), vae=vae(4), text_encoder=t5_encoder(tokenizer), tokenizer=tokenizer,
+        transformer=denoiser,
+    )  # fmt: skip
+
+
+def qwen3_vl(tokenizer):
+    from transformers import Qwen3VLConfig, Qwen3VLModel
+
+    config = Qwen3VLConfig(
+        text_config={
+            "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "head_dim": 8, "vocab_size": len(tokenizer) + 8, "max_position_embeddings": 4096,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0},
+        },
+        vision_config={
+            "depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 16,
+            "num_position_embeddings": 16, "deepstack_visual_indexes": [0],
+        },
+    )  # fmt: skip
+    return Qwen3VLModel(config)
+
+
+def krea2():
+    from diffusers import AutoencoderKLQwenImage, Krea2Pipeline, Krea2Transformer2DModel
+
+    tokenizer = qwen_tokenizer()
+    denoiser = Krea2Transformer2DModel(
+        in_channels=64, num_layers=2, attention_head_dim=16, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=32, timestep_embed_dim=16, text_hidden_dim=16, num_text_layers=2, text_num_attention_heads=2,
+        text_num_key_value_heads=1, text_intermediate_size=32, num_layerwise_text_blocks=1, num_refiner_text_blocks=1,
+        axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    return Krea2Pipeline(
+        scheduler=flow(use_dynamic_shifting=True), text_encoder=qwen3_vl(tokenizer), tokenizer=tokenizer,
+        vae=AutoencoderKLQwenImage(base_dim=8, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+        transformer=denoiser, text_encoder_select_layers=(1, 3),
+    )  # fmt: skip
+
+
+def cogview3():
+    from diffusers import CogVideoXDDIMScheduler, CogView3PlusPipeline, CogView3PlusTransformer2DModel
+
+    tokenizer = t5_tokenizer()
+    denoiser = CogView3PlusTransformer2DModel(
+        patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
+        text_embed_dim=32, time_embed_dim=8, condition_dim=2, pos_embed_max_size=16, sample_size=16,
+    )  # fmt: skip
+    return CogView3PlusPipeline(
+        tokenizer=tokenizer, text_encoder=t5_encoder(tokenizer), vae=vae(4), transformer=denoiser,
+        scheduler=CogVideoXDDIMScheduler(prediction_type="v_prediction", timestep_spacing="trailing"),
+    )  # fmt: skip
+
+
+def hunyuan_dit():
+    from diffusers import DDPMScheduler, HunyuanDiT2DModel, HunyuanDiTPipeline
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set(WORDS.split()))]
+    bert, t5 = BertTokenizer(vocab={w: i for i, w in enumerate(words)}), t5_tokenizer()
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    denoiser = HunyuanDiT2DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, patch_size=2, activation_fn="gelu-approximate",
+        sample_size=8, hidden_size=16, num_layers=4, mlp_ratio=2.0, cross_attention_dim=16, cross_attention_dim_t5=32,
+        pooled_projection_dim=16,
+    )  # fmt: skip
+    return HunyuanDiTPipeline(
+        vae=vae(4, 4), text_encoder=BertModel(config), tokenizer=bert, transformer=denoiser, scheduler=DDPMScheduler(),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False, text_encoder_2=t5_encoder(t5),
+        tokenizer_2=t5,
+    )  # fmt: skip
+
+
+def lumina_next():
+    from diffusers import LuminaNextDiT2DModel, LuminaPipeline
+    from transformers import GemmaConfig, GemmaModel
+
+    tokenizer = gemma_tokenizer(256)
+    tokenizer.padding_side = "left"
+    config = GemmaConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=8, vocab_size=len(tokenizer) + 8,
+    )  # fmt: skip
+    denoiser = LuminaNextDiT2DModel(
+        sample_size=8, patch_size=2, in_channels=4, hidden_size=24, num_layers=2, num_attention_heads=3, num_kv_heads=1,
+        multiple_of=16, cross_attention_dim=16,
+    )  # fmt: skip
+    with torch.no_grad():
+        denoiser.pad_token.normal_(std=0.02)  # uninitialised memory otherwise
+        for layer in denoiser.layers:
+            layer.gate.fill_(0.5)  # the text plays no part otherwise
+    return LuminaPipeline(
+        transformer=denoiser, scheduler=flow(shift=6.0), vae=vae(4, 4), text_encoder=GemmaModel(config),
+        tokenizer=tokenizer,
+    )  # fmt: skip
+
+
 # family -> (builder, settings of a call)
 FAMILIES = {
     "sd3": (sd3, SIZE | {"max_sequence_length": 32}),
@@ -340,6 +470,12 @@ FAMILIES = {
     "sana": (sana, {"height": 64, "width": 96} | {"max_sequence_length": 40, "use_resolution_binning": False}),
     "aura-flow": (aura_flow, SIZE | {"max_sequence_length": 48}),
     "cogview4": (cogview4, SIZE | {"guidance_scale": 3.0, "negative_prompt": "blur"}),
+    "ovis": (ovis, SIZE | {"guidance_scale": 3.0, "max_sequence_length": 48}),
+    "bria": (bria, SIZE | {"guidance_scale": 3.0, "max_sequence_length": 48}),
+    "krea2": (krea2, SIZE | {"guidance_scale": 3.0, "max_sequence_length": 48}),
+    "cogview3": (cogview3, SIZE | {"max_sequence_length": 48}),
+    "hunyuan-dit": (hunyuan_dit, SIZE | {"use_resolution_binning": False}),
+    "lumina-next": (lumina_next, SIZE | {"guidance_scale": 3.0, "negative_prompt": "blur"}),
     "lumina2": (lumina2, SIZE | {"guidance_scale": 3.0, "system_prompt": "You paint", "max_sequence_length": 128}),
 }
 

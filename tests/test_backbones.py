@@ -17,7 +17,8 @@ from promptprobe.trajectory import preview
 PROMPTS = ["a red fox in the snow", "a small house near the sea with a boat at dawn"]
 SEEDS = [3, 4]
 STEPS = 6
-IMAGE = {"qwen-image": (4, 3), "sana": (16, 24), "lumina2": (4, 3)}  # height and width in tokens; elsewhere (16, 12)
+IMAGE = {f: (4, 3) for f in ("qwen-image", "lumina2", "krea2", "hunyuan-dit", "lumina-next")} | {"sana": (16, 24)}
+# height and width in tokens; elsewhere (16, 12)
 ALL = sorted(FAMILIES)
 
 pytestmark = pytest.mark.numbers
@@ -47,7 +48,7 @@ def settings(family):
 
 def uninterrupted(family, prompts=PROMPTS, seeds=SEEDS, **more):
     options = settings(family) | more
-    if family in ("pixart", "sana"):
+    if family in ("pixart", "sana", "lumina-next"):
         options["clean_caption"] = False
     if isinstance(options.get("negative_prompt"), str):
         options["negative_prompt"] = [options["negative_prompt"]] * len(prompts)
@@ -65,11 +66,11 @@ def recorded_attention(denoiser, names, calls):
     current: list[str] = []
     number = [-1]
 
-    def recording(query, key, value, attn_mask=None, **options):
+    def recording(query, key, value, attn_mask=None, *more, **options):
         if current:
             scale = options.get("scale") or query.shape[-1] ** -0.5
             calls[number[0], current[-1]] = (query.double() * scale, key.double(), attn_mask)
-        return original(query, key, value, attn_mask=attn_mask, **options)
+        return original(query, key, value, attn_mask, *more, **options)
 
     handles = [denoiser.register_forward_pre_hook(lambda *_: number.__setitem__(0, number[0] + 1))]
     for name in names:
@@ -94,13 +95,19 @@ def own_columns(family, prompt):
         lengths = [len(pipeline.tokenizer(p).input_ids) for p in PROMPTS]
         width = -(-max(lengths) // 16) * 16
         return list(range(width - len(pipeline.tokenizer(prompt).input_ids), width))
+    if family == "lumina-next":  # padded on the left, to a multiple of 8
+        lengths = [len(pipeline.tokenizer(p).input_ids) for p in PROMPTS]
+        width = -(-max(lengths) // 8) * 8
+        return list(range(width - len(pipeline.tokenizer(prompt).input_ids), width))
+    if family == "ovis":
+        head = len(pipeline.tokenizer(f"<|im_start|>user\n{pipeline.system_prompt}").input_ids) - 28
+        return list(range(head, head + len(pipeline.tokenizer(prompt).input_ids)))
     if family in ("flux2-klein", "z-image"):
         head, bare = "<|im_start|>user\n", pipeline.tokenizer(prompt).input_ids
         first = len(pipeline.tokenizer(head).input_ids)
     else:
-        tokenizer = {"sd3": "tokenizer_3", "flux": "tokenizer_2", "flux-true-cfg": "tokenizer_2"}.get(
-            family, "tokenizer"
-        )
+        tokenizer = {"sd3": "tokenizer_3", "flux": "tokenizer_2", "flux-true-cfg": "tokenizer_2",
+                     "hunyuan-dit": "tokenizer_2"}.get(family, "tokenizer")  # fmt: skip
         bare = getattr(pipeline, tokenizer)(prompt, add_special_tokens=False).input_ids
         # Sana keeps the begin mark and what follows the last two tokens of its instruction, whose last blank joins the
         # first word.
@@ -134,12 +141,13 @@ def test_maps_equal_a_full_softmax_in_float64(family):
             if mask is not None:
                 scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
             full = scores.softmax(-1).mean(1)  # [batch, queries, keys]
-            full = full[:2] if family == "z-image" else full[-2:]
+            full = full[:2] if family in ("z-image", "lumina-next") else full[-2:]
             if family == "lumina2":  # each image follows its own caption
                 heads = [len(tokenize_prompt(pipeline, p, settings(family)).columns) + lumina_head() for p in PROMPTS]
                 rows, first = torch.stack([r[h : h + image] for r, h in zip(full, heads, strict=True)]), 0
-            elif family in ("sd3", "z-image", "pixart", "sana"):
+            elif family in ("sd3", "z-image", "pixart", "sana", "hunyuan-dit", "lumina-next"):
                 rows, first = full[:, :image], image if family in ("sd3", "z-image") else 0
+                first = 77 if family == "hunyuan-dit" else first  # BERT's tokens stand before T5's
             else:
                 rows, first = full[:, -image:], 8 if family == "aura-flow" else 0  # AuraFlow's registers
             for i, prompt in enumerate(PROMPTS):
@@ -672,6 +680,27 @@ def test_what_is_no_text_to_image_pipeline_is_refused():
 
     with pytest.raises(ModelError, match="denoiser Linear of Video is not supported; supported are"):
         backbone_of(Video())
+
+
+def test_padding_on_either_side_is_counted():
+    pipeline = made("lumina-next")
+    left = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("lumina-next"))
+    pipeline.tokenizer.padding_side = "right"
+    try:
+        right = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=2, **settings("lumina-next"))
+        assert left.tokens[1].columns == tuple(range(-11, 0)) and right.tokens[1].columns == tuple(range(11))
+        alone = start(pipeline, PROMPTS[:1], SEEDS[:1], steps=STEPS, stop=2, **settings("lumina-next"))
+        assert close(alone.token_maps[2], right.token_maps[2][:1, : alone.token_maps[2].shape[1]])
+    finally:
+        pipeline.tokenizer.padding_side = "left"
+
+
+def test_kolors_is_not_taken_for_sdxl():
+    class KolorsPipeline:
+        unet = torch.nn.Linear(1, 1)
+
+    with pytest.raises(ModelError, match="KolorsPipeline is not supported: its tokenizer doesn't tell where"):
+        backbone_of(KolorsPipeline())
 
 
 def test_a_row_of_one_s_own_is_used():
