@@ -169,7 +169,7 @@ class Service:
     ) -> tuple[dict[str, Any], list[bytes]]:  # fmt: skip
         """The best of several seeds: what each was thought worth, and PNGs of the best.
 
-        `policy` defaults to racing where the probe can.
+        `policy` defaults to racing where the probe can, to staged without a probe.
         """
         prompt = check_prompt(prompt)
         if not 1 <= seeds <= MAX_SEEDS:
@@ -178,7 +178,7 @@ class Service:
             check("policy", policy)
         check("top", top)
         with self.turn(cancel) as plan:
-            policy = policy or usual_policy(plan.scorer)
+            policy = usual_policy(plan.scorer) if policy in (None, "auto") else policy
 
             def event(name: str, values: dict[str, Any]) -> None:
                 _check(cancel)

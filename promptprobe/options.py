@@ -266,11 +266,15 @@ class SearchOptions(TypedDict, total=False):
 
     policy: Annotated[
         str,
-        Option("racing", "racing drops the hopeless at several stages, fixed judges all at --probe-step, "
+        Option("auto", "racing drops the hopeless at several stages, fixed judges all at --probe-step, staged spends a "
+               "--budget where it is worth most (auto: racing or fixed with a probe, else staged), "
                "decoded-racing and decoded do the same but measure at the last stage what it predicts, full makes all.",
-               choices=("racing", "fixed", "decoded-racing", "decoded", "full")),
+               choices=("auto", "racing", "fixed", "staged", "decoded-racing", "decoded", "full")),
     ]  # fmt: skip
     top: Annotated[int, Option(1, "Images to finish.", least=1, most=MOST_SEEDS)]
+    budget: Annotated[
+        float | None, Option(None, "What staged may spend on average, in images made in full; default: 3.", least=1)
+    ]
     diverse: Annotated[float, Option(0.0, "How much the --top images should differ.", least=0, most=1)]
 
 

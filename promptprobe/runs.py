@@ -35,8 +35,10 @@ from .probe import Probe
 from .records import Origin
 from .rewards import RewardFunction, default_reward, load_reward, reward_name
 from .scoring import Scored, Scorer
-from .search import SeedSelection, select_seed
+from .search import check_budget, select_seed, usual_policy
 from .seeds import seed_list, seeds_from
+from .selection import SeedSelection
+from .staged import plan_for
 from .tokens import clean_prompt, tokenize_prompt
 from .trajectory import check_steps, finish, start
 from .worlds import note_on
@@ -105,14 +107,15 @@ def notes_on(prompts: Sequence[str], model: str | None) -> list[str]:
 @signed(SeedSearchOptions)
 def search_seeds(
     prompt: str,
-    seeds: int | str | Sequence[int] = 10,
+    seeds: int | str | Sequence[int] | None = None,
     *,
     out: Path | str | None = None,
     scorer: Scorer | None = None,
     on_event: OnEvent | None = None,
     **options: Unpack[SeedSearchOptions],
 ) -> SeedSelection:
-    """Find the `top` best of `seeds` (a number, counted from `seed`, or a list) for `prompt` and finish their images.
+    """Find the `top` best of `seeds` (a number, counted from `seed`, or a list; default: 10, or for `staged` as many as its
+    budget is for) for `prompt` and finish their images.
 
     With `out`, the images and a JSON record are written there. `on_event` is told what happens, with its values.
     `scorer` reuses what `make_scorer` loaded. Raises as `make_scorer` and `select_seed`.
@@ -121,13 +124,21 @@ def search_seeds(
     o = settle(SeedSearchOptions, options, "search_seeds")
     if scorer is not None:
         refuse_beside("scorer", set(options) & {*names_of(ScorerOptions)} - {"seed", "reward"})
-    chosen = seed_list(seeds, o["seed"])
+    policy, budget = o["policy"], o["budget"]
+    if budget is not None and policy == "auto":
+        policy = "staged"
+    check_budget(budget, policy)
+    chosen = seed_list(10 if seeds is None else seeds, o["seed"])
     if out is not None:
         check_writable(Path(out))
     scorer = scorer or make_scorer(**{n: o[n] for n in names_of(ScorerOptions) if n in o})
+    policy = usual_policy(scorer) if policy == "auto" else policy
+    if seeds is None and policy == "staged":
+        budget = budget or 3.0
+        chosen = seeds_from(o["seed"], max(plan_for(scorer, scorer.judge, budget, None).seeds, o["top"]))
     _, measure = reward_of(o["reward"], scorer)
     found, pictures = found_seeds(
-        scorer, prompt, chosen, policy=o["policy"], top=o["top"], diverse=o["diverse"], reward=measure,
+        scorer, prompt, chosen, policy=policy, top=o["top"], diverse=o["diverse"], budget=budget, reward=measure,
         on_event=on_event,
     )  # fmt: skip
     if out is not None:

@@ -4,7 +4,8 @@ Comes in: a scorer, a prompt, seeds. Goes out: a `SeedSelection`: what each seed
 and the finished images of the best.
 
 A policy says who goes on at which stage: `fixed` (all to the probe step, the best goes on; the paper's), `racing` (the
-hopeless are dropped at several stages, by what the judge knows of its own errors), `full` (everything is generated and
+hopeless are dropped at several stages, by what the judge knows of its own errors), `staged` (by what each seed is
+worth, for a budget in images; for models without a probe), `full` (everything is generated and
 measured). A judge says how good they are: the scorer's, or any other; the last stage may have a judge of its own. The
 policies `decoded` and `decoded-racing` are names for `fixed` and `racing` with the preview judge at the last stage.
 Source: Diffusion Probe, arXiv:2602.23783, §3.4.
@@ -15,7 +16,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -28,56 +28,15 @@ from .race import Race, Row
 from .records import whole
 from .rewards import RewardFunction, measure
 from .runner import Runner
+from .selection import SeedRecord, SeedSelection
+from .staged import Interrupted, fixed_stages, plan_for, take_by_worth
+from .stages import StagePlan
 from .tokens import clean_prompt
 from .trajectory import finish, start
 
 WITH_PREVIEW = {"decoded": "fixed", "decoded-racing": "racing"}  # the policy whose last stage is the preview judge's
-POLICIES = ("racing", "fixed", "decoded-racing", "decoded", "full")
+POLICIES = ("racing", "fixed", "staged", "decoded-racing", "decoded", "full")
 STAGES = ((2, 0.7), (3, 0.3), (5, 0.2), (7, 0.1))  # racing: at this step of 25, at most this share of the seeds goes on
-
-
-@dataclass
-class SeedRecord:
-    """One (prompt, seed): predicted reward after each probed step, where it stopped, and its measured reward if it was
-    finished."""
-
-    prompt: str
-    seed: int
-    predicted: dict[int, float] = field(default_factory=dict)
-    stopped_at: int = 0
-    why: str = ""
-    reward: float | None = None
-    image: str | None = None
-
-    @property
-    def last(self) -> float:
-        """The latest prediction; minus infinity before there is one."""
-        return self.predicted[max(self.predicted)] if self.predicted else -math.inf
-
-
-@dataclass
-class SeedSelection:
-    """The outcome of a search. `best` are seeds, the best first; `winners` their records, `images` theirs.
-
-    `judges` are the names of those that looked, in order: one, or another for the last stage; none for `full`.
-    """
-
-    prompt: str
-    policy: str
-    judges: list[str]
-    best: list[int]
-    seeds: list[SeedRecord]
-    winners: list[SeedRecord] = field(repr=False)
-    denoiser_calls: float
-    full_calls: int
-    seconds: float
-    notes: list[str]
-    images: list[Image.Image] = field(repr=False)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, without the images."""
-        values = {k: v for k, v in vars(self).items() if k not in ("images", "seeds", "winners")}
-        return values | {"seeds": [asdict(s) for s in self.seeds]}
 
 
 def select_seed(
@@ -88,6 +47,7 @@ def select_seed(
     policy: str = "racing",
     top: int = 1,
     diverse: float = 0.0,
+    budget: float | None = None,
     reward: RewardFunction | None = None,
     judge: Judge | None = None,
     last_judge: Judge | None = None,
@@ -100,15 +60,18 @@ def select_seed(
     `decoded` and `decoded-racing` need it. A seed whose latents or prediction is not a number is out, and `notes` says
     so. On Ctrl-C the best so far is still finished when something was probed.
 
-    Raises `InputError` for no or repeated seeds, `top` out of range, an unknown policy, or when every seed is out.
+    `budget` is what `staged` may spend on average, in full images.
+
+    Raises `InputError` for no or repeated seeds, `top` out of range, an unknown policy, a budget beside another policy than
+    `staged` or below one image, or when every seed is out.
     """
     prompt = clean_prompt(prompt)
     repeated = [s for s in seeds if list(seeds).count(s) > 1]
     if repeated:
         raise InputError(f"seed {repeated[0]} is given twice; each seed makes one image")
     return select_pair(
-        scorer, [(prompt, s) for s in seeds], policy=policy, top=top, diverse=diverse, reward=reward, judge=judge,
-        last_judge=last_judge, against=prompt, on_event=on_event,
+        scorer, [(prompt, s) for s in seeds], policy=policy, top=top, diverse=diverse, budget=budget, reward=reward,
+        judge=judge, last_judge=last_judge, against=prompt, on_event=on_event,
     )  # fmt: skip
 
 
@@ -119,6 +82,7 @@ def select_pair(
     policy: str = "racing",
     top: int = 1,
     diverse: float = 0.0,
+    budget: float | None = None,
     reward: RewardFunction | None = None,
     judge: Judge | None = None,
     last_judge: Judge | None = None,
@@ -130,6 +94,7 @@ def select_pair(
     `against` is the prompt that images and previews are measured against (default: each one's own).
     """
     _check([s for _, s in pairs], top, policy, diverse)
+    check_budget(budget, policy)
     if (policy in WITH_PREVIEW or policy == "full") and reward is None:
         raise InputError(f"policy {policy} measures images: give a reward")
     began = time.perf_counter()
@@ -138,20 +103,33 @@ def select_pair(
     tell: OnEvent = on_event or (lambda event, values: None)
     notes: list[str] = []
     looked: list[str] = []
-    if policy == "full":
+    judge = judge or scorer.judge
+    plan = plan_for(scorer, judge, budget, len(pairs)) if policy == "staged" else None
+    if plan:
+        notes.append(plan.note)
+        tell("planned", {"note": plan.note, "looks": list(plan.looks)})
+    if policy == "full" or (plan and not plan.looks and reward is not None):
+        records = records[: max(plan.seeds, top)] if plan else records
         kept, calls = _everything(scorer, records, judged, reward, top, tell, notes)  # type: ignore[arg-type]
     else:
         if policy in WITH_PREVIEW and last_judge is None:
             last_judge = PreviewJudge(scorer.pipeline, reward, decoder=scorer.decoder)  # type: ignore[arg-type]
-        judge = judge or scorer.judge
         last_judge = last_judge or judge
         for own in (judge, last_judge):
             scorer.admit(own)
-        stages = _stages(scorer, judge, WITH_PREVIEW.get(policy, policy), len(pairs), top)
         race = Race(scorer, [(r.prompt, r.seed) for r in records], against=judged)
-        judging = [(step, most, last_judge if most == top else judge) for step, most in stages]
-        looked = list(dict.fromkeys(own.name for _, _, own in judging))
-        chosen = _run(race, records, judging, top, diverse, tell, notes)
+        if plan and plan.row:
+            looked = [judge.name]
+            chosen = _by_worth(race, records, plan, judge, top, tell, notes)
+        else:
+            if plan:
+                race.alive = race.alive[: max(plan.seeds, top)]
+                stages = fixed_stages(plan, judge, scorer.steps, top)
+            else:
+                stages = _stages(scorer, judge, WITH_PREVIEW.get(policy, policy), len(pairs), top)
+            judging = [(step, most, last_judge if most == top else judge) for step, most in stages]
+            looked = list(dict.fromkeys(own.name for _, _, own in judging))
+            chosen = _run(race, records, judging, top, diverse, tell, notes)
         kept = list(zip([records[r.place] for r in chosen], race.finish(chosen), strict=True))
         calls = sum(race.calls)
         for record, _ in kept:
@@ -169,8 +147,18 @@ def select_pair(
 
 
 def usual_policy(scorer: Runner) -> str:
-    """`racing` where the scorer's judge can look at several steps, else `fixed`."""
+    """`staged` where the scorer's judge is not calibrated; else `racing` where it can look at several steps, or `fixed`."""
+    if not scorer.judge.calibrated:
+        return "staged"
     return "racing" if len(scorer.judge.looks(scorer.steps)) > 1 else "fixed"
+
+
+def check_budget(budget: float | None, policy: str) -> None:
+    """Raise `InputError` for a budget beside a policy that has none."""
+    if budget is not None and policy != "staged":
+        raise InputError(
+            f"budget is {budget:g} beside policy {policy}, which has none; use --policy staged or no --budget"
+        )
 
 
 def _check(seeds: Sequence[int], top: int, policy: str, diverse: float) -> None:
@@ -238,6 +226,32 @@ def _run(
         notes.append("interrupted: the best so far was finished")
     latents = torch.stack([r.paused.latents[r.row].float().flatten() for r in race.alive if r.paused is not None])
     return [race.alive[i] for i in _diverse([race.value(r.place) for r in race.alive], top, diverse, latents)]
+
+
+def _by_worth(
+    race: Race, records: list[SeedRecord], plan: StagePlan, judge: Judge, top: int, tell: OnEvent, notes: list[str]
+) -> list[Row]:
+    """Take `top` seeds by what they are worth; the records say what was seen and why the others stopped."""
+
+    def told(step: int, rows: list[Row]) -> None:
+        for r in rows:
+            records[r.place].stopped_at, records[r.place].why = step, "worth less than what was taken"
+            if math.isfinite(race.value(r.place)):
+                records[r.place].predicted[step] = round(race.value(r.place), 5)
+        tell("probed", {"step": step, "seeds": [records[r.place] for r in rows]})
+
+    def lost(step: int, places: list[int]) -> None:
+        for p in places:
+            records[p].why = "not a number"
+            notes.append(f"seed {records[p].seed} gave values that are no numbers at step {step} and is out")
+
+    for record in records:
+        record.why = "not begun"
+    try:
+        return take_by_worth(race, plan, judge, top, told, lost)
+    except Interrupted as stopped:
+        notes.append("interrupted: the best so far was finished")
+        return stopped.taken
 
 
 def _everything(

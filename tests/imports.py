@@ -20,7 +20,7 @@ MAPPED = ("agents", "prompts")  # folders beside `promptprobe/` that are install
 # the package itself is `__init__`. Every module stands on exactly one line; a name that no module has yet does no harm.
 LAYERS = [
     "__init__ errors events lazy version files threads words text fonts schedulers",
-    "options seeds",
+    "options seeds stage_rows stages",
     "icons icons.* phrases prompts",
     "worlds loading",
     "backbones",
@@ -38,7 +38,7 @@ LAYERS = [
     "records pnginfo heatmaps sheets",
     "judges judges.*",
     "runner race",
-    "scoring thresholds",
+    "scoring thresholds staged selection",
     "search",
     "runs",
     "facts*",

@@ -62,7 +62,7 @@ def run(capsys, *arguments):
         (["optimize"], "Missing argument 'prompt'"),
         (["mcp", "--port", "9000"], "--port is for --transport http"),
         (["batch", "x.txt", "--out", "x", "--workers", "2"], "--workers is for --engine ray"),
-        (["seeds", "a cat", "--policy", "best"], "policy is 'best'; it must be one of racing, fixed"),
+        (["seeds", "a cat", "--policy", "best"], "policy is 'best'; it must be one of auto, racing"),
         (["seeds", "a cat", "--seeds", "3000000000"], "the number of seeds is 3000000000; it must be between 1 and"),
         (["optimize", "a cat", "--llm-base-url", "ftp://x"], "must start with http"),
         (["score", "a cat", "--model", "./nowhere"], "--model './nowhere' is no folder"),

@@ -149,7 +149,7 @@ def test_judge_and_policy_are_chosen_apart(sd):
         assert named.judges == (["preview"] if plain == "fixed" else ["mine", "preview"])
         assert named.best == apart.best and named.denoiser_calls == apart.denoiser_calls
         assert [s.predicted for s in named.seeds] == [pytest.approx(s.predicted) for s in apart.seeds]
-    assert usual_policy(scorer) == "racing"
+    assert usual_policy(scorer) == "staged"
 
 
 def test_what_has_no_uncertainty_is_dropped_by_the_quota_only(sd):

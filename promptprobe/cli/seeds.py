@@ -16,11 +16,13 @@ from .made import command
 def seeds(
     prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
     count: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--seeds", help="How many seeds from --seed on, or a list such as 3,7,9.", rich_help_panel="Search"
+            "--seeds",
+            help="How many seeds from --seed on (default: 10, or by --budget), or a list such as 3,7,9.",
+            rich_help_panel="Search",
         ),
-    ] = "10",
+    ] = None,
     *,
     out: Path,
     as_json: bool,

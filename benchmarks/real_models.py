@@ -1,0 +1,194 @@
+"""Looks at previews of FLUX.1-dev and SDXL: what `staged` gives for its compute, against plain best of n.
+
+    python benchmarks/real_models.py --data FILE.npz [--draws 20]
+
+FILE has rewards of previews as float arrays `[prompts, seeds, steps]`, the last step being the finished image, by keys
+`flux|sdxl / image-reward|pickscore|hpsv2 / plain|tuned`; the project ships none (the authors of TTSnap,
+arXiv:2511.22242, published some). All that is fitted, prices included, is fitted on other prompts than it is tried on
+(five folds). `--rows` prints the rows of `promptprobe/stage_rows.py`, fitted on all prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from math import comb
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from promptprobe.stage_rows import PLAIN, Look, Rate, StageRow
+from promptprobe.stages import MOST_SPENT, expected, margins, spread_of
+
+LOOKS = (6, 8, 10, 12, 14, 16)  # of 20
+PRICES = (2.5, 1.8, 1.3, 0.95, 0.7, 0.5, 0.36, 0.26, 0.19, 0.13, 0.08, 0.04)
+BUDGETS = (1.5, 2, 3, 4, 5, 6)
+
+
+def best_of(values: np.ndarray, most: int = 40) -> np.ndarray:
+    """Mean reward of the best of 1, 2, ... images of each prompt: `[prompts, most]`, exact over all choices."""
+    ordered, count = np.sort(values, 1), values.shape[1]
+    weights = [[comb(i, n - 1) / comb(count, n) for i in range(count)] for n in range(1, most + 1)]
+    return ordered @ np.array(weights).T
+
+
+def fit_row(data: np.ndarray, name: str, begin: int = 4) -> StageRow:
+    """A row without rates from `[prompts, seeds, steps]`."""
+    steps, centred = data.shape[-1], data - data.mean(1, keepdims=True)
+    final = centred[..., -1]
+    spread = float(np.sqrt((final**2).mean()))
+    drawn = draw(data, begin + 8, 20, np.random.default_rng(0))
+    mean = np.repeat(drawn[:, :begin, LOOKS[0] - 1].mean(1), 8)
+    rewards = drawn[:, begin:, -1].ravel()
+    looks = []
+    for k in LOOKS:
+        seen = centred[..., k - 1]
+        a, b, c = line(rewards, drawn[:, begin:, k - 1].ravel(), mean)
+        within = float((seen * final).sum() / (seen**2).sum())
+        wide = float(np.sqrt((seen**2).mean())) / spread
+        looks.append(Look(k / steps, a, b, c, round((within * wide) ** 2, 3), round(wide, 3)))
+    offset, slope = line(rewards, mean)
+    return StageRow(name, (), "", "", round(spread, 4), begin, offset, slope, tuple(looks))
+
+
+def line(rewards: np.ndarray, *by: np.ndarray) -> list[float]:
+    """Offset and slopes of a least-squares line."""
+    table = np.stack([np.ones(len(rewards)), *by], 1)
+    return [round(float(v), 4) for v in np.linalg.lstsq(table, rewards, rcond=None)[0]]
+
+
+def staged(row: StageRow, drawn: np.ndarray, price: float, budget: float | None) -> tuple[np.ndarray, ...]:
+    """The policy on draws `[draws, seeds, steps]`: reward of the taken, images spent, seeds begun; each `[draws]`."""
+    each, steps = np.arange(len(drawn)), drawn.shape[-1]
+    at = np.array([round(look.share * steps) for look in row.looks])
+    first = drawn[:, : row.begin, at[0] - 1]
+    mean, spread = first.mean(1), spread_of(row, first)
+    worth = margins(row.looks, price * row.spread / spread) * spread[:, None]
+    stage = np.zeros(drawn.shape[:2], int)
+    stage[:, : row.begin] = 1
+    told = np.zeros(drawn.shape[:2])
+    told[:, : row.begin] = expected(row, row.looks[0], first, mean[:, None])
+    spent = np.full(len(drawn), row.begin * at[0] / steps)
+    taken = np.full(len(drawn), -1)
+    while (taken < 0).any():
+        index = told + np.take_along_axis(worth, stage, 1)
+        if budget is not None:
+            over = spent + 1 > MOST_SPENT * budget
+            index = np.where(over[:, None] & (stage == 0), -np.inf, index)
+        best = index.argmax(1)
+        now = stage[each, best]
+        done = (now == len(at)) & (taken < 0)
+        taken[done] = best[done]
+        on = np.flatnonzero(taken < 0)
+        for s in range(len(at)):
+            rows = on[now[on] == s]
+            own = best[rows]
+            told[rows, own] = expected(row, row.looks[s], drawn[rows, own, at[s] - 1], mean[rows])
+            spent[rows] += (at[s] - (at[s - 1] if s else 0)) / steps
+            stage[rows, own] += 1
+    return drawn[each, taken, -1], spent + (steps - at[-1]) / steps, (stage > 0).sum(1)
+
+
+def draw(data: np.ndarray, seeds: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Seeds drawn for each prompt, several times: `[prompts * draws, seeds, steps]`."""
+    which = np.stack([rng.permutation(data.shape[1])[:seeds] for _ in range(len(data) * draws)])
+    which = which.reshape(len(data), draws, seeds)
+    return np.take_along_axis(data[:, None], which[..., None], 2).reshape(-1, seeds, data.shape[-1])
+
+
+def rates(row: StageRow, data: np.ndarray, draws: int, rng: np.random.Generator) -> tuple[Rate, ...]:
+    """What each price gives on `data`; the cap on what is spent follows from the mean without it."""
+    drawn, found = draw(data, 40, draws, rng), []
+    curve = best_of(data[..., -1]).mean(0)
+    for price in PRICES:
+        _, free, _ = staged(row, drawn, price, None)
+        value, spent, begun = staged(row, drawn, price, float(free.mean()))
+        good = float(np.interp(value.mean(), curve, np.arange(1, len(curve) + 1)))
+        found.append(Rate(price, round(float(begun.mean()), 1), round(float(spent.mean()), 2), round(good, 2)))
+    rising = [r for i, r in enumerate(found) if i == 0 or r.images > max(f.images for f in found[:i])]
+    return tuple(rising)
+
+
+def three_stages(drawn: np.ndarray) -> tuple[np.ndarray, float]:
+    """Three fixed stages: reward of the taken, and the steps that they take."""
+    seeds, steps = drawn.shape[1:]
+    alive, spent, before = np.tile(np.arange(seeds), (len(drawn), 1)), 0, 0
+    for part, share in PLAIN:
+        k = round(part * steps)
+        spent += alive.shape[1] * (k - before)
+        order = np.take_along_axis(drawn[..., k - 1], alive, 1).argsort(1)[:, ::-1]
+        alive, before = np.take_along_axis(alive, order[:, : max(1, round(share * seeds))], 1), k
+    return drawn[np.arange(len(drawn)), alive[:, 0], -1], spent + steps - before
+
+
+def main() -> None:
+    """Print the table by budget, and that of the best of ten, for every model and reward in the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--only", default="", help="keys that contain this text")
+    parser.add_argument("--rows", action="store_true", help="print rows for the package, fitted on all prompts")
+    args = parser.parse_args()
+    console, rng = Console(width=150), np.random.default_rng(0)
+    by_budget = Table(
+        "rewards", "budget", "equal compute [95 %]", "as the best of", "images spent", "seeds", "better: plain"
+    )
+    ten = Table("rewards", "way", "steps", "share of the gain of the best of ten [95 %]")
+    with np.load(args.data) as file:
+        for key in [k for k in file if args.only in k]:
+            data = file[key].astype(float)
+            data[..., -1] = file[f"{key.rpartition('/')[0]}/plain"][..., -1]
+            for k in range(data.shape[-1] - 1, 0, -1):  # a step without figures: those of the next
+                data[..., k - 1] = np.where(np.isnan(data[..., k - 1]), data[..., k], data[..., k - 1])
+            if args.rows:
+                row = fit_row(data, key)
+                console.print(replace(row, rates=rates(row, data, args.draws, rng)))
+                continue
+            report(key, data, args.draws, rng, by_budget, ten)
+    if not args.rows:
+        console.print(by_budget, ten)
+
+
+def report(key: str, data: np.ndarray, draws: int, rng: np.random.Generator, by_budget: Table, ten: Table) -> None:
+    """Add a file's rows to both tables."""
+    folds, count = np.arange(len(data)) % 5, len(data)
+    wanted = {b: np.zeros((3, count)) for b in (*BUDGETS, "70", "100")}
+    for fold in range(5):
+        row = fit_row(data[folds != fold], key)
+        known = rates(row, data[folds != fold], max(draws // 3, 3), rng)
+        many, few = draw(data[folds == fold], 40, draws, rng), draw(data[folds == fold], 10, draws, rng)
+        for b, kept in wanted.items():
+            images = int(b) / 200 * 10 if isinstance(b, str) else b
+            price = float(np.interp(images, [r.images for r in known], [r.price for r in known]))
+            out = staged(row, few if isinstance(b, str) else many, price, images)
+            kept[:, folds == fold] = [v.reshape(-1, draws).mean(1) for v in out]
+    curves = best_of(data[..., -1])
+    again = [np.arange(count), *(rng.integers(0, count, count) for _ in range(1000))]
+    places = np.arange(1, curves.shape[1] + 1)
+    for b in BUDGETS:
+        value, spent, begun = wanted[b]
+        good = np.array([np.interp(value[i].mean(), curves[i].mean(0), places) for i in again])
+        equal = good / np.array([spent[i].mean() for i in again])
+        low, high = np.percentile(equal, [2.5, 97.5])
+        by_budget.add_row(
+            key, f"{b:g}", f"{equal[0]:.2f}x [{low:.2f}, {high:.2f}]", f"{good[0]:.1f}", f"{spent.mean():.2f}",
+            f"{begun.mean():.1f}", "yes" if equal[0] < 1 else "",
+        )  # fmt: skip
+    mixed = draw(data, 10, draws, rng)
+    steps = data.shape[-1]
+    fixed = mixed[np.arange(len(mixed)), mixed[..., steps // 5 - 1].argmax(1), -1]
+    three, cost = three_stages(mixed)
+    ways = [("random", steps, curves[:, 0])]
+    ways += [("fixed", 10 * steps // 5 + steps - steps // 5, fixed.reshape(count, -1).mean(1))]
+    ways += [("three stages", cost, three.reshape(count, -1).mean(1))]
+    ways += [(f"staged, {b} steps", wanted[b][1].mean() * steps, wanted[b][0]) for b in ("70", "100")]
+    for name, spent, value in ways:
+        shares = [(value[i] - curves[i, 0]).mean() / (curves[i, 9] - curves[i, 0]).mean() for i in again]
+        low, high = np.percentile(shares, [2.5, 97.5])
+        ten.add_row(key, name, f"{spent:.0f} of {10 * steps}", f"{shares[0]:.2f} [{low:.2f}, {high:.2f}]")
+
+
+if __name__ == "__main__":
+    main()
