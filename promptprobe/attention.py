@@ -112,8 +112,9 @@ class AttentionTap:
             )
         height = max(m.shape[-2] for m in self._maps.values())
         width = max(m.shape[-1] for m in self._maps.values())
-        planes = [F.interpolate(self._maps[b], size=(height, width), mode="nearest") for b in self.blocks]
-        return torch.stack(planes, 2).float().cpu()
+        # Block by block: all at once they would stand on the device twice.
+        planes = [F.interpolate(self._maps[b], size=(height, width), mode="nearest").float().cpu() for b in self.blocks]
+        return torch.stack(planes, 2)
 
     def token_embeddings(self) -> torch.Tensor:
         """What the denoiser was told of each token in the last armed call: float32 `[batch, tokens, size]`, on the CPU.

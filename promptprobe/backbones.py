@@ -434,9 +434,13 @@ def denoiser_of(pipeline) -> nn.Module:
 
 
 def device_of(pipeline) -> torch.device:
-    """Where a pipeline computes. Under offload that is not `pipeline.device`: the weights wait on the CPU."""
+    """Where a pipeline computes, an accelerator with its number (`cuda` is `cuda:0`).
+
+    Under offload that is not `pipeline.device`: the weights wait on the CPU.
+    """
     own = getattr(pipeline, "_execution_device", None)
-    return torch.device(own if own is not None else getattr(pipeline, "device", "cpu"))
+    device = torch.device(own if own is not None else getattr(pipeline, "device", "cpu"))
+    return device if device.type == "cpu" or device.index is not None else torch.device(device.type, 0)
 
 
 def is_compiled(pipeline) -> bool:

@@ -218,6 +218,9 @@ def _predicted_clean(scheduler, out, predicted: torch.Tensor, timestep, sample: 
         own = getattr(out, name, None)
         if own is not None:
             return own.float()
+    if hasattr(scheduler, "precondition_outputs"):  # EDM: noise is added to clean latents of deviation `sigma_data`
+        sigma = scheduler.sigmas[scheduler.step_index - 1]
+        return scheduler.precondition_outputs(sample.float(), predicted.float(), sigma)
     a, s = _signal_and_noise(scheduler, timestep)
     if not (a or s):
         return None

@@ -235,6 +235,7 @@ def test_an_offloaded_pipeline_computes_on_its_execution_device():
     for module in (pipeline.text_encoder, pipeline.text_encoder_2, pipeline.transformer, pipeline.vae):
         module._hf_hook = SimpleNamespace(execution_device="cuda:1")  # as accelerate leaves it; the weights stay
     assert str(pipeline.device) == "cpu" and str(device_of(pipeline)) == "cuda:1"
+    assert str(device_of(SimpleNamespace(device="cuda"))) == "cuda:0"
 
 
 @pytest.mark.parametrize("family", ["flux", "qwen-image", "sd3"])

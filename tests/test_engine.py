@@ -10,6 +10,8 @@ from diffusers import (
     DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
     DPMSolverSinglestepScheduler,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
@@ -220,7 +222,10 @@ def test_bad_input_names_the_value(sd):
     sd.scheduler = before
 
 
-@pytest.mark.parametrize("solver", [DDIMScheduler, EulerAncestralDiscreteScheduler, DPMSolverMultistepScheduler])
+@pytest.mark.parametrize(
+    "solver",
+    [DDIMScheduler, EulerAncestralDiscreteScheduler, DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler],
+)
 def test_advancing_in_stages_equals_one_run(sd, solver):
     before = sd.scheduler
     sd.scheduler = solver.from_config(before.config)
@@ -292,6 +297,26 @@ def test_what_a_step_predicts_is_the_truth_whatever_the_denoiser_is_asked_for(sd
             1 + level**2
         ) ** -0.5  # v = signal x noise - level x signal x clean (Salimans and Ho, arXiv:2202.00512)
         return ((args[0] - signal * truth) / level - level * signal * truth,)
+
+    handle = sd.unet.register_forward_hook(knows)
+    try:
+        paused = start(sd, PROMPTS, SEEDS, steps=8, stop=5, watch=(1, 3, 5), guidance_scale=1.0, **SIZE)
+    finally:
+        handle.remove()
+    for step, clean in paused.clean_latents.items():
+        assert close(clean, truth, 1e-3), step
+
+
+@pytest.mark.parametrize("solver", [EDMEulerScheduler, EDMDPMSolverMultistepScheduler])
+def test_what_a_step_predicts_is_the_truth_where_the_solver_scales_what_the_denoiser_says(sd, solver, monkeypatch):
+    monkeypatch.setattr(sd, "scheduler", solver())  # as Playground v2.5 has it
+    truth = torch.randn(3, 4, 16, 12, generator=torch.Generator().manual_seed(0))
+
+    def knows(module, args, out):
+        solver, data = sd.scheduler, sd.scheduler.config.sigma_data
+        sigma = solver.sigmas[solver.step_index or 0]
+        both = (sigma**2 + data**2) ** 0.5  # Karras et al., arXiv:2206.00364, table 1
+        return ((truth - data**2 / both**2 * args[0] * both) * both / (sigma * data),)
 
     handle = sd.unet.register_forward_hook(knows)
     try:

@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -282,6 +283,19 @@ def test_calls_take_turns_and_a_full_queue_is_busy(service):
     cancel.set()
     with small._lock, pytest.raises(CancelledError):
         small.generate(PROMPT, cancel=cancel)
+
+
+def test_a_turn_is_for_the_device_that_an_offloaded_pipeline_computes_on(service, monkeypatch):
+    asked = []
+    pipeline = service.plan.scorer.pipeline
+    for module in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
+        monkeypatch.setattr(module, "_hf_hook", SimpleNamespace(execution_device="cuda:1"), raising=False)
+    monkeypatch.setattr(
+        "promptprobe.agents.service.device_turn", lambda device, *_: asked.append(device) or contextlib.nullcontext()
+    )
+    with service.turn():
+        pass
+    assert str(pipeline.device) == "cpu" and asked == ["cuda:1"]
 
 
 HOLDS_THE_GPU = """
