@@ -223,7 +223,9 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--bank", type=int, default=BANK_SCENES, help="scenes a process")
     parser.add_argument("--pooled-steps", type=int, default=400)
-    parser.add_argument("--weights", type=Path, help="a finished pipeline folder: its transformer's weights are trained on")
+    parser.add_argument(
+        "--weights", type=Path, help="a finished pipeline folder: its transformer's weights are trained on"
+    )
     parser.add_argument("--pooled-only", action="store_true", help="train the pooled text encoder and stop")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
