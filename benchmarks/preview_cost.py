@@ -107,7 +107,7 @@ def measured(batch: int, repeats: int) -> Table:
     """Seconds an image on the icon world, whose own decoder is tiny: the median of `repeats`, each way in turn."""
     pipeline, reward = load_pipeline(), load_reward("icons")
     prompts, seeds = [PROMPT] * batch, range(batch)
-    settings = {"steps": STEPS, "guidance_scale": icons.GUIDANCE}
+    settings: dict[str, Any] = {"steps": STEPS, "guidance_scale": icons.GUIDANCE}
     held = start(pipeline, prompts, seeds, stop=5, watch=(5,), **settings)
     images = preview(pipeline, held)
     ways: dict[str, Callable[[], Any]] = {
