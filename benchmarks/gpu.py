@@ -235,12 +235,12 @@ def synchronize(args: argparse.Namespace) -> None:
 
 def table(results: list[dict[str, Any]]) -> str:
     """The results in Markdown."""
-    rows: list[tuple[str, ...]] = [("model", "parameters (depth)", "step, s", "with the tap", "kernels", "kernel's normaliser", "same, sharper",
-             "peak GB, with the tap", "resumed differs by", "preview full / tiny, s", "all seeds, s", "search full / tiny, s")]  # fmt: skip
-    rows.append(("---",) * len(rows[0]))
+    head = ("model", "parameters (depth)", "step, s", "with the tap", "kernels", "kernel's normaliser", "same, sharper",
+             "peak GB, with the tap", "resumed differs by", "preview full / tiny, s", "all seeds, s", "search full / tiny, s")  # fmt: skip
+    rows: list[tuple[str, ...]] = [head, ("---",) * len(head)]
     for r in results:
         if "error" in r:
-            rows.append((r["model"], r["error"]) + ("",) * (len(rows[0]) - 2))
+            rows.append((r["model"], r["error"]) + ("",) * (len(head) - 2))
             continue
         rows.append(
             (
