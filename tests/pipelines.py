@@ -424,7 +424,7 @@ def hunyuan_dit():
         pooled_projection_dim=16,
     )  # fmt: skip
     return HunyuanDiTPipeline(
-        vae=vae(4, 4), text_encoder=BertModel(config), tokenizer=bert, transformer=denoiser, scheduler=DDPMScheduler(),
+        vae=vae(4, 4), text_encoder=BertModel(config), tokenizer=bert, transformer=denoiser, scheduler=DDPMScheduler(clip_sample=False),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False, text_encoder_2=t5_encoder(t5),
         tokenizer_2=t5,
     )  # fmt: skip
