@@ -269,18 +269,12 @@ def _lumina_prompt(pipeline: Any, prompt: str, settings: Mapping[str, Any]) -> s
     return f"{settings.get('system_prompt') or pipeline.system_prompt} <Prompt Start> {prompt}"
 
 
-def _asked_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
-    """`max_sequence_length` as given, else the default of the pipeline's own call."""
-    default = inspect.signature(pipeline.__call__).parameters["max_sequence_length"].default
-    return int(settings.get("max_sequence_length") or default)
-
-
 def _ovis_prompt(pipeline: Any, prompt: str, settings: Mapping[str, Any]) -> str:
     return _chat(False)(pipeline, pipeline.system_prompt + prompt, settings)
 
 
 def _ovis_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
-    return _asked_length(pipeline, settings) + int(pipeline.user_prompt_begin_id)
+    return _max_sequence_length(pipeline, settings) + int(pipeline.user_prompt_begin_id)
 
 
 def _krea(denoiser: Any, call: Mapping[str, Any]) -> Layout:
@@ -291,7 +285,7 @@ def _krea(denoiser: Any, call: Mapping[str, Any]) -> Layout:
 
 def _krea_length(pipeline: Any, settings: Mapping[str, Any]) -> int:
     # The template's end stands behind the padding, within the length that was asked for.
-    own = _asked_length(pipeline, settings) - int(pipeline.prompt_template_encode_num_suffix_tokens)
+    own = _max_sequence_length(pipeline, settings) - int(pipeline.prompt_template_encode_num_suffix_tokens)
     return own + int(pipeline.prompt_template_encode_start_idx)
 
 
@@ -390,7 +384,7 @@ for _row in (
         wrap=_ovis_prompt, dropped=lambda p, settings: int(p.user_prompt_begin_id), length=_ovis_length, shared=frozenset({2, 3}),
     ),
     Backbone(
-        "Bria 3", "BriaTransformer2DModel", *_FLUX_BLOCKS, _flux, "before the image (T5)", length=_asked_length,
+        "Bria 3", "BriaTransformer2DModel", *_FLUX_BLOCKS, _flux, "before the image (T5)", length=_max_sequence_length,
     ),
     Backbone(
         "Krea 2", "Krea2Transformer2DModel", *blocks_named(r"transformer_blocks\.\d+\.attn"), _krea, "before the image; 34 template tokens dropped, the template's end behind the padding",
@@ -399,7 +393,7 @@ for _row in (
     ),
     Backbone(
         "CogView3-Plus", "CogView3PlusTransformer2DModel", *blocks_named(r"transformer_blocks\.\d+\.attn1"), _cogview, "before the image (T5)",
-        length=_asked_length, solvers="CogVideoX DDIM",
+        length=_max_sequence_length, solvers="CogVideoX DDIM",
     ),
     Backbone(
         "HunyuanDiT", "HunyuanDiT2DModel", *blocks_named(r"blocks\.\d+\.attn2"), _hunyuan_dit, "all (`attn2`): BERT's, then T5's, which are read",
