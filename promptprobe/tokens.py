@@ -96,7 +96,10 @@ def _several_vectors(pipeline, tokenizer, text: str, places: list[int]) -> tuple
     Raises `InputError` where they can't be told apart from what stands beside them.
     """
     convert = getattr(pipeline, "maybe_convert_prompt", None)
-    if convert is None or (whole := convert(text, tokenizer)) == text:
+    if convert is None:
+        return text, places, places
+    whole = convert(text, tokenizer)
+    if whole == text:
         return text, places, places
     learned = {t for t in tokenizer.tokenize(text) if f"{t}_1" in tokenizer.added_tokens_encoder}
     made, begin_of, end_of = "", [0], [0]  # of each character of the text
