@@ -175,7 +175,8 @@ def listening(
     """While inside, the solver draws its noise from the trajectories' generators, and `told` hears what each evaluation
     predicted the clean latents to be (shaped as the sample, float32; None for a solver of unknown kind).
 
-    Raises `ModelError` for a solver that draws one noise for a whole batch: no trajectory could go on without the others.
+    Raises `ModelError` for a solver that draws one noise for a whole batch (no trajectory could go on without the others),
+    and for one whose memory is a variable of the pipeline's own call.
     """
     if hasattr(scheduler, "noise_sampler"):
         name = type(scheduler).__name__.removeprefix("Resumed")
@@ -185,6 +186,12 @@ def listening(
         )
     original = scheduler.step
     signature = inspect.signature(original)
+    if "old_pred_original_sample" in signature.parameters:
+        name = type(scheduler).__name__.removeprefix("Resumed")
+        raise ModelError(
+            f"{name} has the pipeline remember its last step, which a pause would forget; choose another scheduler, such "
+            f"as {name.replace('DPM', 'DDIM')}"
+        )
 
     @functools.wraps(original)  # pipelines look at step's signature to learn whether it takes `eta` and `generator`
     def step(*args, **kwargs):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import PROMPTS, close, tiny_sd
 from diffusers import (
+    CogVideoXDPMScheduler,
     DDIMScheduler,
     DDPMScheduler,
     DEISMultistepScheduler,
@@ -344,7 +345,10 @@ def test_a_preview_leaves_the_trajectory_alone_and_needs_a_solver_that_says_what
     class Shared(DDIMScheduler):  # as DPMSolverSDEScheduler, which needs another package
         noise_sampler = None
 
-    monkeypatch.setattr(sd, "scheduler", Shared.from_config(sd.scheduler.config))
+    monkeypatch.setattr(sd, "scheduler", CogVideoXDPMScheduler())
+    with pytest.raises(ModelError, match="remember its last step, .* such as CogVideoXDDIMScheduler"):
+        start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
+    monkeypatch.setattr(sd, "scheduler", Shared.from_config(DDIMScheduler().config))
     with pytest.raises(ModelError, match="Shared draws one noise for a whole batch"):
         start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
 
