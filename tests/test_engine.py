@@ -346,7 +346,7 @@ def test_a_preview_leaves_the_trajectory_alone_and_needs_a_solver_that_says_what
         noise_sampler = None
 
     monkeypatch.setattr(sd, "scheduler", CogVideoXDPMScheduler())
-    with pytest.raises(ModelError, match="remember its last step, .* such as CogVideoXDDIMScheduler"):
+    with pytest.raises(ModelError, match=r"remember its last step, .* such as CogVideoXDDIMScheduler"):
         start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
     monkeypatch.setattr(sd, "scheduler", Shared.from_config(DDIMScheduler().config))
     with pytest.raises(ModelError, match="Shared draws one noise for a whole batch"):
