@@ -474,7 +474,7 @@ def test_guidance_that_goes_by_the_step_goes_on_after_a_pause(family, guidance):
     options = settings(family) | guidance
     try:
         whole, in_all = uninterrupted(family, **guidance), len(calls)
-        for at in (1, 2, 3, 5):
+        for at in (1, 3):
             calls.clear()
             paused = start(pipeline, PROMPTS, SEEDS, steps=STEPS, stop=at, **options)
             assert torch.equal(finish(pipeline, paused, output="latent"), whole), at
