@@ -345,6 +345,7 @@ def test_a_preview_leaves_the_trajectory_alone_and_needs_a_solver_that_says_what
     class Shared(DDIMScheduler):  # as DPMSolverSDEScheduler, which needs another package
         noise_sampler = None
 
+    assert not can_be_paused(CogVideoXDPMScheduler())
     monkeypatch.setattr(sd, "scheduler", CogVideoXDPMScheduler())
     with pytest.raises(ModelError, match=r"remember its last step, .* such as CogVideoXDDIMScheduler"):
         start(sd, PROMPTS, SEEDS, steps=8, stop=3, **SIZE)
