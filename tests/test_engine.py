@@ -25,6 +25,7 @@ from diffusers import (
 )
 
 from promptprobe import AttentionTap, CaptureError, InputError, ModelError, advance, finish, start
+from promptprobe.solver import can_be_paused
 from promptprobe.tokens import tokenize_prompt
 from promptprobe.trajectory import preview
 
