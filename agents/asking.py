@@ -23,7 +23,8 @@ STRATEGIES = (
 
 # A part of a family's or a pipeline class's name, and the file in prompts/families that speaks of it; the first one fits.
 FAMILIES = (
-    (r"icon", "icons"), (r"flux\W?2|flux2", "flux2"), (r"flux", "flux1"), (r"chroma", "chroma"),
+    (r"icon", "icons"), (r"ovis", "ovis"), (r"bria", "bria"), (r"cogview\W?3", "cogview3"), (r"hunyuan", "hunyuan"),
+    (r"lumina\W?next", "lumina-next"), (r"flux\W?2|flux2", "flux2"), (r"flux", "flux1"), (r"krea", "krea2"), (r"chroma", "chroma"),
     (r"stable.?diffusion\W?3|sd\W?3", "sd3"), (r"qwen", "qwen-image"), (r"z\W?image", "z-image"), (r"pixart", "pixart"),
     (r"sana", "sana"), (r"aura", "auraflow"), (r"cogview", "cogview4"), (r"lumina", "lumina2"),
     (r"stable.?diffusion|sdxl|\bsd\d?\b|unet", "sd"),
