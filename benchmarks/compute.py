@@ -1,6 +1,6 @@
 """What a search costs: seeds and prompts, `full` against `fixed` and `racing`, as the paper's Table 3, in one run.
 
-    python benchmarks/compute.py [--size 192 --repeats 1]
+    python benchmarks/compute.py [--size 192 --repeats 1] [--gains prompts/test.txt --prompts 20]
 
 Wall time, denoiser calls and FLOPs are measured on the icon world. For SDXL and FLUX.1-dev at 1024 pixels the FLOPs are
 projected from the calls of each policy and from what one denoiser step and one decoding take, counted on their published
@@ -8,6 +8,9 @@ configurations without weights. `cut` is with a probe that reads attention only,
 then ends after the last of them. Seconds are projected for FLUX.1-dev from the published costs of one generation and one
 probe (Diffusion Probe, arXiv:2602.23783, Table 3: 14.70 s and 1877.56 TFLOPs, which is 25 steps of FLUX.1-dev; 0.05 s and
 0.0036 TFLOPs).
+
+With `--gains` the first column is equal compute: the number of images made in full, the best kept, that gain as much as the
+search does on those prompts, over the images' worth of denoising that it spent.
 
 A step of the icon world's small denoiser takes milliseconds, of which a good part is overhead that a batch shares. With
 `--size 192` it makes pictures three times as wide and high, where arithmetic outweighs that, as it does in a real model; it
@@ -20,6 +23,7 @@ import argparse
 import contextlib
 import statistics
 import time
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -28,6 +32,8 @@ from tap_flops import flux, sdxl
 from torch.utils.flop_counter import FlopCounterMode
 
 from promptprobe.backbones import BACKBONES
+from promptprobe.evaluation import best_of_n, equal_images
+from promptprobe.prompt_files import read_prompts
 from promptprobe.rewards import load_reward
 from promptprobe.runs import make_scorer
 from promptprobe.search import POLICIES, select_pair
@@ -74,15 +80,36 @@ def decoding_of(channels: int) -> float:
     return counter.get_total_flops() / 1e12
 
 
+def equal_compute(scorer, reward, prompts: list[str], count: int) -> dict[str, float]:
+    """Equal compute of each policy over the first `count` seeds of some prompts, all of which are also made in full."""
+    finals: list[list[float]] = []
+    gains: dict[str, list[float]] = {policy: [] for policy in POLICIES}
+    spent = dict.fromkeys(POLICIES, 0.0)
+    for prompt in prompts:
+        for policy in ("full", *(p for p in POLICIES if p != "full")):
+            found = select_pair(
+                scorer, [(prompt, s) for s in range(count)], policy=policy, reward=reward, against=prompt
+            )
+            if policy == "full":
+                rewards = {s.seed: s.reward or 0.0 for s in found.seeds}
+                finals.append(list(rewards.values()))
+            gains[policy].append(rewards[found.best[0]] - statistics.mean(finals[-1]))
+            spent[policy] += found.denoiser_calls / scorer.steps / len(prompts)
+    curve = best_of_n(finals).mean(1)
+    return {p: equal_images(statistics.mean(gains[p]), curve) / spent[p] for p in POLICIES}
+
+
 def main() -> None:
     """Time each policy `--repeats` times and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--growth", action="store_true", help="also: cost against the number of candidates")
+    parser.add_argument("--gains", type=Path, help="a file of prompts, for the column of equal compute")
+    parser.add_argument("--prompts", type=int, default=20, help="of that file")
     parser.add_argument("--size", type=int, help="pixels of a side, instead of the icon world's 64")
     args = parser.parse_args()
     scorer, reward = make_scorer(height=args.size, width=args.size), load_reward("icons")
-    console = Console(width=140)
+    console = Console(width=160)
     models = {name: (*flops_of(build), decoding_of(n)) for name, build, n in (("SDXL", sdxl, 4), ("FLUX", flux, 16))}
     for name, (step, part, decoding) in models.items():
         console.print(
@@ -92,6 +119,9 @@ def main() -> None:
         "seed selection, 10 seeds": [(PROMPT, s) for s in range(10)],
         "prompt optimisation, 4 prompts": [(p, 0) for p in WORDINGS],
     }
+    equal = {}
+    if args.gains:
+        equal = equal_compute(scorer, reward, read_prompts(args.gains).prompts[: args.prompts], 10)
     for name, pairs in tasks.items():
         measured = {}
         for policy in POLICIES:
@@ -109,7 +139,7 @@ def main() -> None:
                 began = time.perf_counter()
                 select_pair(scorer, pairs, policy=policy, reward=reward, against=PROMPT)
                 measured[policy][2].append(time.perf_counter() - began)
-        table = Table("policy", "calls", "GFLOPs", "seconds", "faster", title=name)
+        table = Table("policy", "equal compute", "calls", "GFLOPs", "seconds", "faster", title=name)
         for model in models:
             table.add_column(f"{model} TFLOPs")
             table.add_column("less")
@@ -120,7 +150,8 @@ def main() -> None:
         for policy in ("full", *(p for p in POLICIES if p != "full")):
             calls, flops, times, probes, cut = measured[policy]
             seconds = statistics.median(times)
-            row = [policy, str(calls), f"{flops:.1f}", f"{seconds:.3f}", f"{whole / seconds:.2f}x"]
+            known = f"{equal[policy]:.2f}x" if equal and len(pairs) == 10 else ""
+            row = [policy, known, str(calls), f"{flops:.1f}", f"{seconds:.3f}", f"{whole / seconds:.2f}x"]
             decoded = len(pairs) if policy in ("full", "decoded") else 1
             for step, part, decoding in models.values():
                 work = calls * step + decoded * decoding + probes * PAPER["probe TFLOPs"]

@@ -2,7 +2,10 @@
 
     python benchmarks/selection.py prompts/test.txt --prompts 200 --train prompts/train.txt
 
-Ways: a random seed, `fixed` and `racing` (the probe), `full` (the oracle), decoding the clean latents predicted at
+The first column is equal compute: how many images made in full give the same gain when the best is kept, over the images'
+worth of denoising that was spent; what looks themselves cost is not in it.
+
+Ways: a random seed, `fixed`, `racing` and `staged` (the probe), `staged` by previews, `full` (the oracle), decoding the clean latents predicted at
 step 5 and measuring them with the reward model (`decoded`), the same for the last two of a race (`decoded-racing`), the focus of attention, and a linear probe on the denoiser's inner
 activations at step 5 (after Probe-Select, arXiv:2603.02829), fitted here on other prompts.
 """
@@ -19,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from promptprobe.backbones import denoiser_of
-from promptprobe.evaluation import mean_interval, within_prompts
+from promptprobe.evaluation import best_of_n, equal_images, mean_interval, within_prompts
+from promptprobe.judges import PreviewJudge
 from promptprobe.prompt_files import read_prompts
 from promptprobe.rewards import load_reward
 from promptprobe.runs import make_scorer
@@ -61,6 +65,16 @@ def run(scorer, reward, activations: Activations, prompts: list[str], seeds: lis
     }  # fmt: skip
 
 
+def searches(scorer, reward, budget: float) -> dict[str, dict[str, Any]]:
+    """The policies that are compared, by name, with what `select_seed` is told of each."""
+    preview = PreviewJudge(scorer.pipeline, reward)
+    return {
+        "fixed": {"policy": "fixed"}, "racing": {"policy": "racing"}, "decoded-racing": {"policy": "decoded-racing"},
+        "staged": {"policy": "staged", "budget": budget},
+        "staged, preview": {"policy": "staged", "budget": budget, "judge": preview},
+    }  # fmt: skip
+
+
 def main() -> None:
     """Select with every way and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -69,6 +83,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--train", type=Path, required=True, help="prompts for the linear probe on activations")
     parser.add_argument("--train-images", type=int, default=1600)
+    parser.add_argument("--budget", type=float, default=2.0, help="of the policy staged, in images")
     args = parser.parse_args()
     scorer, reward = make_scorer(), load_reward("icons")
     activations = Activations(scorer.pipeline)
@@ -89,11 +104,14 @@ def main() -> None:
     gained: dict[str, list[float]] = {}
     ranks: dict[str, list[float]] = {}
     rewards: list[float] = []
-    calls: dict[str, float] = {"fixed": 0, "racing": 0, "decoded-racing": 0}
+    policies = searches(scorer, reward, args.budget)
+    calls = dict.fromkeys(policies, 0.0)
+    finals: list[list[float]] = []
     for prompt in prompts:
         seen = run(scorer, reward, activations, [prompt] * len(seeds), seeds)
         values = np.array(seen["reward"])
         rewards += seen["reward"]
+        finals.append(seen["reward"])
         linear = (((seen["activations"] - centred) / spread) @ weight).tolist()
         ways = {"decoded step 5": seen["decoded"], "attention focus": seen["focus"], "linear on activations": linear}
         for name, score in {**ways, "probe, step 5": seen["probe"]}.items():
@@ -102,12 +120,13 @@ def main() -> None:
             gained.setdefault(name, []).append(float(values[int(np.argmax(score))]))
         gained.setdefault("random seed", []).append(float(values.mean()))
         gained.setdefault("full (oracle)", []).append(float(values.max()))
-        for policy in calls:
-            found = select_seed(scorer, prompt, seeds, policy=policy, reward=reward)
-            calls[policy] += found.denoiser_calls
-            gained.setdefault(policy, []).append(float(values[found.best[0]]))
+        for name, how in policies.items():
+            found = select_seed(scorer, prompt, seeds, reward=reward, **how)
+            calls[name] += found.denoiser_calls
+            gained.setdefault(name, []).append(float(values[found.best[0]]))
     base, best = (np.array(gained[n]) for n in ("random seed", "full (oracle)"))
-    table = Table("way", "calls", "mean reward [95 %]", "share of the gain", "SRCC within a prompt")
+    curve = best_of_n(finals).mean(1)
+    table = Table("way", "equal compute", "calls", "mean reward [95 %]", "share of the gain", "SRCC within a prompt")
     step_calls = args.seeds * scorer.probe_step + scorer.steps - scorer.probe_step
     costs = {
         "random seed": scorer.steps, "full (oracle)": args.seeds * scorer.steps,
@@ -121,6 +140,8 @@ def main() -> None:
         "fixed",
         "racing",
         "decoded-racing",
+        "staged",
+        "staged, preview",
         "decoded step 5",
         "full (oracle)",
     ):
@@ -128,8 +149,10 @@ def main() -> None:
         share = float((np.array(gained[name]) - base).mean() / (best - base).mean())
         rank = ranks.get({"fixed": "probe, step 5"}.get(name, name))
         within = within_prompts(names, rank, rewards) if rank is not None else None
+        cost = costs.get(name, step_calls)
+        equal = equal_images(float((np.array(gained[name]) - base).mean()), curve) / (cost / scorer.steps)
         table.add_row(
-            name, f"{costs.get(name, step_calls):.0f}", f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]",
+            name, f"{equal:.2f}x", f"{cost:.0f}", f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]",
             f"{share:.2f}", f"{within.value:.2f}" if within else "",
         )  # fmt: skip
     Console().print(table, f"{len(prompts)} prompts, {args.seeds} seeds each")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import comb
 
 import numpy as np
 import torch
@@ -148,3 +149,22 @@ def as_dict(figures: dict[str, Figure]) -> dict[str, dict[str, float]]:
 def _interval(value: float, resampled: Sequence[float]) -> Figure:
     low, high = np.nanquantile(np.asarray(resampled, float), [0.025, 0.975])
     return Figure(value, float(low), float(high))
+
+
+def best_of_n(rewards: ArrayLike, most: int = 60) -> np.ndarray:
+    """What the best of 1, 2, ... of a prompt's images gains over one of them, `[n, prompts]`, from the rewards of images
+    made in full, `[prompts, seeds]`: exact, over all choices of n seeds, of at most `most`."""
+    values = np.sort(np.asarray(rewards, float), 1)
+    seeds = values.shape[1]
+    weights = [[comb(i, n - 1) / comb(seeds, n) for i in range(seeds)] for n in range(1, min(seeds, most) + 1)]
+    return np.array(weights) @ values.T - values.mean(1)
+
+
+def equal_images(gain: float, curve: ArrayLike) -> float:
+    """How many images made in full gain as much when the best is kept; `curve` is the mean gain of the best of 1, 2, ....
+
+    Divided by the images' worth of compute that was spent, this is *equal compute*: above 1, a search is worth it. A gain
+    beyond the curve counts as its end.
+    """
+    known = np.asarray(curve, float)
+    return float(np.interp(gain, known, np.arange(1, len(known) + 1)))
