@@ -95,6 +95,9 @@ def select_pair(
     """
     _check([s for _, s in pairs], top, policy, diverse)
     check_budget(budget, policy)
+    if policy == "staged" and (diverse or last_judge is not None):
+        other = f"diverse {diverse:g}" if diverse else f"a last judge, {last_judge.name}"  # type: ignore[union-attr]
+        raise InputError(f"{other} beside policy staged, which finishes what is worth most; use racing or fixed")
     if (policy in WITH_PREVIEW or policy == "full") and reward is None:
         raise InputError(f"policy {policy} measures images: give a reward")
     began = time.perf_counter()
