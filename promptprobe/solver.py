@@ -88,7 +88,8 @@ def can_be_paused(scheduler, steps: int = 25) -> bool:
 
     True, too, for one that sets no timesteps without a pipeline's arguments: the engine then asks during the run.
     """
-    remembered_by_call = "old_pred_original_sample" in inspect.signature(scheduler.step).parameters
+    step = getattr(scheduler, "step", None)
+    remembered_by_call = step is not None and "old_pred_original_sample" in inspect.signature(step).parameters
     if type(scheduler).__name__ in _NOISE_OF_THE_BATCH or remembered_by_call:
         return False
     tried = copy.deepcopy(scheduler)

@@ -270,14 +270,16 @@ def test_what_hides_attention_is_refused():
 
     with attention_backend("flex"), pytest.raises(CaptureError, match="backend 'flex'"):  # for all that name none
         AttentionTap(pipeline).__enter__()
-    row = BACKBONES.pop("FluxTransformer2DModel")
+    before = dict(BACKBONES)
+    del BACKBONES["FluxTransformer2DModel"]
     try:
         with pytest.raises(
             ModelError, match=r"FluxTransformer2DModel of FluxPipeline is not supported; supported are: UNet2D"
         ):
             backbone_of(pipeline)
     finally:
-        BACKBONES["FluxTransformer2DModel"] = row
+        BACKBONES.clear()  # in the order in which they were
+        BACKBONES.update(before)
 
 
 def test_native_backends_are_watched_by_name():
