@@ -175,7 +175,9 @@ def test_encodings_are_kept_for_those_that_go_on(sd):
     kept, before = (list(p.encoded.outputs.values()) for p in (some, paused))
     for some_values, values in zip(kept[0], before[0], strict=True):
         assert torch.equal(some_values, values[[0, 2]]) and len(values) == 3
-    assert torch.equal(finish(sd, some, [0], output="latent"), finish(sd, some, [1], output="latent"))
+    # Threads divide a batch between its rows, so that equal rows are equal but for rounding.
+    first, same, other = (finish(sd, some, [i], output="latent") for i in range(3))
+    assert close(same, first) and not close(other, first)
 
 
 def test_a_learned_word_of_several_vectors_is_one_word_of_several_tokens():
