@@ -67,7 +67,7 @@ class Race:
         self.step = 0
 
     def to(self, step: int, judge: Judge | None = None, winners: int | None = None) -> None:
-        """Denoise everything alive to `step` and judge it (default: the runner's judge).
+        """Denoise everything alive to `step` and judge it (default: the runner's judge); what is there already is only judged.
 
         Told how many trajectories will go on at most (`winners`), the denoiser does no more in this step than the judge
         needs to see, where that saves more than making the winners' step anew costs.
@@ -76,19 +76,22 @@ class Race:
         chosen = judge or runner.judge
         cut = runner.cuts(len(self.alive), winners, chosen)
 
-        def work(batch: list[Row]) -> tuple[list[Row], Paused, list[Judgement]]:
-            before = batch[0].paused
+        def work(batch: list[Row]) -> tuple[list[Row], Paused, Sequence[int], list[Judgement]]:
+            before, rows = batch[0].paused, [r.row for r in batch]
+            there = None  # the rows to judge of a batch that goes no further
             if before is None:
                 paused = runner.begin([self.pairs[r.place] for r in batch], step, chosen, self.on_step, cut)
+            elif before.step < step:
+                paused = runner.go_on(before, rows, step, chosen, self.on_step, cut)
             else:
-                paused = runner.go_on(before, [r.row for r in batch], step, chosen, self.on_step, cut)
-            judgements = runner.judged(paused, step, chosen, [self.against[r.place] for r in batch])
-            return batch, paused.reduced(), judgements
+                paused, there = before, rows
+            judged = runner.judged(paused, step, chosen, [self.against[r.place] for r in batch], there)
+            return batch, paused.reduced(), there or range(len(batch)), judged
 
         arrived: list[Row] = []
-        for batch, paused, judged in runner.fitting(self.alive, work, lambda r: r.paused):
+        for batch, paused, at, judged in runner.fitting(self.alive, work, lambda r: r.paused):
             done = 0 if batch[0].paused is None else batch[0].paused.step
-            for i, (row, judgement) in enumerate(zip(batch, judged, strict=True)):
+            for row, i, judgement in zip(batch, at, judged, strict=True):
                 self.latest[row.place] = judgement
                 self.calls[row.place] += runner.calls_of(paused, step, chosen) - done
                 arrived.append(Row(row.place, paused, i))

@@ -113,34 +113,20 @@ class Scorer(Runner):
         `against[i]` is what the image of `scored[i]` is measured against. Trajectories that are paused earlier are denoised
         on. Raises `InputError` when a trajectory is beyond `step`, and as the judge does.
         """
-        places = [(i, k) for i, s in enumerate(scored) for k in range(len(s.trajectories))]
-        places.sort(key=lambda p: id(scored[p[0]].trajectories[p[1]][0]))  # those of one batch stay together
-        found: dict[tuple[int, int], tuple[float, Paused, int]] = {}
-
-        def batch_of(place: tuple[int, int]) -> Paused:
-            return scored[place[0]].trajectories[place[1]][0]
-
-        def work(batch: list[tuple[int, int]]) -> None:
-            paused = batch_of(batch[0])
-            rows = [scored[i].trajectories[k][1] for i, k in batch]
-            if paused.step < step:
-                paused = self.go_on(paused, rows, step, judge, on_step)
-                rows = list(range(len(rows)))
-            judged = self.judged(paused, step, judge, [against[i] for i, _ in batch], rows)
-            for place, row, judgement in zip(batch, rows, judged, strict=True):
-                found[place] = (judgement.predicted, paused, row)
-
-        for _ in self.fitting(places, work, batch_of):
-            pass
-        result = []
-        for i, s in enumerate(scored):
-            own = [found[i, k] for k in range(len(s.trajectories))]
-            more = sum(paused.step - s.trajectories[k][0].step for k, (_, paused, _) in enumerate(own))
-            result.append(
-                replace(
-                    s, predicted=[v for v, _, _ in own], trajectories=[(p, r) for _, p, r in own], calls=s.calls + more
-                )
-            )
+        own = [i for i, s in enumerate(scored) for _ in s.trajectories]
+        at = [place for s in scored for place in s.trajectories]
+        race = Race(
+            self, [(p.prompts[row], p.seeds[row]) for p, row in at], against=[against[i] for i in own], on_step=on_step
+        )
+        # Those of one batch stay together.
+        race.alive = sorted((Row(n, *place) for n, place in enumerate(at)), key=lambda r: id(r.paused))
+        race.to(step, judge)
+        result = [replace(s, predicted=[], trajectories=[]) for s in scored]
+        for row in sorted(race.alive):
+            again = result[own[row.place]]
+            again.predicted.append(race.value(row.place))
+            again.trajectories.append((row.paused, row.row))  # type: ignore[arg-type]  # it is somewhere by now
+            again.calls += race.calls[row.place]
         return result
 
 
