@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ _ENGINES_OWN = {
 }  # fmt: skip
 
 
-def check_settings(pipeline, settings: dict[str, Any]) -> None:
+def check_settings(pipeline, settings: Mapping[str, Any]) -> None:
     """Raise `InputError` for a setting that the pipeline doesn't take, that would not be the same for every prompt, or
     that is the engine's own."""
     taken = inspect.signature(pipeline.__call__).parameters

@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from .backbones import denoiser_of
+from .backbones import denoiser_of, device_of
 from .errors import InputError, ModelError, reason_of
 from .loading import check_weight_files
 
@@ -149,7 +149,7 @@ def standing_in(pipeline: Any, decoder: Any | None) -> Iterator[None]:
         yield
         return
     own = pipeline.vae
-    decoder.to(getattr(pipeline, "_execution_device", own.device), own.dtype)
+    decoder.to(device_of(pipeline), own.dtype)
     pipeline.vae = decoder
     try:
         yield

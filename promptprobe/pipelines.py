@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .backbones import backbone_of
+from .calling import check_settings
 from .errors import InputError, ModelError, reason_of
 from .loading import (
     check_device,
@@ -166,14 +166,6 @@ def _load_lora(pipeline: Any, adapters: Sequence[str]) -> None:
             raise ModelError(f"--lora {source!r} can't be loaded: {reason_of(error)}") from error
     if names:
         pipeline.set_adapters(names, strengths)
-
-
-def check_settings(pipeline: Any, settings: Mapping[str, Any]) -> None:
-    """Raise `InputError` for a setting that the pipeline's call doesn't take."""
-    taken = inspect.signature(pipeline.__call__).parameters
-    for key in settings:
-        if key not in taken:  # some also take and ignore anything
-            raise InputError(f"{type(pipeline).__name__} takes no {key!r}")
 
 
 def pipeline_settings(

@@ -10,6 +10,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
+from .calling import check_settings
 from .decoders import decoder_for
 from .errors import InputError
 from .events import OnEvent, OnStep
@@ -29,7 +30,7 @@ from .options import (
     settle,
     signed,
 )
-from .pipelines import check_settings, load_pipeline, loaded_of, loading_here, open_pipeline
+from .pipelines import load_pipeline, loaded_of, loading_here, open_pipeline
 from .pnginfo import png_bytes, read_record
 from .probe import Probe
 from .records import Origin

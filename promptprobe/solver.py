@@ -77,7 +77,7 @@ _NOISE_OF_THE_BATCH = ("DPMSolverSDEScheduler", "CosineDPMSolverMultistepSchedul
 
 def is_flow(scheduler) -> bool:
     """Whether a scheduler is one of flow matching."""
-    if type(scheduler).__name__.removeprefix("Resumed").startswith("FlowMatch"):
+    if _is_flow_match(scheduler):
         return True
     config = scheduler.config
     return bool(config.get("prediction_type") == "flow_prediction" or config.get("use_flow_sigmas"))
@@ -88,9 +88,7 @@ def can_be_paused(scheduler, steps: int = 25) -> bool:
 
     True, too, for one that sets no timesteps without a pipeline's arguments: the engine then asks during the run.
     """
-    step = getattr(scheduler, "step", None)
-    remembered_by_call = step is not None and "old_pred_original_sample" in inspect.signature(step).parameters
-    if type(scheduler).__name__ in _NOISE_OF_THE_BATCH or remembered_by_call:
+    if _hinders(scheduler):
         return False
     tried = copy.deepcopy(scheduler)
     try:
@@ -98,6 +96,22 @@ def can_be_paused(scheduler, steps: int = 25) -> bool:
         return len(tried.timesteps) in (steps, 2 * steps - 1)
     except Exception:  # each scheduler has its own classes
         return True
+
+
+def _hinders(scheduler) -> str:
+    """What of a solver can't be kept over a pause, with another to choose; empty where nothing is."""
+    name = type(scheduler).__name__.removeprefix("Resumed")
+    if hasattr(scheduler, "noise_sampler") or name in _NOISE_OF_THE_BATCH:
+        return (
+            f"{name} draws one noise for a whole batch, so its images depend on what else is in it and can't be paused; "
+            "choose another scheduler, such as DPMSolverMultistepScheduler with algorithm_type 'sde-dpmsolver++'"
+        )
+    if "old_pred_original_sample" in inspect.signature(scheduler.step).parameters:
+        return (
+            f"{name} has the pipeline remember its last step, which a pause would forget; choose another scheduler, such "
+            f"as {name.replace('DPM', 'DDIM')}"
+        )
+    return ""
 
 
 def choose_scheduler(pipeline, name: str = AUTO) -> tuple[str, str | None]:
@@ -180,20 +194,10 @@ def listening(
     Raises `ModelError` for a solver that draws one noise for a whole batch (no trajectory could go on without the others),
     and for one whose memory is a variable of the pipeline's own call.
     """
-    if hasattr(scheduler, "noise_sampler"):
-        name = type(scheduler).__name__.removeprefix("Resumed")
-        raise ModelError(
-            f"{name} draws one noise for a whole batch, so its images depend on what else is in it and can't be paused; "
-            "choose another scheduler, such as DPMSolverMultistepScheduler with algorithm_type 'sde-dpmsolver++'"
-        )
+    if why := _hinders(scheduler):
+        raise ModelError(why)
     original = scheduler.step
     signature = inspect.signature(original)
-    if "old_pred_original_sample" in signature.parameters:
-        name = type(scheduler).__name__.removeprefix("Resumed")
-        raise ModelError(
-            f"{name} has the pipeline remember its last step, which a pause would forget; choose another scheduler, such "
-            f"as {name.replace('DPM', 'DDIM')}"
-        )
 
     @functools.wraps(original)  # pipelines look at step's signature to learn whether it takes `eta` and `generator`
     def step(*args, **kwargs):
@@ -234,7 +238,7 @@ def _predicted_clean(scheduler, out, predicted: torch.Tensor, timestep, sample: 
     if not (a or s):
         return None
     x, y = sample.float(), predicted[:, : sample.shape[1]].float()  # a learned variance may follow
-    kind = "flow_prediction" if _is_flow(scheduler) else getattr(scheduler.config, "prediction_type", "epsilon")
+    kind = "flow_prediction" if _is_flow_match(scheduler) else getattr(scheduler.config, "prediction_type", "epsilon")
     if kind == "epsilon":
         clean = (x - s * y) / a
     elif kind == "sample":
@@ -250,7 +254,7 @@ def _predicted_clean(scheduler, out, predicted: torch.Tensor, timestep, sample: 
 
 def _signal_and_noise(scheduler, timestep) -> tuple[float, float]:
     """What clean latents and noise were multiplied by in the last evaluation's sample; (0, 0) when that is not known."""
-    if _is_flow(scheduler):
+    if _is_flow_match(scheduler):
         sigma = float(scheduler.sigmas[scheduler.step_index - 1])
         return 1 - sigma, sigma
     if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
@@ -262,7 +266,7 @@ def _signal_and_noise(scheduler, timestep) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def _is_flow(scheduler) -> bool:
+def _is_flow_match(scheduler) -> bool:
     return type(scheduler).__name__.removeprefix("Resumed").startswith("FlowMatch")
 
 

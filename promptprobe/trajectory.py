@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from .attention import AttentionTap, CutOff
-from .backbones import backbone_of, denoiser_of
+from .backbones import backbone_of, denoiser_of, device_of
 from .calling import Stopped, call, check_settings
 from .decoders import decode, is_tiny, pictures, standing_in
 from .errors import InputError
@@ -181,7 +181,7 @@ def preview_values(
     finite = clean.flatten(1).isfinite().all(1)
     clean = torch.where(finite[:, None, None, None], clean, 0.0)
     if decoder is not None and is_tiny(decoder):
-        values = decode(decoder, clean, getattr(pipeline, "_execution_device", paused.latents.device))
+        values = decode(decoder, clean, device_of(pipeline))
     else:
         values = _decoded_by_pipeline(pipeline, paused, chosen, clean.to(paused.latents), decoder)
     values[~finite] = torch.nan
