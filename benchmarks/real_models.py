@@ -12,26 +12,20 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from math import comb
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from promptprobe.evaluation import best_of_n, equal_images
 from promptprobe.stage_rows import PLAIN, Look, Rate, StageRow
 from promptprobe.stages import MOST_SPENT, expected, margins, spread_of
 
 LOOKS = (6, 8, 10, 12, 14, 16)  # of 20
 PRICES = (2.5, 1.8, 1.3, 0.95, 0.7, 0.5, 0.36, 0.26, 0.19, 0.13, 0.08, 0.04)
 BUDGETS = (1.5, 2, 3, 4, 5, 6)
-
-
-def best_of(values: np.ndarray, most: int = 40) -> np.ndarray:
-    """Mean reward of the best of 1, 2, ... images of each prompt: `[prompts, most]`, exact over all choices."""
-    ordered, count = np.sort(values, 1), values.shape[1]
-    weights = [[comb(i, n - 1) / comb(count, n) for i in range(count)] for n in range(1, most + 1)]
-    return ordered @ np.array(weights).T
+MOST = 40  # seeds drawn of a prompt, and images of plain best of n
 
 
 def fit_row(data: np.ndarray, name: str, begin: int = 4) -> StageRow:
@@ -100,12 +94,12 @@ def draw(data: np.ndarray, seeds: int, draws: int, rng: np.random.Generator) -> 
 
 def rates(row: StageRow, data: np.ndarray, draws: int, rng: np.random.Generator) -> tuple[Rate, ...]:
     """What each price gives on `data`; the cap on what is spent follows from the mean without it."""
-    drawn, found = draw(data, 40, draws, rng), []
-    curve = best_of(data[..., -1]).mean(0)
+    drawn, found = draw(data, MOST, draws, rng), []
+    curve, one = best_of_n(data[..., -1], MOST).mean(1), data[..., -1].mean()
     for price in PRICES:
         _, free, _ = staged(row, drawn, price, None)
         value, spent, begun = staged(row, drawn, price, float(free.mean()))
-        good = float(np.interp(value.mean(), curve, np.arange(1, len(curve) + 1)))
+        good = equal_images(value.mean() - one, curve)
         found.append(Rate(price, round(float(begun.mean()), 1), round(float(spent.mean()), 2), round(good, 2)))
     rising = [r for i, r in enumerate(found) if i == 0 or r.images > max(f.images for f in found[:i])]
     return tuple(rising)
@@ -158,18 +152,17 @@ def report(key: str, data: np.ndarray, draws: int, rng: np.random.Generator, by_
     for fold in range(5):
         row = fit_row(data[folds != fold], key)
         known = rates(row, data[folds != fold], max(draws // 3, 3), rng)
-        many, few = draw(data[folds == fold], 40, draws, rng), draw(data[folds == fold], 10, draws, rng)
+        many, few = draw(data[folds == fold], MOST, draws, rng), draw(data[folds == fold], 10, draws, rng)
         for b, kept in wanted.items():
             images = int(b) / 200 * 10 if isinstance(b, str) else b
             price = float(np.interp(images, [r.images for r in known], [r.price for r in known]))
             out = staged(row, few if isinstance(b, str) else many, price, images)
             kept[:, folds == fold] = [v.reshape(-1, draws).mean(1) for v in out]
-    curves = best_of(data[..., -1])
+    curves, one = best_of_n(data[..., -1], MOST), data[..., -1].mean(1)
     again = [np.arange(count), *(rng.integers(0, count, count) for _ in range(1000))]
-    places = np.arange(1, curves.shape[1] + 1)
     for b in BUDGETS:
         value, spent, begun = wanted[b]
-        good = np.array([np.interp(value[i].mean(), curves[i].mean(0), places) for i in again])
+        good = np.array([equal_images((value - one)[i].mean(), curves[:, i].mean(1)) for i in again])
         equal = good / np.array([spent[i].mean() for i in again])
         low, high = np.percentile(equal, [2.5, 97.5])
         by_budget.add_row(
@@ -180,12 +173,12 @@ def report(key: str, data: np.ndarray, draws: int, rng: np.random.Generator, by_
     steps = data.shape[-1]
     fixed = mixed[np.arange(len(mixed)), mixed[..., steps // 5 - 1].argmax(1), -1]
     three, cost = three_stages(mixed)
-    ways = [("random", steps, curves[:, 0])]
+    ways = [("random", steps, one)]
     ways += [("fixed", 10 * steps // 5 + steps - steps // 5, fixed.reshape(count, -1).mean(1))]
     ways += [("three stages", cost, three.reshape(count, -1).mean(1))]
     ways += [(f"staged, {b} steps", wanted[b][1].mean() * steps, wanted[b][0]) for b in ("70", "100")]
     for name, spent, value in ways:
-        shares = [(value[i] - curves[i, 0]).mean() / (curves[i, 9] - curves[i, 0]).mean() for i in again]
+        shares = [(value - one)[i].mean() / curves[9, i].mean() for i in again]
         low, high = np.percentile(shares, [2.5, 97.5])
         ten.add_row(key, name, f"{spent:.0f} of {10 * steps}", f"{shares[0]:.2f} [{low:.2f}, {high:.2f}]")
 
