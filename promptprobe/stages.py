@@ -73,14 +73,16 @@ def plan_stages(budget: float | None, seeds: int | None, steps: int, row: StageR
         images = (count * look + steps - look) / steps
         note = f"{count} seeds for the price of {images:.1f} images; in so few steps seeds hardly differ, another wording does more"
         return StagePlan(count, (look,), note, images, (1,))
-    if row is None or (budget is not None and budget < row.rates[0].images):
-        return _plain(budget, seeds, steps)
+    if row is None:
+        return _plain(budget, seeds, steps, "this model and judge")
+    if budget is not None and budget < row.rates[0].images:
+        return _plain(budget, seeds, steps, f"less than {row.rates[0].images:.2f} images")
     spent = [r.images for r in row.rates]
     if budget is None:
         budget = float(np.interp(seeds or 10, [r.seeds for r in row.rates], spent))
     at = tuple(round(look.share * steps) for look in row.looks)
     if len(set(at)) < len(at):
-        return _plain(budget, seeds, steps)
+        return _plain(budget, seeds, steps, f"runs of {steps} steps")
     logs = [math.log(r.price) for r in row.rates]
     price = math.exp(float(np.interp(budget, spent, logs)))
     begun, good = (float(np.interp(budget, spent, [getattr(r, n) for r in row.rates])) for n in ("seeds", "as_good_as"))
@@ -92,8 +94,8 @@ def plan_stages(budget: float | None, seeds: int | None, steps: int, row: StageR
     return StagePlan(most, at, f"{note}; {row.source}", budget, row=row, price=price)
 
 
-def _plain(budget: float | None, seeds: int | None, steps: int) -> StagePlan:
-    """Fixed stages, for what nothing was measured of."""
+def _plain(budget: float | None, seeds: int | None, steps: int, unknown: str) -> StagePlan:
+    """Fixed stages, for what nothing was measured of; what that is, in words."""
     at = [max(1, round(share * steps)) for share, _ in PLAIN]
 
     def left(count: int) -> list[int]:
@@ -107,7 +109,7 @@ def _plain(budget: float | None, seeds: int | None, steps: int) -> StagePlan:
     if budget is not None:
         count = max(n for n in range(1, math.ceil(4 * budget) + 2) if n == 1 or images(n) <= budget + 1e-9)
         count = min(count, seeds or count)
-    note = f"{count} seeds for the price of {images(count):.1f} images; no figures are known for this model and judge"
+    note = f"{count} seeds for the price of {images(count):.1f} images; no figures are known for {unknown}"
     return StagePlan(count, tuple(at), note, images(count), tuple(left(count)))
 
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+
+from promptprobe.race import Row
+from promptprobe.stage_rows import ROWS
+from promptprobe.staged import take_by_worth
+from promptprobe.stages import plan_stages
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import gpu
 import preview_cost
+import real_models
 
 
 def test_the_gpu_script_measures_a_tiny_model_and_ends_a_resumed_run_as_an_uninterrupted_one(
@@ -38,3 +46,47 @@ def test_the_gpu_script_measures_a_tiny_model_and_ends_a_resumed_run_as_an_unint
 def test_a_tiny_decoder_costs_a_twentieth_of_the_full_one():
     full, tiny = preview_cost.flops(lambda: preview_cost.kl(4, True)), preview_cost.flops(lambda: preview_cost.tiny(4))
     assert 8 < full < 12 and 0.03 < tiny / full < 0.07
+
+
+class Told:
+    """A race over rewards that are known: what a look at a seed says stands in `seen` `[seeds, steps]`."""
+
+    def __init__(self, seen):
+        self.seen, self.runner, self.step = seen, SimpleNamespace(steps=seen.shape[1]), 0
+        self.alive, self.calls = [Row(i) for i in range(len(seen))], [0] * len(seen)
+
+    def to(self, step, judge):
+        self.step = step
+        for row in self.alive:
+            self.calls[row.place] = step
+
+    def value(self, place):
+        return float(self.seen[place, self.calls[place] - 1])
+
+    def rule_out_what_is_no_number(self):
+        return []
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_figures_on_real_models_are_those_of_the_shipped_rule(row):
+    plan, rng = plan_stages(3, None, 20, row), np.random.default_rng(0)
+    taken = []
+    for _ in range(60):
+        final = rng.normal(0, row.spread, (plan.seeds, 1))
+        seen = final + rng.normal(0, row.spread, (plan.seeds, 20)) * np.linspace(1.3, 0, 20)
+        race = Told(seen)
+        (best,) = take_by_worth(race, plan, None, 1, lambda *looked: None, lambda *lost: None)
+        spent = (sum(race.calls) + 20 - race.calls[best.place]) / 20
+        expected = [float(v[0]) for v in real_models.staged(row, seen[None], plan.price, plan.budget)]
+        assert [seen[best.place, -1], spent, np.count_nonzero(race.calls)] == pytest.approx(expected)
+        taken.append((best.place, np.count_nonzero(race.calls)))
+    assert len(set(taken)) > 10  # the draws are not all alike
+
+
+def test_what_is_not_known_is_named():
+    flux = next(row for row in ROWS if row.name == "FLUX.1-dev")
+    for told, plan in (
+        ("this model and judge", plan_stages(3, None, 20, None)), ("less than 2.01 images", plan_stages(2, None, 20, flux)),
+        ("runs of 9 steps", plan_stages(3, None, 9, flux)),
+    ):  # fmt: skip
+        assert plan.note.endswith(f"no figures are known for {told}") and plan.row is None
