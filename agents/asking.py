@@ -66,7 +66,7 @@ def _told(request: RewriteRequest) -> dict[str, Any]:
         "count": request.count,
     }
     if request.length:
-        told |= {"tokens_now": request.length, "words_now": words_in(request.prompt)}
+        told |= {"tokens_now": request.length, "words_now": count_words(request.prompt)}
     if request.direction:
         told["direction"] = request.direction
     if request.keep:
@@ -84,15 +84,15 @@ def _weak(request: RewriteRequest) -> list[dict[str, Any]]:
     return [{"word": w.word, "focus": round(w.focus, 2)} for w in weak]
 
 
-def words_in(text: str) -> int:
-    """Words of a text, and characters of scripts that put no spaces between words."""
+def count_words(text: str) -> int:
+    """How many words a text has, and characters of scripts that put no spaces between words."""
     unspaced = len(re.findall(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]", text))
     return unspaced + len(re.findall(r"[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+", text))
 
 
 def words_that_fit(request: RewriteRequest) -> int:
     """About how many words (characters of scripts without spaces) the text encoder takes, by this prompt's own rate."""
-    words = words_in(request.prompt)
+    words = count_words(request.prompt)
     rate = request.length / words if request.length and words else 1.4
     return max(1, int(0.95 * request.token_limit / max(rate, 1.0)))
 

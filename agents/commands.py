@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
-from ..events import tau_text
+from ..events import spent_in_words, tau_text
 from ..runs import notes_on
 from ..seeds import seeds_from
 from ..thresholds import threshold
@@ -116,7 +116,7 @@ def rewrite(state: SessionState, desk: Desk, rest: str) -> SessionState:
         said = "nothing better than what you have" if made else "no usable rewrite"
     out = [f"out: {s.prompt} ({s.rejected})" for s in proposals if s.rejected]
     spent = spent_by(state.get("spent") or {}, answer, plan.prices)
-    money = [f"LLM: {money_in(spent)} in this session"] if answer.requests else []
+    money = [f"LLM: {spent_in_words(spent)} in this session"] if answer.requests else []
     return {
         "candidates": [*tried, *made], "round": number, "said": "\n".join([said, *out, *answer.notes, *money]),
         "show": bool(made), "spent": spent,
@@ -129,12 +129,6 @@ def spent_by(before: dict[str, Any], answer: RewriteAnswer, prices: tuple[float,
         name: before.get(name, 0) + getattr(answer, name) for name in ("requests", "input_tokens", "output_tokens")
     }
     return {**spent, "cost": cost_of(prices, spent)}
-
-
-def money_in(spent: dict[str, Any]) -> str:
-    """Requests, tokens and cost in words."""
-    cost = "" if spent.get("cost") is None else f", cost {spent['cost']:g}"
-    return f"{spent['requests']} requests, {spent['input_tokens']} + {spent['output_tokens']} tokens{cost}"
 
 
 def new(state: SessionState, desk: Desk, rest: str) -> SessionState:

@@ -26,6 +26,12 @@ def tau_text(tau: float | None) -> str:
     return "no τ, wordings are compared" if tau is None else f"τ {tau:.3f}"
 
 
+def spent_in_words(spent: Mapping[str, Any]) -> str:
+    """What an LLM took: requests, tokens in and out, and the cost where prices are known."""
+    cost = "" if spent.get("cost") is None else f", cost {spent['cost']:g}"
+    return f"{spent['requests']} requests, {spent['input_tokens']} + {spent['output_tokens']} tokens{cost}"
+
+
 def waiting_in_words(values: Mapping[str, Any]) -> str:
     """What is waited for, for how long, and what the LLM took so far."""
     tokens = values["input_tokens"] + values["output_tokens"]

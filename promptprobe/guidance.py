@@ -21,8 +21,8 @@ def is_guided(pipeline: Any, settings: Mapping[str, Any]) -> bool:
     taken = inspect.signature(pipeline.__call__).parameters
     defaults = {**{n: p.default for n, p in taken.items()}, **backbone_of(pipeline).defaults}
     if "true_cfg_scale" in taken:  # a distilled guidance beside it makes no second prediction
-        negative = settings.get("negative_prompt", settings.get("negative_prompt_embeds"))
-        return float(settings.get("true_cfg_scale", defaults["true_cfg_scale"]) or 0) > 1 and negative is not None
+        scale = float(settings.get("true_cfg_scale", defaults["true_cfg_scale"]) or 0)
+        return scale > 1 and settings.get("negative_prompt") is not None
     config: Any = denoiser_of(pipeline).config
     if config.get("guidance_embeds") or config.get("time_cond_proj_dim"):
         return False

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .events import tau_text, waiting_in_words, what_goes_on
+from .events import spent_in_words, tau_text, waiting_in_words, what_goes_on
 from .records import RunRecord
 
 WAITING_LINES = 10  # seconds between lines that say what is waited for, where there is no terminal
@@ -86,11 +86,7 @@ class LiveView:
             f"({100 * (1 - used / full):.0f} % saved, about {record.seconds['saved (estimated)']:.1f} s)"
         )
         if record.llm["requests"]:
-            cost = "" if record.llm["cost"] is None else f", cost {record.llm['cost']}"
-            lines.append(
-                f"LLM               {record.llm['requests']} requests, {record.llm['input_tokens']} + "
-                f"{record.llm['output_tokens']} tokens{cost}"
-            )
+            lines.append(f"LLM               {spent_in_words(record.llm)}")
         if record.image:
             lines.append(f"image             {escape(record.image)}")
             lines.append(f"heat maps         {escape(record.heat_maps or '')}")

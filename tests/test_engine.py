@@ -287,6 +287,17 @@ def test_what_a_step_predicts_is_the_truth_when_the_denoiser_knows_it(sd, solver
         assert close(clean, truth[: len(clean)], 1e-3), step  # sample - level x noise, with levels up to 14
 
 
+def assert_the_truth_is_seen(sd, truth, knows):
+    """With an oracle for a denoiser, each watched step predicts the true clean latents."""
+    handle = sd.unet.register_forward_hook(knows)
+    try:
+        paused = start(sd, PROMPTS, SEEDS, steps=8, stop=5, watch=(1, 3, 5), guidance_scale=1.0, **SIZE)
+    finally:
+        handle.remove()
+    for step, clean in paused.clean_latents.items():
+        assert close(clean, truth, 1e-3), step
+
+
 @pytest.mark.parametrize("kind", ["v_prediction", "sample"])
 @pytest.mark.parametrize("solver", [DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler])
 def test_what_a_step_predicts_is_the_truth_whatever_the_denoiser_is_asked_for(sd, solver, kind, monkeypatch):
@@ -302,13 +313,7 @@ def test_what_a_step_predicts_is_the_truth_whatever_the_denoiser_is_asked_for(sd
         ) ** -0.5  # v = signal x noise - level x signal x clean (Salimans and Ho, arXiv:2202.00512)
         return ((args[0] - signal * truth) / level - level * signal * truth,)
 
-    handle = sd.unet.register_forward_hook(knows)
-    try:
-        paused = start(sd, PROMPTS, SEEDS, steps=8, stop=5, watch=(1, 3, 5), guidance_scale=1.0, **SIZE)
-    finally:
-        handle.remove()
-    for step, clean in paused.clean_latents.items():
-        assert close(clean, truth, 1e-3), step
+    assert_the_truth_is_seen(sd, truth, knows)
 
 
 @pytest.mark.parametrize("solver", [EDMEulerScheduler, EDMDPMSolverMultistepScheduler])
@@ -322,13 +327,7 @@ def test_what_a_step_predicts_is_the_truth_where_the_solver_scales_what_the_deno
         both = (sigma**2 + data**2) ** 0.5  # Karras et al., arXiv:2206.00364, table 1
         return ((truth - data**2 / both**2 * args[0] * both) * both / (sigma * data),)
 
-    handle = sd.unet.register_forward_hook(knows)
-    try:
-        paused = start(sd, PROMPTS, SEEDS, steps=8, stop=5, watch=(1, 3, 5), guidance_scale=1.0, **SIZE)
-    finally:
-        handle.remove()
-    for step, clean in paused.clean_latents.items():
-        assert close(clean, truth, 1e-3), step
+    assert_the_truth_is_seen(sd, truth, knows)
 
 
 def test_a_preview_leaves_the_trajectory_alone_and_needs_a_solver_that_says_what_it_predicts(sd, monkeypatch):

@@ -58,10 +58,10 @@ def choose_judge(
         raise InputError(
             f"objective {objective!r} names heads of a probe, and there is none; leave it out, or give --probe"
         )
+    wanted = (reward or default_reward(model) or at_hand()) if kind in ("auto", "preview") else None
     if kind == "auto":
-        kind = "preview" if _reward_for(model, reward) else "gap" if is_guided(pipeline, settings) else "focus"
+        kind = "preview" if wanted else "gap" if is_guided(pipeline, settings) else "focus"
     if kind == "preview":
-        wanted = _reward_for(model, reward)
         if wanted is None:
             raise ModelError(
                 "the judge preview measures with a reward model, and none is on this machine: give --reward, such as "
@@ -78,10 +78,6 @@ def choose_judge(
 def _has_probe(model: str | Path) -> bool:
     world = world_of(model)
     return world is not None and world.probe is not None
-
-
-def _reward_for(model: str | Path, reward: str | RewardFunction | None) -> str | RewardFunction | None:
-    return reward or default_reward(model) or at_hand()
 
 
 def _about(judge: Judge, built_in: bool) -> str:

@@ -27,8 +27,9 @@ RewardFunction = Callable[[Sequence[Image.Image], Sequence[str]], torch.Tensor]
 class RewardKind:
     """A row of the table of rewards: what it measures, its class (`module:class`) and where it is from.
 
-    By `margin` a rewrite's predicted image must exceed that of the user's own prompt to win: where it is known, a quarter of
-    the reward's standard deviation among the finished images of a prompt (FLUX.1-dev and SDXL; TTSnap, arXiv:2511.22242).
+    By `margin` a rewrite's predicted image must exceed that of the user's own prompt to win. For image-reward, pickscore and
+    hpsv2 it is a quarter of the reward's standard deviation among the finished images of a prompt (FLUX.1-dev and SDXL;
+    TTSnap, arXiv:2511.22242); that of icons was set by hand and not tuned; of the others none is known.
     """
 
     name: str
