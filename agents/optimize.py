@@ -15,7 +15,7 @@ from ..errors import PromptProbeError
 from ..events import OnEvent
 from ..files import check_writable, free_name, write_together
 from ..heatmaps import heat_map_image
-from ..options import PlanOptions, refuse_beside, refuse_unknown, signed
+from ..options import PlanOptions, check_made, refuse_beside, refuse_unknown, signed
 from ..pnginfo import png_bytes
 from ..records import CandidateRecord, RunRecord, carried, whole
 from ..rewards import measure
@@ -92,6 +92,7 @@ def optimize_with_image(
     prompt = clean_prompt(prompt)
     if out is not None:
         check_writable(Path(out))
+    check_made("plan", plan, Plan, "make_plan")
     if plan is not None:
         refuse_unknown(PlanOptions, options, "optimize")
         refuse_beside("plan", [*options, *(["scorer"] if scorer else [])])

@@ -9,7 +9,7 @@ from typing import Any
 from typing_extensions import Unpack
 
 from ..errors import InputError
-from ..options import PlanOptions, ScorerOptions, names_of, refuse_beside, settle, signed
+from ..options import PlanOptions, ScorerOptions, check_made, names_of, refuse_beside, settle, signed
 from ..records import Origin
 from ..rewards import RewardFunction
 from ..runs import make_scorer, reward_of
@@ -81,6 +81,7 @@ def make_plan(*, scorer: Scorer | None = None, **options: Unpack[PlanOptions]) -
     object with `rewrite(request)`, `reward` a function of images and prompts. Raises `PromptProbeError` classes.
     """
     o = settle(PlanOptions, options, "make_plan")
+    check_made("scorer", scorer, Scorer, "make_scorer")
     if scorer is not None:
         refuse_beside("scorer", set(options) & ({*names_of(ScorerOptions)} - {"seed", "reward"}))
     prices = prices_of(o["llm_price"])

@@ -23,7 +23,7 @@ from ..backbones import denoiser_of, device_of
 from ..errors import InputError, PromptProbeError
 from ..events import what_goes_on
 from ..files import lock_file
-from ..options import DEFAULT_MODEL, PlanOptions, check, default_of, refuse_beside, refuse_unknown, signed
+from ..options import DEFAULT_MODEL, PlanOptions, check, check_made, default_of, refuse_beside, refuse_unknown, signed
 from ..pnginfo import png_bytes
 from ..records import carried
 from ..runs import found_seeds, generated, score_as_dict
@@ -69,6 +69,7 @@ class Service:
         **options: Unpack[PlanOptions],
     ):
         refuse_unknown(PlanOptions, options, "Service")
+        check_made("plan", plan, Plan, "make_plan")
         if plan is not None:
             refuse_beside("plan", options)
         self._plan, self._options = plan, options

@@ -490,6 +490,12 @@ def refuse_beside(what: str, given: Iterable[str]) -> None:
         raise InputError(f"{', '.join(names)} can't be given beside {what}, which settles it; leave one of them out")
 
 
+def check_made(name: str, value: Any, kind: type, maker: str) -> None:
+    """Raise `InputError` for something else than what `maker` returns; None is nothing."""
+    if value is not None and not isinstance(value, kind):
+        raise InputError(f"{name} is {value!r:.80}; give what {maker} returns")
+
+
 def check(name: str, value: Any) -> Any:
     """The value of an option, of its type; raises `InputError` with the name, the value and the range."""
     known = OPTIONS[name]
@@ -504,8 +510,9 @@ def check(name: str, value: Any) -> Any:
         plain = (str, Path, int, float) if known.kind is str else (Path,)
         if not known.several and not known.open and (not isinstance(value, plain) or isinstance(value, bool)):
             raise InputError(f"{_said(name)} is {value!r:.80}; it must be text")
-        if known.several and isinstance(value, str):
-            raise InputError(f"{_said(name)} is {value!r:.80}; give a list")
+        pairs = isinstance(option.default, Mapping)
+        if known.several and (isinstance(value, str) or not isinstance(value, Mapping if pairs else Sequence)):
+            raise InputError(f"{_said(name)} is {value!r:.80}; give {'names with values' if pairs else 'a list'}")
         return value
     if known.kind is bool:
         if not isinstance(value, bool):

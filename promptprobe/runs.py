@@ -25,6 +25,7 @@ from .options import (
     ScorerOptions,
     ScorerSettings,
     SeedSearchOptions,
+    check_made,
     names_of,
     refuse_beside,
     settle,
@@ -123,6 +124,7 @@ def search_seeds(
     """
     prompt = clean_prompt(prompt)
     o = settle(SeedSearchOptions, options, "search_seeds")
+    check_made("scorer", scorer, Scorer, "make_scorer")
     if scorer is not None:
         refuse_beside("scorer", set(options) & {*names_of(ScorerOptions)} - {"seed", "reward"})
     policy, budget = o["policy"], o["budget"]

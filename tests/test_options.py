@@ -81,6 +81,19 @@ def test_a_plan_or_scorer_settles_what_it_was_made_with(plan):
         make_scorer(pipeline=plan.scorer.pipeline, dtype="float16")
 
 
+def test_what_is_no_plan_scorer_or_list_is_said_in_a_line():
+    for call, told in (
+        (lambda: promptprobe.optimize(PROMPT, plan=3), "plan is 3; give what make_plan returns"),
+        (lambda: promptprobe.optimize(PROMPT, scorer="icons"), "scorer is 'icons'; give what make_scorer returns"),
+        (lambda: promptprobe.search_seeds(PROMPT, scorer=3), "scorer is 3; give what make_scorer returns"),
+        (lambda: Service(3), "plan is 3; give what make_plan returns"),
+        (lambda: promptprobe.optimize(PROMPT, pipe_args=5), "pipe arg is 5; give names with values"),
+        (lambda: promptprobe.optimize(PROMPT, lora=5), "lora is 5; give a list"),
+    ):
+        with pytest.raises(promptprobe.InputError, match=f"^{told}$"):
+            call()
+
+
 def test_an_unknown_option_is_an_error_that_names_the_nearest():
     with pytest.raises(TypeError, match="has no option 'round'; did you mean rounds"):
         promptprobe.optimize(PROMPT, round=1)
