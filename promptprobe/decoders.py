@@ -90,17 +90,21 @@ def known_decoder(pipeline: Any) -> TinyDecoder | None:
     return next((row for row in DECODERS if vae is not None and row.fits(vae)), None)
 
 
-def decoder_for(pipeline: Any, which: str | Path = "auto") -> tuple[nn.Module | None, str | None]:
+def decoder_for(
+    pipeline: Any, which: str | Path = "auto", shipped: Path | None = None
+) -> tuple[nn.Module | None, str | None]:
     """The decoder for previews (None: the pipeline's own), and a line that says what was chosen where that is news.
 
     `auto` takes the tiny one where it is on disk already, else the pipeline's own; `tiny` downloads it; `full` is the
-    pipeline's own. A folder has a decoder of the user's: an `AutoencoderTiny`, or one of the same class as the
+    pipeline's own. A built-in world has its tiny one `shipped`. A folder has a decoder of the user's: an `AutoencoderTiny`, or one of the same class as the
     pipeline's. Raises `InputError` for a decoder of other latents or none known, `ModelError` when it can't be had or read.
     """
     which = str(which)
     if which not in WAYS:
         return _load(pipeline, _folder(which)), None
     vae = getattr(pipeline, "vae", None)
+    if shipped is not None and which != "full":
+        return shipped_decoder(pipeline, shipped), None
     if which == "full" or vae is None or type(vae).__name__ == "AutoencoderTiny":
         return None, None
     row = known_decoder(pipeline)
@@ -124,6 +128,16 @@ def decoder_for(pipeline: Any, which: str | Path = "auto") -> tuple[nn.Module | 
     )
 
 
+def shipped_decoder(pipeline: Any, folder: Path) -> nn.Module:
+    """A built-in world's other decoder of a pipeline's latents."""
+    from diffusers import AutoencoderTiny
+
+    own = pipeline.vae
+    decoder = AutoencoderTiny.from_pretrained(folder, dtype=own.dtype, use_safetensors=True, local_files_only=True)
+    decoder.register_to_config(scaling_factor=own.config.scaling_factor, shift_factor=own.config.shift_factor)
+    return decoder.eval().requires_grad_(False)
+
+
 @torch.no_grad()
 def decode(decoder: Any, clean: torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
     """Images of an `AutoencoderTiny`, float32 `[batch, 3, height, width]` in 0..1 on the CPU.
@@ -136,8 +150,9 @@ def decode(decoder: Any, clean: torch.Tensor, device: torch.device | str = "cpu"
     decoder.to(device)
     images = []
     at_once = max(1, MOST_PIXELS // (clean[0, 0].numel() * upscaling_of(decoder) ** 2))
+    scale = decoder.config.get("scaling_factor") or 1
     for latents in clean.split(at_once):
-        image = decoder.decode(latents.to(device, decoder.dtype), return_dict=False)[0]
+        image = decoder.decode(latents.to(device, decoder.dtype) / scale, return_dict=False)[0]
         images.append((image.float() / 2 + 0.5).clamp(0, 1).cpu())
     return torch.cat(images)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from .backbones import backbone_of
 from .calling import check_settings
+from .decoders import shipped_decoder, upscaling_of
 from .errors import InputError, ModelError, reason_of
 from .loading import (
     check_device,
@@ -88,6 +89,8 @@ def load_pipeline(
         (world.dtype, "") if world and asked["dtype"] == "auto" else settle_dtype(asked["dtype"], where, stored)
     )
     pipeline = _loaded(folder, source, kind, config, variant, quantization(quantize, Path(folder), kind, one_file))
+    if world is not None and world.vae is not None:
+        _draw_with(pipeline, world.vae)
     backbone_of(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     notes = []
@@ -141,6 +144,13 @@ def _loaded(
         raise InputError("the device is out of memory while loading; use --quantize 4bit or a smaller model") from error
     except Exception as error:  # every library on the way has its own classes
         raise ModelError(f"{source!r} can't be loaded as a diffusers pipeline: {reason_of(error)}") from error
+
+
+def _draw_with(pipeline: Any, folder: Path) -> None:
+    """Another decoder of the same latents in place of the pipeline's own."""
+    pipeline.vae = shipped_decoder(pipeline, folder)
+    pipeline.vae_scale_factor = upscaling_of(pipeline.vae)
+    pipeline.register_modules(vae=pipeline.vae)
 
 
 def _load_lora(pipeline: Any, adapters: Sequence[str]) -> None:

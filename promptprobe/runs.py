@@ -43,7 +43,7 @@ from .selection import SeedSelection
 from .staged import plan_for
 from .tokens import clean_prompt, tokenize_prompt
 from .trajectory import check_steps, finish, start
-from .worlds import note_on
+from .worlds import name_since, note_on, world_of
 
 
 @signed(ScorerSettings)
@@ -67,7 +67,8 @@ def make_scorer(
     name = None if pipeline is not None else str(o["model"])
     pipeline, call = open_pipeline(o["model"], pipeline, **_opening(o))
     loaded = loaded_of(pipeline)
-    decoder, told = decoder_for(pipeline, o["preview_decoder"])
+    world = world_of(name) if name else None
+    decoder, told = decoder_for(pipeline, o["preview_decoder"], world.tiny if world else None)
     judge, notes = choose_judge(
         o["judge"], pipeline, model=o["model"], probe=o["probe"], objective=o["objective"], reward=o["reward"],
         settings=call, device=str(loaded.options.get("device", "cpu")), decoder=decoder,
@@ -226,7 +227,8 @@ def replay(image: Path | str, out: Path | str | None = None, *, on_event: OnEven
     record = read_record(image)
     try:
         prompt, seed = clean_prompt(record["best_prompt"]), int(record["seed"])
-        steps, model = int(record["settings"]["steps"]), str(record["settings"]["model"])
+        steps = int(record["settings"]["steps"])
+        model = name_since(str(record["settings"]["model"]), str(record.get("version", "")))
         call, loading = dict(record["call"]), dict(record["loading"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the record of {str(image)!r} lacks what a replay needs: {error}") from error

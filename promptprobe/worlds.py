@@ -19,6 +19,7 @@ from .icons import words as icon_words
 from .phrases import Thesaurus, is_boundary, read_prompt, words_of
 from .words import NUMBERS
 
+RENAMED = (0, 2)  # the version in which the default world became another
 SETTLED = 0.4  # of other models than the built-in worlds
 
 
@@ -44,7 +45,8 @@ class Vocabulary:
 @dataclass(frozen=True)
 class World:
     """A built-in world. `settings` are passed to the pipeline's call unless others are given; `guidance` names the one
-    of them that a guidance asked for goes to. The weights are loaded as `dtype`, whatever they are stored as."""
+    of them that a guidance asked for goes to. The weights are loaded as `dtype`, whatever they are stored as. `vae` draws
+    in place of the pipeline's own, `tiny` draws previews. Before version 0.2.0 the world was `known_as` another name."""
 
     name: str
     pipeline: Path
@@ -58,6 +60,9 @@ class World:
     guidance: str = "guidance_scale"
     settled: float = 0.2  # share of the run after which a predicted image tells which wording will do best
     dtype: str = "float32"
+    vae: Path | None = None
+    tiny: Path | None = None
+    known_as: str | None = None
 
     @property
     def thesaurus(self) -> Thesaurus | None:
@@ -71,6 +76,17 @@ def world_of(model: str | Path) -> World | None:
         if str(model) in (world.name, *world.aliases) or _same_folder(model, world.pipeline):
             return world
     return None
+
+
+def name_since(model: str, version: str) -> str:
+    """Today's name of the model that a record of `version` calls `model`: the default world was another one before 0.2.0."""
+    if _numbers(version) >= RENAMED:
+        return model
+    return next((w.name for w in WORLDS if w.known_as == model), model)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def settled_share(model: str | Path | None) -> float:
@@ -172,10 +188,25 @@ _ICON_VOCABULARY = Vocabulary(
     plurals={word: icon_words.plural(word) for word in _names_of(_ICON_OBJECTS)},
 )  # fmt: skip
 
+_REWARDS = ("icons", "icons-aesthetic")
+_UNET_SETTINGS = {"guidance_scale": icons.UNET_GUIDANCE}
+
 WORLDS = (
     World(
-        name="icons", pipeline=icons.PIPELINE, probe=icons.PROBE, reward="icons", size=64, vocabulary=_ICON_VOCABULARY,
-        rewards=("icons", "icons-aesthetic"), settings={"guidance_scale": icons.GUIDANCE},
+        name=icons.NAME, pipeline=icons.PIPELINE, probe=icons.PROBE, reward="icons", size=256, vocabulary=_ICON_VOCABULARY,
+        rewards=_REWARDS, aliases=("icons-flux",), guidance="true_cfg_scale", settled=SETTLED, tiny=icons.SMALL_VAE,
+        settings={
+            "true_cfg_scale": icons.GUIDANCE, "negative_prompt": "", "height": 256, "width": 256, "max_sequence_length": 32,
+        },
+    ),
+    World(
+        name="icons-unet", pipeline=icons.UNET_PIPELINE, probe=icons.UNET_PROBE, reward="icons", size=256,
+        vocabulary=_ICON_VOCABULARY, rewards=_REWARDS, settings={**_UNET_SETTINGS, "height": 256, "width": 256},
+        vae=icons.LARGE_VAE, tiny=icons.SMALL_VAE,
+    ),
+    World(
+        name="icons-64", pipeline=icons.UNET_PIPELINE, probe=icons.UNET_PROBE, reward="icons", size=64,
+        vocabulary=_ICON_VOCABULARY, rewards=_REWARDS, settings=_UNET_SETTINGS, known_as=icons.NAME,
     ),
 )  # fmt: skip
-DEFAULT = "icons"
+DEFAULT = icons.NAME

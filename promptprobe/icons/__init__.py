@@ -1,4 +1,4 @@
-"""The icon world: a small captioned world with its own diffusion pipeline, reward model and probe, all shipped here."""
+"""The icon world: a small captioned world with diffusion pipelines, a reward model and probes of its own, all shipped here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from pathlib import Path
 
 NAME = "icons"
 WEIGHTS = Path(__file__).with_name("weights")
-PIPELINE = WEIGHTS / "pipeline"
 REWARD = WEIGHTS / "reward"
-PROBE = WEIGHTS / "probe"
-GUIDANCE = 3.0  # pictures meet their captions best from about 2.6 on
+
+PIPELINE = WEIGHTS / "flux" / "pipeline"
+PROBE = WEIGHTS / "flux" / "probe"
+GUIDANCE = 4.0  # pictures meet their captions best there
+
+UNET_PIPELINE = WEIGHTS / "pipeline"
+UNET_PROBE = WEIGHTS / "probe"
+UNET_GUIDANCE = 3.0  # pictures meet their captions best from about 2.6 on
+
+SMALL_VAE = UNET_PIPELINE / "vae"  # draws at 64 px
+LARGE_VAE = PIPELINE / "vae"  # draws the same latents at 256 px
