@@ -22,6 +22,7 @@ from ..files import check_writable, lock_file, write_together
 from ..pnginfo import png_bytes
 from ..prompt_files import PromptRow
 from ..sheets import GREY, SIDE, Caption, Tile, contact_sheet, fitted
+from ..worlds import named_before, world_of
 from .batch_rows import cell, summary_rows
 from .plan import Plan
 
@@ -50,6 +51,9 @@ def batch_settings(plan: Plan) -> dict[str, Any]:
     judge = plan.scorer.judge
     # Folders from before there was a choice were guarded by code; the judge's digest stands under its name.
     known = {k: v for k, v in plan.settings.items() if (k, v) != ("guard", "code") and k != "judge"}
+    world = world_of(plan.origin.model) if plan.origin.model else None
+    if world is not None and world.known_as:  # folders from before its name was another's go on
+        known["model"] = world.known_as
     return known | {"rewriter": plan.rewriter_name, "reward": plan.label, judge.name: judge.digest}
 
 
@@ -96,8 +100,10 @@ class BatchFolder:
             if plain.get(key) != before.get(key)
         ]
         if changed:
+            older = named_before(before) if named_before(plain) is None else None
             raise InputError(
                 f"{str(self.out)!r} holds results made with {'; with '.join(changed)}; choose another --out or the same settings"
+                + (f", with --model {older}" if older else "")
             )
 
     def _read(self) -> dict[str, dict[str, Any]]:

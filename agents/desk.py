@@ -17,10 +17,11 @@ from .rounds import shown
 class SessionState(TypedDict, total=False):
     """What is kept after every command.
 
-    `facts` are what the person changed about the prompt's (`session_facts`), `spent` what the LLM took so far. `history` are
+    `model` is what it was begun with, absent from sessions of version 0.1. `facts` are what the person changed about the prompt's (`session_facts`), `spent` what the LLM took so far. `history` are
     earlier states for undo, `said` is the answer to the last command, `show` whether it calls for the list.
     """
 
+    model: str | None
     prompt: str
     current: int
     seed: int
@@ -72,7 +73,7 @@ def rounded(tau: float | None) -> float | None:
 def first_state(plan: Plan) -> SessionState:
     """A session in which nothing was said."""
     return {
-        "prompt": "", "current": 0, "seed": plan.seed, "tau": rounded(plan.threshold), "pinned": [], "candidates": [],
+        "model": plan.origin.model, "prompt": "", "current": 0, "seed": plan.seed, "tau": rounded(plan.threshold), "pinned": [], "candidates": [],
         "round": 0, "facts": {}, "files": [], "spent": {}, "history": [],
     }  # fmt: skip
 

@@ -21,6 +21,8 @@ from langgraph.types import Command, interrupt
 
 from ..errors import InputError, PromptProbeError
 from ..files import check_writable
+from ..options import DEFAULT_MODEL
+from ..worlds import name_since
 from .commands import COMMANDS, act_on
 from .desk import Desk, SessionState, first_state
 from .plan import Plan
@@ -64,7 +66,7 @@ def check_name(name: str) -> str:
 
 class Session:
     """A named session: `state`, and `say(line)` that acts and returns the answer; `on_wait` is told when an LLM is waited
-    for."""
+    for. Raises `InputError` for a bad name, store or folder, and for a session of another model."""
 
     def __init__(self, plan: Plan, store: Path, name: str, out: Path, on_wait: OnWait | None = None):
         from langgraph.checkpoint.sqlite import SqliteSaver
@@ -86,6 +88,10 @@ class Session:
         self.desk = Desk(plan, out, on_wait=on_wait)
         self.config: Any = {"configurable": {"thread_id": name}, "recursion_limit": 1000}
         self.taken_up = bool(self.state)
+        kept = self.state.get("model", plan.origin.model)
+        if kept != plan.origin.model:
+            self.close()
+            raise InputError(f"the session {name!r} was begun with --model {kept}; give that, or another --name")
         if not self.taken_up:
             self._go_on(first_state(plan))
 
@@ -112,6 +118,17 @@ class Session:
     def close(self) -> None:
         """Close the store."""
         self._connection.close()
+
+
+def kept_model(store: Path, name: str) -> str | None:
+    """The model that a session was begun with; None for a new session, or one with a pipeline from Python."""
+    from langgraph.checkpoint.sqlite import SqliteSaver
+
+    if name not in names(store):
+        return None
+    with closing(sqlite3.connect(store, check_same_thread=False)) as connection:
+        state = build(SqliteSaver(connection)).get_state({"configurable": {"thread_id": name}}).values
+    return state.get("model", name_since(DEFAULT_MODEL, ""))
 
 
 def names(store: Path) -> list[str]:

@@ -37,6 +37,7 @@ from promptprobe.prompt_files import read_prompts
 from promptprobe.rewards import load_reward
 from promptprobe.runs import make_scorer
 from promptprobe.search import POLICIES, select_pair
+from promptprobe.worlds import DEFAULT
 
 PROMPT = "three red cars above a blue fish on a white background"
 WORDINGS = (PROMPT, "3 red cars above one blue fish, white background", "a blue fish below three red cars on white",
@@ -103,12 +104,13 @@ def main() -> None:
     """Time each policy `--repeats` times and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--model", default=DEFAULT, help="a built-in world")
     parser.add_argument("--growth", action="store_true", help="also: cost against the number of candidates")
     parser.add_argument("--gains", type=Path, help="a file of prompts, for the column of equal compute")
     parser.add_argument("--prompts", type=int, default=20, help="of that file")
-    parser.add_argument("--size", type=int, help="pixels of a side, instead of the icon world's 64")
+    parser.add_argument("--size", type=int, help="pixels of a side, instead of the world's own")
     args = parser.parse_args()
-    scorer, reward = make_scorer(height=args.size, width=args.size), load_reward("icons")
+    scorer, reward = make_scorer(args.model, height=args.size, width=args.size), load_reward("icons")
     console = Console(width=160)
     models = {name: (*flops_of(build), decoding_of(n)) for name, build, n in (("SDXL", sdxl, 4), ("FLUX", flux, 16))}
     for name, (step, part, decoding) in models.items():

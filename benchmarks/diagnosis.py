@@ -28,11 +28,12 @@ from worlds.icons.make_prompts import read_scenes, write
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=300)
+    parser.add_argument("--model", default=DEFAULT, help="a built-in world")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), sizes={"train": 1, "test": args.prompts})
         rows = read_scenes(Path(folder) / "test.jsonl")
-    scorer, words = make_scorer(), thesaurus_of(DEFAULT)
+    scorer, words = make_scorer(args.model), thesaurus_of(args.model)
     seen: list[tuple[float, float, bool, bool]] = []  # focus, strength, diffuse, drawn
     for i in range(0, len(rows), scorer.batch_size):
         batch = rows[i : i + scorer.batch_size]

@@ -1,6 +1,6 @@
 """How often a built-in world draws what held-out captions ask for, by the exact checker.
 
-    python benchmarks/icon_quality.py [--model promptprobe/icons/weights-flux/pipeline] [--captions 500] [--sheet FILE]
+    python benchmarks/icon_quality.py [--model icons-unet] [--captions 500] [--sheet FILE]
 
 A third of the captions have pairs of object and colour, or of objects, that training never showed.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,8 +20,8 @@ from promptprobe import finish, icons, load_pipeline, start
 from promptprobe.evaluation import mean_interval
 from promptprobe.icons.captions import caption, user_prompt
 from promptprobe.icons.checker import check
-from promptprobe.icons.large import LARGE, shrink
 from promptprobe.icons.scenes import random_scene
+from promptprobe.pipelines import pipeline_settings
 
 COLUMNS = (
     "1 groups",
@@ -35,20 +34,6 @@ COLUMNS = (
     "colours",
     "background",
 )
-
-
-def settings_of(pipeline: Any, guidance: float) -> dict[str, Any]:
-    """What a world's pipeline is called with."""
-    if type(pipeline).__name__ != "FluxPipeline":
-        return {"guidance_scale": guidance}
-    side = 8 * pipeline.vae_scale_factor
-    guided = {"true_cfg_scale": guidance, "negative_prompt": ""}
-    return {**guided, "max_sequence_length": 32, "height": side, "width": side}
-
-
-def readable(image: np.ndarray) -> np.ndarray:
-    """The picture at the checker's size."""
-    return shrink(image.astype(np.float32) / 255) if image.shape[0] == LARGE else image
 
 
 def contact_sheet(images: list[Image.Image], side: int = 128, across: int = 8) -> Image.Image:
@@ -64,23 +49,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=icons.NAME)
     parser.add_argument("--captions", type=int, default=500)
-    parser.add_argument("--guidance", type=float, default=icons.GUIDANCE)
+    parser.add_argument("--guidance", type=float, help="instead of the world's own")
     parser.add_argument("--shift", type=float, help="of a flow-matching schedule, instead of the pipeline's own")
     parser.add_argument("--style", nargs="+", default=["plain", "as users type"])
-    parser.add_argument("--vae", help="folder of another decoder, such as the 256-px one")
     parser.add_argument("--sheet", type=Path, help="write the first 24 pictures of the first style")
     args = parser.parse_args()
     pipeline = load_pipeline(args.model)
-    if args.vae:
-        from diffusers import AutoencoderTiny
-
-        scale = pipeline.vae.config.scaling_factor
-        pipeline.vae = AutoencoderTiny.from_pretrained(args.vae)
-        pipeline.vae.register_to_config(scaling_factor=scale)
-        pipeline.vae_scale_factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
     if args.shift:
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, shift=args.shift)
-    settings = settings_of(pipeline, args.guidance)
+    settings = pipeline_settings(args.model, args.guidance)
     table = Table("captions", *COLUMNS)
     sheet: list[Image.Image] = []
     for style in args.style:
@@ -94,7 +71,7 @@ def main() -> None:
             for scene, image in zip(scenes[i : i + 50], finish(pipeline, paused), strict=True):
                 if len(sheet) < 24:
                     sheet.append(image)
-                verdict = check(scene, readable(np.asarray(image)))
+                verdict = check(scene, np.asarray(image))
                 rows[f"{len(scene.groups)} groups"].append(verdict.passed)
                 if scene.held_out:
                     rows[f"{len(scene.groups)}, held out"].append(verdict.passed)

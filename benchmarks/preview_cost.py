@@ -25,11 +25,13 @@ from rich.table import Table
 from tap_flops import flux, qwen, sdxl
 from torch.utils.flop_counter import FlopCounterMode
 
-from promptprobe import icons, load_pipeline, start
-from promptprobe.decoders import decode
+from promptprobe import load_pipeline, start
+from promptprobe.decoders import decode, decoder_for
+from promptprobe.pipelines import pipeline_settings
 from promptprobe.rewards import load_reward, measure
 from promptprobe.rewards.blip import MAX_TOKENS, SIZE, Blip
 from promptprobe.trajectory import preview
+from promptprobe.worlds import DEFAULT, world_of
 
 PROMPT = "two red cars left of a green tree on a white background"
 STEPS = 25
@@ -103,17 +105,20 @@ def calculated() -> Table:
     return table
 
 
-def measured(batch: int, repeats: int) -> Table:
-    """Seconds an image on the icon world, whose own decoder is tiny: the median of `repeats`, each way in turn."""
-    pipeline, reward = load_pipeline(), load_reward("icons")
+def measured(model: str, batch: int, repeats: int) -> Table:
+    """Seconds an image on a built-in world: the median of `repeats`, each way in turn."""
+    pipeline, reward = load_pipeline(model), load_reward("icons")
     prompts, seeds = [PROMPT] * batch, range(batch)
-    settings: dict[str, Any] = {"steps": STEPS, "guidance_scale": icons.GUIDANCE}
+    settings: dict[str, Any] = {"steps": STEPS, **pipeline_settings(model)}
     held = start(pipeline, prompts, seeds, stop=5, watch=(5,), **settings)
     images = preview(pipeline, held)
+    small, _ = decoder_for(pipeline, "auto", getattr(world_of(model), "tiny", None))
+    small = small or pipeline.vae
     ways: dict[str, Callable[[], Any]] = {
         "five denoising steps": lambda: start(pipeline, prompts, seeds, stop=5, watch=(), **settings),
         "decoding through the pipeline": lambda: preview(pipeline, held),
         "decoding alone": lambda: decode(pipeline.vae, held.clean_latents[5]),
+        "decoding by the small decoder": lambda: decode(small, held.clean_latents[5]),
         "reward": lambda: measure(reward, images, prompts),
     }
     times: dict[str, list[float]] = {way: [] for way in ways}
@@ -124,7 +129,7 @@ def measured(batch: int, repeats: int) -> Table:
             times[way].append((time.perf_counter() - began) / batch)
     took = {way: statistics.median(values[1:]) for way, values in times.items()}  # the first is a warm-up
     step = took["five denoising steps"] / 5
-    table = Table("icon world", "ms an image", "of a step")
+    table = Table(model, "ms an image", "of a step")
     table.add_row("one denoising step", f"{1000 * step:.2f}", "1")
     for way in list(ways)[1:]:
         table.add_row(way, f"{1000 * took[way]:.2f}", f"{took[way] / step:.3f}")
@@ -134,13 +139,16 @@ def measured(batch: int, repeats: int) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--model", default=DEFAULT, help="a built-in world")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--no-measure", action="store_true", help="only the calculation")
     args = parser.parse_args()
     console = Console(width=160)
     console.print(calculated())
     if not args.no_measure:
-        console.print(measured(args.batch, args.repeats), f"batch of {args.batch}, {torch.get_num_threads()} threads")
+        console.print(
+            measured(args.model, args.batch, args.repeats), f"batch of {args.batch}, {torch.get_num_threads()} threads"
+        )
 
 
 if __name__ == "__main__":

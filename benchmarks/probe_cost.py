@@ -12,8 +12,10 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from promptprobe import icons, load_pipeline, load_probe, start
+from promptprobe import load_pipeline, load_probe, start
 from promptprobe.observation import observe
+from promptprobe.pipelines import pipeline_settings
+from promptprobe.worlds import DEFAULT
 
 PROMPT = "two red cars left of a green tree on a white background"
 
@@ -21,16 +23,18 @@ PROMPT = "two red cars left of a green tree on a white background"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--model", default=DEFAULT, help="a built-in world")
     parser.add_argument("--repeats", type=int, default=30)
     args = parser.parse_args()
-    pipeline, probe = load_pipeline(), load_probe(None)
+    pipeline, probe = load_pipeline(args.model), load_probe(None, args.model)
+    settings = pipeline_settings(args.model)
     times: dict[str, list[float]] = {"five steps": [], "with the tap": [], "with tap and probe": []}
     for repeat in range(args.repeats + 1):
         for way, values in times.items():
             began = time.perf_counter()
             paused = start(
                 pipeline, [PROMPT] * args.batch, range(args.batch), watch=() if way == "five steps" else (5,),
-                blocks=probe.card.blocks, guidance_scale=icons.GUIDANCE,
+                blocks=probe.card.blocks, **settings,
             )  # fmt: skip
             if way == "with tap and probe":
                 probe.predict(observe(paused, 5))

@@ -38,12 +38,13 @@ STEPS = 25
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=200)
+    parser.add_argument("--model", default=DEFAULT, help="a built-in world")
     parser.add_argument("--tau", default="q0.8")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), sizes={name: size for name, size in SIZES.items() if name != "texts"})
         rows = read_scenes(Path(folder) / "user_test.jsonl")[: args.prompts]
-    scorer, reward = make_scorer(), load_reward("icons")
+    scorer, reward = make_scorer(args.model), load_reward("icons")
     results: dict[str, list[tuple[float, bool, float, int]]] = {}
     needless = {True: 0, False: 0}  # of the prompts whose image was right as it is, how many were rewritten or not
 

@@ -29,6 +29,7 @@ from promptprobe.rewards import load_reward
 from promptprobe.runs import make_scorer
 from promptprobe.search import select_seed
 from promptprobe.trajectory import finish, preview, start
+from promptprobe.worlds import DEFAULT
 
 
 class Activations:
@@ -79,13 +80,14 @@ def main() -> None:
     """Select with every way and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("test", type=Path)
+    parser.add_argument("--model", default=DEFAULT, help="a built-in world")
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--train", type=Path, required=True, help="prompts for the linear probe on activations")
     parser.add_argument("--train-images", type=int, default=1600)
     parser.add_argument("--budget", type=float, default=2.0, help="of the policy staged, in images")
     args = parser.parse_args()
-    scorer, reward = make_scorer(), load_reward("icons")
+    scorer, reward = make_scorer(args.model), load_reward("icons")
     activations = Activations(scorer.pipeline)
     rng = np.random.default_rng(0)
     train = read_prompts(args.train).prompts[: args.train_images // 2]

@@ -39,6 +39,7 @@ class ProbeCard:
     features: int = 16
     embedding_size: int = 0
     latent_channels: int = 0
+    true_cfg_scale: float | None = None
     towers: dict[str, int] = field(default_factory=dict)  # size of the embeddings that a head's reward compares
     dropout: float = 0.1
     reward_scale: dict[str, list[float]] = field(default_factory=dict)
@@ -151,7 +152,7 @@ def check_card(card: ProbeCard, pipeline, *, steps: int, probe_step: int, settin
     scheduler = type(pipeline.scheduler).__name__
     if scheduler != card.scheduler:
         warnings.append(f"the probe was trained with {card.scheduler}, this run uses {scheduler}")
-    for key in ("guidance_scale", "height", "width"):
+    for key in ("guidance_scale", "true_cfg_scale", "height", "width"):
         trained_with, used = getattr(card, key), settings.get(key, getattr(card, key))
         if trained_with is not None and used != trained_with:
             warnings.append(f"the probe was trained with {key} {trained_with}, this run uses {used}")

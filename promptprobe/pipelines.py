@@ -26,7 +26,7 @@ from .options import LoadingOptions, check, names_of
 from .placing import check_place, place, quantization
 from .single_file import is_checkpoint, load_file
 from .solver import choose_scheduler
-from .worlds import DEFAULT, WORLDS, world_of
+from .worlds import DEFAULT, WORLDS, call_of, guidance_of, world_of
 
 
 @dataclass(frozen=True)
@@ -187,17 +187,18 @@ def pipeline_settings(
     negative: str | None = None,
     pipe_args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What is passed to the pipeline's call; a built-in world has settings of its own, which those given replace.
+    """What is passed to the pipeline's call; a built-in world, or a folder with a file `promptprobe.json`, has settings of
+    its own, which those given replace.
 
-    Raises `InputError` for sizes below one pixel.
+    Raises `InputError` for sizes below one pixel, and for a damaged file.
     """
     for name, size in (("height", height), ("width", width)):
         if size is not None and size < 1:
             raise InputError(f"{name} is {size}; it must be at least 1 pixel")
     world = world_of(model)
-    settings = dict(world.settings) if world else {}
+    settings = dict(world.settings) if world else call_of(model)
     if guidance is not None:
-        settings[world.guidance if world else "guidance_scale"] = float(guidance)
+        settings[guidance_of(settings)] = float(guidance)
     more = {"height": height, "width": width, "negative_prompt": negative}
     return settings | {k: v for k, v in more.items() if v is not None} | dict(pipe_args or {})
 

@@ -40,7 +40,7 @@ def parameters(record: dict[str, Any], size: tuple[int, int]) -> str:
         lines.append(f"Negative prompt: {settings['negative_prompt']}")
     pairs = {
         "Steps": settings.get("steps"), "Sampler": settings.get("scheduler"),
-        "CFG scale": settings.get("guidance_scale"), "Seed": record.get("seed"), "Size": f"{size[0]}x{size[1]}",
+        "CFG scale": settings.get("true_cfg_scale", settings.get("guidance_scale")), "Seed": record.get("seed"), "Size": f"{size[0]}x{size[1]}",
         "Model": _plain(str(settings.get("model", ""))), "Version": f"{KEY} {__version__}",
     }  # fmt: skip
     lines.append(", ".join(f"{k}: {v}" for k, v in pairs.items() if v not in (None, "")))

@@ -263,7 +263,7 @@ def _card(data: Items, labels: list[str], rewards: torch.Tensor, **network: Any)
     return ProbeCard(
         denoiser=made["denoiser"], blocks=made["blocks"], steps=made["steps"], probe_steps=made["probe_steps"],
         timesteps={str(k): round(float(t[0]), 3) for k, t in data.timesteps.items()}, scheduler=made["scheduler"],
-        guidance_scale=made["settings"].get("guidance_scale"), height=made["settings"].get("height"),
+        guidance_scale=made["settings"].get("guidance_scale"), true_cfg_scale=made["settings"].get("true_cfg_scale"), height=made["settings"].get("height"),
         width=made["settings"].get("width"), labels=labels, **network,
         embedding_size=data.embeddings.shape[-1],
         latent_channels=next((x.shape[1] for x in data.latents.values()), 0),

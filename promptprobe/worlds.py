@@ -6,6 +6,7 @@ differs between a built-in world and other models stands in its row; nothing els
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -15,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from . import icons
+from .errors import InputError
 from .icons import words as icon_words
 from .phrases import Thesaurus, is_boundary, read_prompt, words_of
 from .words import NUMBERS
 
+CALL_FILE = "promptprobe.json"
+MAX_CALL = 10_000  # characters of it that are read
 RENAMED = (0, 2)  # the version in which the default world became another
 SETTLED = 0.4  # of other models than the built-in worlds
 
@@ -44,8 +48,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class World:
-    """A built-in world. `settings` are passed to the pipeline's call unless others are given; `guidance` names the one
-    of them that a guidance asked for goes to. The weights are loaded as `dtype`, whatever they are stored as. `vae` draws
+    """A built-in world. `settings` are passed to the pipeline's call unless others are given. The weights are loaded as `dtype`, whatever they are stored as. `vae` draws
     in place of the pipeline's own, `tiny` draws previews. Before version 0.2.0 the world was `known_as` another name."""
 
     name: str
@@ -57,7 +60,6 @@ class World:
     rewards: tuple[str, ...] = ()  # all that were made for it, `reward` first
     aliases: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    guidance: str = "guidance_scale"
     settled: float = 0.2  # share of the run after which a predicted image tells which wording will do best
     dtype: str = "float32"
     vae: Path | None = None
@@ -78,8 +80,34 @@ def world_of(model: str | Path) -> World | None:
     return None
 
 
+def call_of(folder: str | Path) -> dict[str, Any]:
+    """What a pipeline folder wants its call to be given unless told otherwise: `call` in its file `promptprobe.json`.
+
+    Plain values only; empty without the file. Raises `InputError` for a file that is something else.
+    """
+    path = Path(folder) / CALL_FILE
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            call = json.loads(file.read(MAX_CALL))["call"]
+        if not all(isinstance(v, (bool, int, float, str)) for v in call.values()):
+            raise TypeError("a value is neither a number nor a text")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{path} can\'t be read ({error}); it holds {{"call": {{"height": 512}}}}, or take it away'
+        ) from error
+    return call
+
+
+def guidance_of(call: Mapping[str, Any]) -> str:
+    """The setting that a guidance asked for goes to."""
+    return "true_cfg_scale" if "true_cfg_scale" in call else "guidance_scale"
+
+
 def name_since(model: str, version: str) -> str:
-    """Today's name of the model that a record of `version` calls `model`: the default world was another one before 0.2.0."""
+    """Today's name of the model that a record of `version` ("" before records had one) calls `model`: the default world was
+    another one before 0.2.0."""
     if _numbers(version) >= RENAMED:
         return model
     return next((w.name for w in WORLDS if w.known_as == model), model)
@@ -87,6 +115,12 @@ def name_since(model: str, version: str) -> str:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def named_before(settings: Mapping[str, Any]) -> str | None:
+    """Today's name of the world that a batch of before 0.2.0 was made with, by its settings; else None."""
+    known, now = name_since(str(settings.get("model")), ""), world_of(str(settings.get("model")))
+    return known if now is not None and known != now.name and guidance_of(now.settings) not in settings else None
 
 
 def settled_share(model: str | Path | None) -> float:
@@ -194,10 +228,7 @@ _UNET_SETTINGS = {"guidance_scale": icons.UNET_GUIDANCE}
 WORLDS = (
     World(
         name=icons.NAME, pipeline=icons.PIPELINE, probe=icons.PROBE, reward="icons", size=256, vocabulary=_ICON_VOCABULARY,
-        rewards=_REWARDS, aliases=("icons-flux",), guidance="true_cfg_scale", settled=SETTLED, tiny=icons.SMALL_VAE,
-        settings={
-            "true_cfg_scale": icons.GUIDANCE, "negative_prompt": "", "height": 256, "width": 256, "max_sequence_length": 32,
-        },
+        rewards=_REWARDS, aliases=("icons-flux",), settings=call_of(icons.PIPELINE), settled=SETTLED, tiny=icons.SMALL_VAE,
     ),
     World(
         name="icons-unet", pipeline=icons.UNET_PIPELINE, probe=icons.UNET_PROBE, reward="icons", size=256,

@@ -154,7 +154,7 @@ class Proposes:
 def copied(tmp_path_factory):
     """The icon world's pipeline as a model that nothing is known of: no probe, no reward, no thesaurus."""
     folder = tmp_path_factory.mktemp("model") / "somebodys"
-    shutil.copytree(icons.PIPELINE, folder)
+    shutil.copytree(icons.UNET_PIPELINE, folder)
     return folder
 
 

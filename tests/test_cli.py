@@ -98,7 +98,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_p
 
 def test_truncated_weights_name_the_file(capsys, tmp_path):
     shutil.copytree(icons.PIPELINE, tmp_path / "pipe")
-    weights = tmp_path / "pipe" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = tmp_path / "pipe" / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
     code, _, err = run(capsys, "score", "a cat", "--model", str(tmp_path / "pipe"), "--probe", str(icons.PROBE))
     assert code == 2 and str(weights) in err and "corrupt or truncated" in err

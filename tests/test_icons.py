@@ -80,7 +80,7 @@ def test_the_shipped_folders_load_in_plain_diffusers_and_transformers():
 
     from promptprobe import icons
 
-    assert isinstance(DiffusionPipeline.from_pretrained(icons.PIPELINE), StableDiffusionPipeline)
+    assert isinstance(DiffusionPipeline.from_pretrained(icons.UNET_PIPELINE), StableDiffusionPipeline)
     assert CLIPModel.from_pretrained(icons.REWARD).config.projection_dim == 128
     size = sum(f.stat().st_size for f in icons.WEIGHTS.rglob("*"))
     assert size < 60e6

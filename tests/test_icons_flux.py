@@ -1,7 +1,5 @@
 """The icon world's FLUX: its training parts against diffusers' own, its 256-px pictures, its shipped folder."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,11 +10,10 @@ from promptprobe.icons.captions import caption
 from promptprobe.icons.checker import check
 from promptprobe.icons.large import draw_large, shrink
 from promptprobe.icons.scenes import draw, place, random_scene
+from promptprobe.worlds import call_of
 from worlds.icons.flux_bank import latent_bank, pack
 from worlds.icons.train_decoder import build as build_decoder
 from worlds.icons.train_flux import POOLED_WIDTH, SCALE, Looking, build, look_loss
-
-FLUX = Path(__file__).parent.parent / "worlds" / "icons" / "flux" / "pipeline"
 
 
 def test_the_attention_of_the_training_is_that_of_diffusers():
@@ -49,7 +46,7 @@ def test_looking_where_it_should_costs_nothing_and_elsewhere_much():
 
 
 def test_the_bank_says_what_stands_in_each_slot(tmp_path):
-    autoencoder = AutoencoderTiny.from_pretrained(icons.PIPELINE / "vae")
+    autoencoder = AutoencoderTiny.from_pretrained(icons.SMALL_VAE)
     rng = np.random.default_rng(3)
     scenes = [random_scene(rng) for _ in range(12)]
     bank = latent_bank(autoencoder, tmp_path / "bank.safetensors", scenes, 5, SCALE)
@@ -78,7 +75,7 @@ def test_a_large_picture_averaged_down_is_the_small_one():
 
 
 def test_the_large_encoder_starts_with_a_box_average():
-    large = build_decoder(AutoencoderTiny.from_pretrained(icons.PIPELINE / "vae"))
+    large = build_decoder(AutoencoderTiny.from_pretrained(icons.SMALL_VAE))
     picture = torch.rand(1, 3, 256, 256)
     with torch.no_grad():
         averaged = large.encoder.layers[:3](picture)[:, :3]
@@ -87,7 +84,7 @@ def test_the_large_encoder_starts_with_a_box_average():
 
 @pytest.fixture(scope="module")
 def flux():
-    pipeline = DiffusionPipeline.from_pretrained(FLUX)
+    pipeline = DiffusionPipeline.from_pretrained(icons.PIPELINE)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -98,14 +95,14 @@ def test_the_shipped_folder_loads_in_plain_diffusers_and_draws_its_captions(flux
     scenes = [random_scene(rng, groups=1) for _ in range(10)]
     texts = [caption(s, "plain", rng) for s in scenes]
     images = flux(
-        texts, negative_prompt=[""] * len(texts), true_cfg_scale=icons.GUIDANCE, height=64, width=64,
-        num_inference_steps=25, max_sequence_length=32, output_type="np",
+        texts, num_inference_steps=25, output_type="np",
         generator=[torch.Generator().manual_seed(i) for i in range(len(texts))],
+        **call_of(icons.PIPELINE) | {"negative_prompt": [""] * len(texts)},
     ).images  # fmt: skip
     assert sum(check(s, image).passed for s, image in zip(scenes, images, strict=True)) >= 7
 
 
 def test_the_shipped_folder_is_small_and_names_no_folder_of_elsewhere():
-    files = [path for path in FLUX.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 8 * 2**20
+    files = [path for path in icons.PIPELINE.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 8.5e6
     assert not [path for path in files if path.suffix == ".json" and "_name_or_path" in path.read_text("utf-8")]

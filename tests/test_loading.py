@@ -157,7 +157,7 @@ def test_variant_files_are_told_apart(tmp_path):
 def with_pndm(folder):
     from diffusers import PNDMScheduler
 
-    copy = shutil.copytree(icons.PIPELINE, folder)
+    copy = shutil.copytree(icons.UNET_PIPELINE, folder)
     index = (copy / "model_index.json").read_text()
     (copy / "model_index.json").write_text(index.replace("DDIMScheduler", "PNDMScheduler"))
     own = json.loads((copy / "scheduler" / "scheduler_config.json").read_text())
@@ -274,4 +274,4 @@ def test_loading_a_pipeline_has_the_options_and_defaults_of_the_table():
     assert {n: parameters[n].default for n in names_of(LoadingOptions)} == {
         n: OPTIONS[n].option.default for n in names_of(LoadingOptions)
     }
-    assert load_pipeline("icons", "cpu", None).unet.dtype == torch.float32
+    assert load_pipeline("icons", "cpu", None).transformer.dtype == torch.float32

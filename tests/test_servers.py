@@ -288,7 +288,7 @@ def test_calls_take_turns_and_a_full_queue_is_busy(service):
 def test_a_turn_is_for_the_device_that_an_offloaded_pipeline_computes_on(service, monkeypatch):
     asked = []
     pipeline = service.plan.scorer.pipeline
-    for module in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
+    for module in (pipeline.text_encoder, pipeline.text_encoder_2, pipeline.transformer, pipeline.vae):
         monkeypatch.setattr(module, "_hf_hook", SimpleNamespace(execution_device="cuda:1"), raising=False)
     monkeypatch.setattr(
         "promptprobe.agents.service.device_turn", lambda device, *_: asked.append(device) or contextlib.nullcontext()

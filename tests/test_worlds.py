@@ -1,6 +1,7 @@
 """Each built-in world is a row, complete; no other model is read with a world's synonyms; old pictures still replay."""
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 from promptprobe.agents.offline import NO_THESAURUS, OfflineRewriter
 from promptprobe.agents.rewrites import RewriteRequest, Try
 
-from promptprobe import ModelError, icons, load_pipeline, load_probe, replay
+from promptprobe import InputError, ModelError, icons, load_pipeline, load_probe, replay
 from promptprobe.diagnosis import diagnose
 from promptprobe.icons.captions import STYLES, caption
 from promptprobe.icons.scenes import BACKGROUND_NAMES, COLOUR_NAMES, MAX_COUNT, OBJECTS, RELATIONS, random_scene
@@ -20,7 +21,16 @@ from promptprobe.phrases import read_prompt, singular
 from promptprobe.pipelines import pipeline_settings
 from promptprobe.rewards import REWARDS, default_reward
 from promptprobe.tokens import PromptTokens, Word
-from promptprobe.worlds import DEFAULT, WORLDS, thesaurus_of, unknown_words, world_of
+from promptprobe.worlds import (
+    DEFAULT,
+    WORLDS,
+    guidance_of,
+    name_since,
+    named_before,
+    thesaurus_of,
+    unknown_words,
+    world_of,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,8 +40,8 @@ def test_every_row_is_complete(world):
     assert (world.pipeline / "model_index.json").is_file()
     assert world.probe is None or (world.probe / "card.json").is_file()
     assert world.reward == world.rewards[0] and set(world.rewards) <= set(REWARDS)
-    assert world.settings and world.guidance in world.settings and world.size % 64 == 0
-    for name in (world.name, *world.aliases, str(world.pipeline)):
+    assert world.settings and guidance_of(world.settings) in world.settings and world.size % 64 == 0
+    for name in (world.name, *world.aliases, *(() if world.known_as else (str(world.pipeline),))):
         assert world_of(name) is world
 
 
@@ -41,7 +51,7 @@ def test_names_are_one_worlds_alone():
 
 
 def test_a_copy_of_the_folder_and_any_other_model_are_no_world(tmp_path):
-    copy = shutil.copytree(icons.PIPELINE, tmp_path / "pipeline")
+    copy = shutil.copytree(icons.UNET_PIPELINE, tmp_path / "pipeline")
     for other in (copy, "black-forest-labs/FLUX.1-dev", "", "."):
         assert world_of(other) is None and default_reward(other) is None and pipeline_settings(other) == {}
         assert thesaurus_of(other) is None
@@ -50,10 +60,22 @@ def test_a_copy_of_the_folder_and_any_other_model_are_no_world(tmp_path):
 
 
 def test_the_row_gives_what_nobody_else_asks_for():
-    assert pipeline_settings("icons") == pipeline_settings(icons.PIPELINE) == {"guidance_scale": icons.GUIDANCE}
-    assert pipeline_settings("icons", 5, pipe_args={"eta": 1}) == {"guidance_scale": 5.0, "eta": 1}
+    own = {"height": 256, "width": 256}
+    flux = {"true_cfg_scale": 4.0, "negative_prompt": "", "max_sequence_length": 32, **own}
+    assert pipeline_settings("icons") == pipeline_settings(icons.PIPELINE) == flux
+    assert pipeline_settings("icons", 5, negative="fish") == flux | {"true_cfg_scale": 5.0, "negative_prompt": "fish"}
+    assert pipeline_settings("icons-unet", 5, pipe_args={"eta": 1}) == {"guidance_scale": 5.0, "eta": 1, **own}
     assert pipeline_settings("black-forest-labs/FLUX.1-dev", 5) == {"guidance_scale": 5.0}
     assert default_reward("icons") == "icons"
+
+
+def test_a_folder_brings_what_its_call_is_given(tmp_path):
+    (tmp_path / "promptprobe.json").write_text(json.dumps({"call": {"true_cfg_scale": 4, "height": 96}}))
+    assert pipeline_settings(tmp_path, 5, height=64) == {"true_cfg_scale": 5.0, "height": 64}
+    for text in ("", "[]", '{"call": 1}', '{"call": {"height": [1]}}', '{"call": {"height": ' + "1" * 20_000 + "}}"):
+        (tmp_path / "promptprobe.json").write_text(text)
+        with pytest.raises(InputError, match=r"promptprobe\.json can't be read"):
+            pipeline_settings(tmp_path)
 
 
 def test_nothing_but_the_table_asks_whether_it_is_the_icon_world():
@@ -140,9 +162,21 @@ def test_the_offline_rewriter_says_that_it_has_no_thesaurus():
 
 def test_stored_halves_are_computed_with_as_floats(tmp_path):
     pipeline = load_pipeline()
-    parts = (pipeline.unet, pipeline.vae, pipeline.text_encoder, load_probe(None))
+    parts = (pipeline.transformer, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2, load_probe(None))
     assert {p.dtype for m in parts for p in m.parameters()} == {torch.float32}
-    assert load_pipeline(dtype="bfloat16").unet.dtype == torch.bfloat16
+    assert load_pipeline(dtype="bfloat16").transformer.dtype == torch.bfloat16
+
+
+def test_a_name_means_what_it_meant_in_the_version_that_wrote_it():
+    assert [name_since("icons", v) for v in ("0.1.0", "", "0.2.0", "0.10")] == [
+        "icons-64",
+        "icons-64",
+        "icons",
+        "icons",
+    ]
+    assert name_since("black-forest-labs/FLUX.1-dev", "0.1.0") == "black-forest-labs/FLUX.1-dev"
+    assert named_before({"model": "icons", "guidance_scale": 3.0}) == "icons-64"
+    assert named_before({"model": "icons", "true_cfg_scale": 4.0}) is None is named_before({"model": "a/b"})
 
 
 def test_a_picture_made_before_is_made_again(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from ..options import LoopOptions, OutputOptions, PlanOptions, SessionOptions
+from ..options import DEFAULT_MODEL, LoopOptions, OutputOptions, PlanOptions, SessionOptions
 from .made import command, only
 
 _UNUSED = ("rounds", "early_step", "seeds_per_prompt", "max_llm_calls", "max_seconds")  # a person decides
@@ -20,7 +20,7 @@ _UNUSED = ("rounds", "early_step", "seeds_per_prompt", "max_llm_calls", "max_sec
 def session(*, name: str, store: Path | None, sessions: bool, out: Path, **options: Any) -> None:
     """Refine a prompt with the machine, command by command. Reads standard input when it is no terminal."""
     from ..agents.plan import make_plan
-    from ..agents.session import Session, check_name, lines_in, names, run
+    from ..agents.session import Session, check_name, kept_model, lines_in, names, run
     from ..view import SessionView
 
     path = store or out / "sessions.sqlite"
@@ -29,6 +29,8 @@ def session(*, name: str, store: Path | None, sessions: bool, out: Path, **optio
             typer.echo(known)
         return
     check_name(name)
+    if options["model"] == DEFAULT_MODEL:
+        options["model"] = kept_model(path, name) or DEFAULT_MODEL
     plan = make_plan(**only(options, PlanOptions))
     view = SessionView()
     opened = Session(plan, path, name, out, on_wait=view.waiting)

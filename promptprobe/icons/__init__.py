@@ -10,7 +10,6 @@ REWARD = WEIGHTS / "reward"
 
 PIPELINE = WEIGHTS / "flux" / "pipeline"
 PROBE = WEIGHTS / "flux" / "probe"
-GUIDANCE = 4.0  # pictures meet their captions best there
 
 UNET_PIPELINE = WEIGHTS / "pipeline"
 UNET_PROBE = WEIGHTS / "probe"

@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 
+from .large import LARGE, shrink
 from .scenes import (
     BACKGROUND_NAMES,
     BACKGROUNDS,
@@ -71,14 +72,16 @@ def _templates(background: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_image(image: np.ndarray) -> Reading:
-    """Read an RGB image, uint8 or float 0..1, `[64, 64, 3]`.
+    """Read an RGB image, uint8 or float 0..1, `[64, 64, 3]` or `[256, 256, 3]`, which is averaged down first.
 
     Raises `ValueError` for another size.
     """
     pixels = np.asarray(image)
-    if pixels.shape != (SIZE, SIZE, 3):
-        raise ValueError(f"an icon-world image is {SIZE}x{SIZE} RGB, not {pixels.shape}")
+    if pixels.shape not in ((SIZE, SIZE, 3), (LARGE, LARGE, 3)):
+        raise ValueError(f"an icon-world image is {SIZE}x{SIZE} or {LARGE}x{LARGE} RGB, not {pixels.shape}")
     pixels = pixels.astype(np.float32) / (255 if pixels.dtype == np.uint8 else 1)
+    if len(pixels) == LARGE:
+        pixels = shrink(pixels)
     middle = np.median(pixels.reshape(-1, 3), axis=0)
     background = min(BACKGROUND_NAMES, key=lambda n: float(np.square(middle - np.array(BACKGROUNDS[n]) / 255).sum()))
     templates, empty = _templates(background)

@@ -18,9 +18,11 @@ from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from promptprobe import icons
+from promptprobe.worlds import CALL_FILE
 
 from .train_flux import SCALE, build
 
+CALL = {"true_cfg_scale": 4.0, "negative_prompt": "", "height": 256, "width": 256, "max_sequence_length": 32}
 SHIFT = 3.0  # of the sampling schedule: with it a picture settles as late as FLUX.1-dev's
 
 
@@ -50,6 +52,7 @@ def assemble(out: Path, parts: Path, vae: Path) -> FluxPipeline:
     pipeline.to(torch.float16)
     folder = out / "pipeline"
     pipeline.save_pretrained(folder)
+    (folder / CALL_FILE).write_text(json.dumps({"call": CALL}, indent=2) + "\n", "utf-8")
     for path in folder.glob("*/config.json"):  # no folder of this machine; full precision once loaded
         config = json.loads(path.read_text("utf-8"))
         config.pop("_name_or_path", None)
@@ -61,11 +64,11 @@ def assemble(out: Path, parts: Path, vae: Path) -> FluxPipeline:
 
 def main() -> None:
     """Write `OUT/pipeline/` and say how large it is."""
-    weights = icons.WEIGHTS / "pipeline"
+    weights = icons.UNET_PIPELINE
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("checkpoints/icons-flux"))
     parser.add_argument("--parts", type=Path, default=weights, help="folder with tokenizer and text_encoder")
-    parser.add_argument("--vae", type=Path, default=weights / "vae")
+    parser.add_argument("--vae", type=Path, default=icons.LARGE_VAE)
     args = parser.parse_args()
     assemble(args.out, args.parts, args.vae)
     size = sum(path.stat().st_size for path in (args.out / "pipeline").rglob("*") if path.is_file())

@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument(
         "--reward", type=Path, default=icons.REWARD, help="folder of the icon CLIP; the head goes there"
     )
-    parser.add_argument("--autoencoder", type=Path, default=icons.PIPELINE / "vae")
+    parser.add_argument("--autoencoder", type=Path, default=icons.SMALL_VAE)
     parser.add_argument("--pictures", type=int, default=12_000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

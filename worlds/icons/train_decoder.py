@@ -115,7 +115,7 @@ def main() -> None:
     """Train (or continue) both halves and write `OUT/vae-256/`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("checkpoints/icons-flux"))
-    parser.add_argument("--vae", type=Path, default=icons.WEIGHTS / "pipeline" / "vae")
+    parser.add_argument("--vae", type=Path, default=icons.SMALL_VAE)
     parser.add_argument("--steps", type=int, default=500, help="of 6 boards, for the decoder")
     parser.add_argument("--encoder-steps", type=int, default=800, help="of 16 boards")
     parser.add_argument("--seed", type=int, default=0)

@@ -216,7 +216,7 @@ def main() -> None:
     """Train (or continue) and write `OUT/pipeline/`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("checkpoints/icons-flux"))
-    parser.add_argument("--parts", type=Path, default=icons.WEIGHTS / "pipeline")
+    parser.add_argument("--parts", type=Path, default=icons.UNET_PIPELINE)
     parser.add_argument("--steps", type=int, default=5600)
     parser.add_argument("--size", type=int, default=48, help="scenes a step and process")
     parser.add_argument("--seed", type=int, default=0)
