@@ -33,18 +33,22 @@ from promptprobe.worlds import DEFAULT
 
 
 class Activations:
-    """Mean over places of the middle block's output at the last denoiser call, `[batch, channels]`, prompt's half."""
+    """Mean over places of the middle block's output at the last step, `[batch, channels]`, where the prompt is read."""
 
     def __init__(self, pipeline):
-        self.last = torch.empty(0)
-        denoiser_of(pipeline).mid_block.register_forward_hook(self._keep)
+        self.calls: list[torch.Tensor] = []
+        denoiser: Any = denoiser_of(pipeline)
+        unet = hasattr(denoiser, "mid_block")
+        (denoiser.mid_block if unet else denoiser.single_transformer_blocks[0]).register_forward_hook(self._keep)
 
     def _keep(self, module, args, output) -> None:
-        self.last = output.detach().mean((2, 3))
+        states = (output[-1] if isinstance(output, tuple) else output).detach()
+        self.calls = [*self.calls, states.flatten(2).mean(2) if states.ndim == 4 else states.mean(1)][-2:]
 
     def of(self, count: int) -> torch.Tensor:
-        """Those of the `count` samples of the batch."""
-        return self.last[-count:].clone()
+        """Those of the `count` samples of the batch: one call's second half, or the first of two calls."""
+        last = self.calls[-1]
+        return (last[-count:] if len(last) > count else self.calls[0]).clone()
 
 
 def run(scorer, reward, activations: Activations, prompts: list[str], seeds: list[int]) -> dict[str, Any]:
@@ -61,14 +65,14 @@ def run(scorer, reward, activations: Activations, prompts: list[str], seeds: lis
     images: Any = finish(scorer.pipeline, paused)
     return {
         "activations": inner, "focus": focus, "reward": reward(images, prompts).tolist(),
-        "decoded": reward(preview(scorer.pipeline, paused), prompts).tolist(),
+        "decoded": reward(preview(scorer.pipeline, paused, decoder=scorer.decoder), prompts).tolist(),
         "probe": [j.predicted for j in scorer.judged(paused, scorer.probe_step)],
     }  # fmt: skip
 
 
 def searches(scorer, reward, budget: float) -> dict[str, dict[str, Any]]:
     """The policies that are compared, by name, with what `select_seed` is told of each."""
-    preview = PreviewJudge(scorer.pipeline, reward)
+    preview = PreviewJudge(scorer.pipeline, reward, decoder=scorer.decoder)
     return {
         "fixed": {"policy": "fixed"}, "racing": {"policy": "racing"}, "decoded-racing": {"policy": "decoded-racing"},
         "staged": {"policy": "staged", "budget": budget},

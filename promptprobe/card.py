@@ -124,7 +124,9 @@ def check_card(card: ProbeCard, pipeline, *, steps: int, probe_step: int, settin
     """
     name = type(denoiser_of(pipeline)).__name__
     if name != card.denoiser:
-        raise ProbeMismatchError(f"this probe was trained for {card.denoiser}, the pipeline has a {name}")
+        raise ProbeMismatchError(
+            f"this probe was trained for {card.denoiser}, the pipeline has a {name}; leave --probe out, or give one of this --model"
+        )
     have = set(dict(denoiser_of(pipeline).named_modules()))
     missing = [b for b in card.blocks if b not in have]
     if missing:

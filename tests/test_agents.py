@@ -141,7 +141,8 @@ def test_optimize_probes_rewrites_and_generates_the_best(scorer, tmp_path):
     assert len(scores) >= 5 and len(previews) == 5 and 0 in previews
     assert record.best_prompt == record.candidates[best].prompt
     assert record.predicted_reward == pytest.approx(record.candidates[best].score, abs=1e-4)  # rounded for the record
-    assert record.denoiser_calls["used"] == 5 * len(scores) + 20
+    further = final_choice.choice_step(scorer) - scorer.probe_step  # to where predicted images tell wordings apart
+    assert record.denoiser_calls["used"] == 5 * len(scores) + further * len(previews) + 20 - further
     assert {c.seeds[0] for c in record.candidates if c.seeds} == {0}
     saved = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert saved["best_prompt"] == record.best_prompt and len(list(tmp_path.glob("*.png"))) == 2

@@ -73,8 +73,8 @@ def test_a_batch_gives_what_single_runs_give(plan, whole):
         # The reward reads an image of whole grey levels, of which other batch sizes round some the other way.
         assert line["reward"] == pytest.approx(single.reward, rel=0.02, abs=0.02)
         with Image.open(whole / line["image"]) as image:
-            assert image.size == (64, 64) and json.loads(image.text["promptprobe"])["prompt"] == prompt
-            assert image.text["parameters"].startswith(line["best_prompt"] + "\nSteps: 25, Sampler: DDIM")
+            assert image.size == (256, 256) and json.loads(image.text["promptprobe"])["prompt"] == prompt
+            assert image.text["parameters"].startswith(line["best_prompt"] + "\nSteps: 25, Sampler: FlowMatchEuler")
     with (whole / "results.csv").open(encoding="utf-8-sig") as file:
         assert [row["prompt"] for row in csv.DictReader(file)] == PROMPTS
     with Image.open(whole / "grid.png") as grid:
@@ -335,6 +335,9 @@ def test_a_folder_of_an_earlier_version_goes_on(plan, tmp_path):
     assert all(item_key(line["prompt"], settings) == line["key"] for line in lines)
     with pytest.raises(InputError, match="made with rounds 1, now it is 4; with steps 25, now it is 9"):
         BatchFolder(_copy(before, tmp_path / "refused"), settings | {"rounds": 4, "steps": 9})
+    with pytest.raises(InputError, match="with --model icons-64"):
+        BatchFolder(_copy(before, tmp_path / "newer"), batch_settings(plan))
+    plan = make_plan(model="icons-64", rewriter="offline", rounds=1, candidates=2)
     # The shipped probe may have changed since; everything else is as it was.
     now = settings | {"probe": batch_settings(plan)["probe"]}
     assert batch_settings(plan) == now

@@ -34,7 +34,7 @@ def run(capsys, *arguments):
             "scheduler is 'pndm'; it must be one of auto, euler, euler-a, dpm++2m",
         ),
         (
-            ["score", "a cat", "--scheduler", "flow-euler"],
+            ["score", "a cat", "--model", "icons-unet", "--scheduler", "flow-euler"],
             "StableDiffusionPipeline predicts noise, not a flow; choose auto, euler",
         ),
         (["score", "a cat", "--quantize", "8bit"], "pip install 'promptprobe[quantize]'"),
@@ -46,12 +46,12 @@ def run(capsys, *arguments):
         (["generate", "a cat", "--model", str(icons.PROBE / "probe.safetensors")], "is no checkpoint of a known"),
         (["score", "a cat", "--pipe-arg", "eta"], "pipe arg is 'eta'; give name=value"),
         (["score", "a cat", "--pipe-arg", "latents=1"], "pipe arg latents is set by promptprobe itself"),
-        (["score", "a cat", "--pipe-arg", "magic=1"], "StableDiffusionPipeline takes no 'magic'"),
+        (["score", "a cat", "--pipe-arg", "magic=1"], "FluxPipeline takes no 'magic'"),
         (["score", "a cat", "--lora", "x=strong"], "--lora 'x=strong': the strength must be a number"),
         (["score", "a cat", "--lora", "/nowhere.safetensors"], "--lora '/nowhere.safetensors' "),
         (["optimize", "a cat", "--probe-step", "0"], "probe step is 0; it must be between 1 and 1000"),
         (["optimize", "a cat", "--probe-step", "26"], "probe step is 26; it must be between 1 and 25"),
-        (["optimize", "a cat", "--probe-step", "12"], "not step 12 of 25; use --probe-step 5 --steps 25"),
+        (["optimize", "a cat", "--probe-step", "17"], "not step 17 of 25; use --probe-step 5 --steps 25"),
         (["optimize", "a cat", "--tau", "high"], "tau is 'high'; give a number, a quantile"),
         (["optimize", "a cat", "--tau", "nan"], "tau is 'nan'"),
         (["optimize", "a cat", "--candidates", "0"], "candidates is 0; it must be between 1 and 16"),
@@ -118,7 +118,7 @@ def test_optimize_prints_its_record_and_writes_the_files_it_names(capsys, tmp_pa
 def test_score_marks_what_did_not_fit(capsys):
     code, out, _ = run(capsys, "score", "a red car " * 20, "--json")
     scored = json.loads(out)[0]
-    assert code == 0 and scored["cut_tokens"] == 22 and len(scored["words"]) == 38
+    assert code == 0 and scored["cut_tokens"] == 30 and len(scored["words"]) == 30
 
 
 def test_backbones_lists_every_family(capsys):

@@ -41,7 +41,7 @@ def service():
 def picture(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     image.load()
-    assert image.size == (64, 64)
+    assert image.size == (256, 256)
     return image
 
 
@@ -127,13 +127,13 @@ def test_openai_images_client_gets_the_optimised_image():
     with running("serve", "--rewriter", "offline", "--tau", "99", "--rounds", "1", port=port):
         client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
         answer = client.images.generate(
-            model="icons", prompt="a trio of cobalt felines on a cream backdrop", size="64x64"
+            model="icons", prompt="a trio of cobalt felines on a cream backdrop", size="256x256"
         )
         picture(base64.b64decode(answer.data[0].b64_json))
         assert "blue cats" in answer.data[0].revised_prompt
         assert client.models.list().data[0].id == "icons"
         for wrong, message in (
-            ({"prompt": " "}, "the prompt is empty"), ({"prompt": "a", "size": "512x512"}, "this server makes 64x64"),
+            ({"prompt": " "}, "the prompt is empty"), ({"prompt": "a", "size": "512x512"}, "this server makes 256x256"),
             ({"prompt": "a", "n": 9}, "n is 9"), ({"prompt": "a", "response_format": "url"}, "b64_json"),
         ):  # fmt: skip
             with pytest.raises(BadRequestError, match=message):
@@ -216,7 +216,8 @@ def test_the_loop_is_a_node_of_another_graph(service):
     graph.add_edge("promptprobe", END)
     ended = graph.compile().invoke({"prompt": "one crimson automobile"})
     assert ended["best_prompt"] and ended["candidates"][0]["prompt"] == "one crimson automobile"
-    assert ended["predicted_reward"] == max(c["score"] for c in ended["candidates"] if c["score"] is not None)
+    scores = {c["prompt"]: c["score"] for c in ended["candidates"]}
+    assert len(scores) > 1 and ended["predicted_reward"] == scores[ended["best_prompt"]]
 
 
 AGENTS_SDK = """

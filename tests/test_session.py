@@ -15,7 +15,7 @@ from PIL import Image
 from promptprobe.agents.commands import COMMANDS, HELP
 from promptprobe.agents.plan import make_plan
 from promptprobe.agents.rewrites import Rewrite, RewriteAnswer
-from promptprobe.agents.session import Session, names
+from promptprobe.agents.session import Session, kept_model, names
 
 from promptprobe.errors import InputError
 from promptprobe.view import SessionView, bars_below
@@ -115,7 +115,7 @@ def test_help_has_every_command_with_its_arguments(session):
 
 def test_a_session_of_an_earlier_version_is_taken_up(plan, tmp_path):
     store = Path(shutil.copy(Path(__file__).parent / "data" / "session-before.sqlite", tmp_path))
-    assert names(store) == ["before"]
+    assert names(store) == ["before"] and kept_model(store, "before") == "icons-64"
     session = Session(plan, store, "before", tmp_path)
     wordings = [PROMPT, "three red cars and a fish", "3 red cars and 1 fish"]
     assert session.taken_up and [c["prompt"] for c in session.state["candidates"]] == wordings
@@ -126,6 +126,16 @@ def test_a_session_of_an_earlier_version_is_taken_up(plan, tmp_path):
         image.load()
     assert session.say("/undo")["prompt"] == PROMPT
     session.close()
+
+
+def test_a_session_goes_on_with_the_model_that_it_was_begun_with(plan, tmp_path, monkeypatch):
+    store = tmp_path / "s.sqlite"
+    Session(plan, store, "kept", tmp_path).close()
+    assert kept_model(store, "kept") == plan.origin.model and kept_model(store, "none") is None
+    assert kept_model(tmp_path / "no.sqlite", "kept") is None
+    monkeypatch.setattr(plan.scorer, "model", "another/model")
+    with pytest.raises(InputError, match="'kept' was begun with --model icons; give that, or another --name"):
+        Session(plan, store, "kept", tmp_path)
 
 
 def test_a_session_killed_at_work_does_what_is_said_next(plan, tmp_path):
