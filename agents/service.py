@@ -34,7 +34,7 @@ from ..threads import in_thread
 from ..thresholds import threshold
 from ..tokens import clean_prompt
 from .optimize import optimize_with_image
-from .plan import Plan, make_plan
+from .plan import Plan, plan_of, settle_plan
 
 WAITING: int = default_of("waiting")
 PATIENCE = 600.0  # seconds that a call waits for the device
@@ -72,6 +72,8 @@ class Service:
         check_made("plan", plan, Plan, "make_plan")
         if plan is not None:
             refuse_beside("plan", options)
+        else:
+            settle_plan("Service", options)
         self._plan, self._options = plan, options
         self.waiting, self.patience = check("waiting", waiting), patience
         self._lock = threading.Lock()
@@ -83,7 +85,7 @@ class Service:
         """Loaded at the first call."""
         with self._loading:
             if self._plan is None:
-                self._plan = make_plan(**self._options)
+                self._plan = plan_of("Service", self._options, shows=False)
             return self._plan
 
     @property
@@ -149,9 +151,7 @@ class Service:
         cancel: threading.Event | None = None,
     ) -> list[dict[str, Any]]:  # fmt: skip
         """Predicted rewards and each word's diagnosis."""
-        if not prompts or len(prompts) > MAX_PROMPTS:
-            raise InputError(f"{len(prompts)} prompts; give 1 to {MAX_PROMPTS}")
-        texts = [check_prompt(p) for p in prompts]
+        texts = check_prompts(prompts)
         with self.turn(cancel) as plan:
             seeds = plan.seeds if seed is None else seeds_from(check("seed", seed), len(plan.seeds))
 
@@ -173,10 +173,8 @@ class Service:
         `policy` defaults to racing where the probe can, to staged without a probe.
         """
         prompt = check_prompt(prompt)
-        if not 1 <= seeds <= MAX_SEEDS:
-            raise InputError(f"seeds is {seeds}; it must be between 1 and {MAX_SEEDS}")
-        if policy is not None:
-            check("policy", policy)
+        check_count(seeds)
+        check("policy", "auto" if policy is None else policy)
         check("top", top)
         with self.turn(cancel) as plan:
             policy = usual_policy(plan.scorer) if policy in (None, "auto") else policy
@@ -216,11 +214,27 @@ class Service:
 
 def check_prompt(prompt: Any) -> str:
     """A prompt from outside, cleaned; raises `InputError` when it is empty, too long or no text."""
-    if not isinstance(prompt, str):
-        raise InputError(f"the prompt is a {type(prompt).__name__}; give text")
-    if len(prompt) > MAX_CHARACTERS:
-        raise InputError(f"the prompt has {len(prompt)} characters; at most {MAX_CHARACTERS} are taken")
+    if isinstance(prompt, str) and len(prompt) > MAX_CHARACTERS:
+        raise InputError(f"prompt has {len(prompt)} characters; at most {MAX_CHARACTERS} are taken")
     return clean_prompt(prompt)
+
+
+def check_prompts(prompts: Any) -> list[str]:
+    """A list of prompts from outside; raises as `check_prompt`, and for none or too many."""
+    if not isinstance(prompts, (list, tuple)):
+        raise InputError(f"prompts is {prompts!r:.80}; give a list of texts")
+    if not 1 <= len(prompts) <= MAX_PROMPTS:
+        raise InputError(f"the number of prompts is {len(prompts)}; it must be between 1 and {MAX_PROMPTS}")
+    return [check_prompt(p) for p in prompts]
+
+
+def check_count(seeds: Any) -> int:
+    """How many seeds to try, from outside; raises `InputError` when it is no whole number or out of range."""
+    if not isinstance(seeds, int) or isinstance(seeds, bool):
+        raise InputError(f"seeds is {seeds!r:.80}; it must be a whole number between 1 and {MAX_SEEDS}")
+    if not 1 <= seeds <= MAX_SEEDS:
+        raise InputError(f"seeds is {seeds}; it must be between 1 and {MAX_SEEDS}")
+    return seeds
 
 
 def _user() -> str:

@@ -15,8 +15,9 @@ from promptprobe.agents.plan import make_plan
 
 import promptprobe
 from promptprobe import cli
-from promptprobe.options import OPTIONS, PlanOptions, UnknownOptionError, check, names_of, settle
+from promptprobe.options import OPTIONS, PlanOptions, UnknownOptionError, check, names_of
 from promptprobe.runs import make_scorer
+from promptprobe.settling import settle
 
 PROMPT = "a red car"
 
