@@ -19,7 +19,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from ..backbones import denoiser_of, device_of
+from ..backbones import device_of
 from ..errors import InputError, PromptProbeError
 from ..events import what_goes_on
 from ..files import lock_file
@@ -29,6 +29,7 @@ from ..records import carried
 from ..runs import found_seeds, generated, score_as_dict
 from ..search import usual_policy
 from ..seeds import seeds_from
+from ..sizes import own_size
 from ..text import MAX_CHARACTERS
 from ..threads import in_thread
 from ..thresholds import threshold
@@ -101,11 +102,9 @@ class Service:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the images that come out, in pixels."""
-        pipeline, settings = self.plan.scorer.pipeline, self.plan.scorer.settings
-        config: Any = denoiser_of(pipeline).config
-        side = config.get("sample_size") or 0
-        own = int(side if isinstance(side, int) else side[0]) * int(getattr(pipeline, "vae_scale_factor", 8))
-        return int(settings.get("width") or own), int(settings.get("height") or own)
+        settings = self.plan.scorer.settings
+        height, width = own_size(self.plan.scorer.pipeline)
+        return int(settings.get("width") or width), int(settings.get("height") or height)
 
     @contextlib.contextmanager
     def turn(self, cancel: threading.Event | None = None) -> Iterator[Plan]:

@@ -69,14 +69,14 @@ def lock_file(file: IO[Any]) -> None:
 
 def check_writable(folder: Path | str) -> Path:
     """Raise `InputError` now rather than after the work when nothing can be written in `folder`; it is not made yet."""
-    folder = check("out", folder)
+    wanted: Path = check("out", folder)
     try:
-        there = next(path for path in (folder, *folder.absolute().parents) if _is_there(path))
+        there = next(path for path in (wanted, *wanted.absolute().parents) if _is_there(path))
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise InputError(f"can't write to {str(folder)!r}: {error.strerror}; choose another --out") from error
-    return folder
+        raise InputError(f"can't write to {str(wanted)!r}: {error.strerror}; choose another --out") from error
+    return wanted
 
 
 def make_folder(folder: Path) -> None:
@@ -90,13 +90,13 @@ def make_folder(folder: Path) -> None:
 
 def check_picture(out: Path | str) -> Path:
     """The path of a PNG file to be written; raises `InputError` for another suffix, and as `check_writable`."""
-    out = check("out", out)
-    if out.suffix.lower() != ".png":
-        raise InputError(f"out is {str(out)!r}; it must end in .png")
-    if out.is_dir():
-        raise InputError(f"out is {str(out)!r}, a folder; choose another --out")
-    check_writable(out.parent)
-    return out
+    path: Path = check("out", out)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"out is {str(path)!r}; it must end in .png")
+    if path.is_dir():
+        raise InputError(f"out is {str(path)!r}, a folder; choose another --out")
+    check_writable(path.parent)
+    return path
 
 
 def _is_there(path: Path) -> bool:

@@ -497,18 +497,19 @@ def check_made(name: str, value: Any, kind: type, maker: str) -> None:
         raise InputError(f"{name} is {value!r:.80}; give what {maker} returns")
 
 
-def check(name: str, value: Any) -> Any:
-    """The value of an option, of its type; raises `InputError` with the name, the value and the range."""
+def check(name: str, value: Any, said: str = "") -> Any:
+    """The value of an option, of its type; raises `InputError` with the name (`said`, if it has another), value and range."""
     known = OPTIONS[name]
     option = known.option
+    said = said or said_of(name)
     if value is None and known.optional:
         return None
     if known.several:
         pairs = isinstance(option.default, Mapping)
         if isinstance(value, str) or not isinstance(value, Mapping if pairs else Sequence):
-            raise InputError(f"{said_of(name)} is {value!r:.80}; give {'names with values' if pairs else 'a list'}")
+            raise InputError(f"{said} is {value!r:.80}; give {'names with values' if pairs else 'a list'}")
         if not all(isinstance(v, str) for v in value):
-            raise InputError(f"{said_of(name)} is {value!r:.80}; give {'names' if pairs else 'a list of texts'}")
+            raise InputError(f"{said} is {value!r:.80}; give {'names' if pairs else 'a list of texts'}")
         return value
     if option.form:
         option.form(value)
@@ -525,19 +526,19 @@ def check(name: str, value: Any) -> Any:
                 if option.has
                 else ""
             )
-            raise InputError(f"{said_of(name)} is {value!r:.80}; it must be {wanted}{more}")
+            raise InputError(f"{said} is {value!r:.80}; it must be {wanted}{more}")
         return Path(value) if known.kind is Path else value
     if known.kind is bool:
         if not isinstance(value, bool):
-            raise InputError(f"{said_of(name)} is {value!r:.80}; it must be true or false")
+            raise InputError(f"{said} is {value!r:.80}; it must be true or false")
         return value
     wanted = "a whole number" if known.kind is int else "a number"
     fits = isinstance(value, int if known.kind is int else (int, float)) and not isinstance(value, bool)
     if not fits or not math.isfinite(value):
-        raise InputError(f"{said_of(name)} is {value!r:.80}; it must be {wanted}{_within(known)}")
+        raise InputError(f"{said} is {value!r:.80}; it must be {wanted}{_within(known)}")
     if (option.least is not None and value < option.least) or (option.most is not None and value > option.most):
         shown = value if isinstance(value, int) else f"{value:g}"
-        raise InputError(f"{said_of(name)} is {shown}; it must be {known.range()}")
+        raise InputError(f"{said} is {shown}; it must be {known.range()}")
     return known.kind(value)
 
 

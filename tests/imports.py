@@ -24,7 +24,7 @@ LAYERS = [
     "icons icons.* phrases prompts",
     "worlds loading",
     "backbones",
-    "attention decoders tokens prompt_files prompt_files.*",
+    "attention decoders sizes tokens prompt_files prompt_files.*",
     "paused solver guidance",
     "calling",
     "trajectory",

@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         _stop(str(error))
     except _USAGE_ERROR as error:
         context = getattr(error, "ctx", None)
-        if others := _with_option(getattr(error, "option_name", None)):
+        if context and (others := _with_option(getattr(error, "option_name", None))):
             _stop(f"{error.option_name} is an option of {', '.join(others)}, not of {context.info_name}; leave it out")
         _stop(f"{error.format_message()} ({context.command_path if context else 'promptprobe'} --help says more)")
     if code == INTERRUPTED:  # typer makes a number of KeyboardInterrupt
