@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import InputError
-from ..files import check_writable, lock_file, write_together
+from ..files import lock_file, make_folder, write_together
 from ..pnginfo import png_bytes
 from ..prompt_files import PromptRow
 from ..sheets import GREY, SIDE, Caption, Tile, contact_sheet, fitted
@@ -65,7 +65,7 @@ class BatchFolder:
 
     def __init__(self, out: Path, settings: dict[str, Any]):
         self.out = out
-        check_writable(out)
+        make_folder(out)
         self._lock = (out / LOCK).open("w")
         try:
             lock_file(self._lock)

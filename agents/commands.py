@@ -12,8 +12,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..events import spent_in_words, tau_text
+from ..options import read_text
 from ..runs import notes_on
-from ..seeds import seeds_from
 from ..thresholds import threshold
 from ..tokens import clean_prompt
 from . import pictures
@@ -178,10 +178,7 @@ def _pinned(words: list[str]) -> SessionState:
 
 def change_seed(state: SessionState, desk: Desk, rest: str) -> SessionState:
     """Another seed; all candidates are scored on it."""
-    try:
-        seed = seeds_from(int(rest), 1)[0]
-    except ValueError as error:
-        raise InputError(f"seed is {rest!r}; give a whole number") from error
+    seed = read_text("seed", rest)
     before = state.get("candidates", [])
     desk.score([c["prompt"] for c in before], seed)
     scored = [candidate(desk, seed, c["id"], c["prompt"], c["strategy"], c.get("unsure", ())) for c in before]

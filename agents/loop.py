@@ -13,7 +13,7 @@ from langgraph.runtime import Runtime
 from ..tokens import clean_prompt
 from ..trajectory import finish
 from .final_choice import choose as choose_among
-from .plan import make_plan
+from .plan import plan_of
 from .rounds import Context, State, begin, next_request, put, rivals, take_answer, take_scores, to_probe
 
 
@@ -114,7 +114,7 @@ def subgraph(plan: Any = None, **options: Any):
 
     It probes and rewrites but generates no image. `plan` is what `make_plan` returns; `options` are its arguments.
     """
-    plan = plan or make_plan(**options)
+    plan = plan or plan_of("subgraph", options, shows=False)
 
     def search(given: Question) -> Outcome:
         final = run(*begin(clean_prompt(given["prompt"]), plan), generating=False)

@@ -7,9 +7,7 @@ import base64
 import inspect
 import json
 import threading
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from ..errors import InputError, PromptProbeError
 from ..threads import in_thread
@@ -29,32 +27,35 @@ def make_server(service: Service) -> Any:
     except ImportError as error:
         raise InputError("the MCP server needs the mcp package: pip install 'promptprobe[mcp]'") from error
 
-    server = MCPServer(
-        "promptprobe", version=__version__,
+    from mcp.server.mcpserver.tools import Tool as ServedTool
+
+    def served(tool: Tool) -> Any:
+        """With our own schema and words: the SDK checks nothing."""
+        made = ServedTool.from_function(
+            _handler(service, tool), name=tool.name, description=f"{tool.description} {about(service)}"
+        )
+        return made.model_copy(update={"parameters": tool.schema})
+
+    return MCPServer(
+        "promptprobe", version=__version__, tools=[served(tool) for tool in TOOLS.values()],
         instructions="Predicts after a fifth of the denoising how good a diffusion model's image will be, rewrites "
         "prompts that will fail, and generates the best one. " + about(service),
     )  # fmt: skip
 
-    for tool in TOOLS.values():
-        server.tool(name=tool.name, description=f"{tool.description} {about(service)}")(_handler(service, tool))
-    return server
-
 
 def _handler(service: Service, tool: Tool) -> Any:
-    """A function with the tool's arguments for parameters, from which the SDK makes the tool's schema."""
+    """A function with the tool's arguments for parameters; `call_tool` checks them."""
     from mcp.server.mcpserver import Context
     from mcp_types import CallToolResult
 
     async def handle(ctx: Context, **arguments: Any) -> CallToolResult:
-        return await _answer(service, tool.name, arguments, ctx)
+        return await _answer(service, tool.name, {n: v for n, v in arguments.items() if v is not None}, ctx)
 
     parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=Context)]
-    for name, field in tool.arguments.model_fields.items():
-        default = inspect.Parameter.empty if field.is_required() else field.default
-        hints: Any = (field.annotation, Field(description=field.description), *field.metadata)
-        parameters.append(
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hints])
-        )
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Any)
+        for name in tool.arguments.model_fields
+    ]
     handle.__signature__ = inspect.Signature(parameters, return_annotation=CallToolResult)  # type: ignore[attr-defined]
     handle.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": CallToolResult}
     return handle

@@ -26,7 +26,7 @@ from ..version import __version__
 from ..worlds import note_on
 from . import rounds
 from .loop import run as run_loop
-from .plan import Plan, cost_of, make_plan
+from .plan import Plan, cost_of, plan_of
 
 
 @signed(PlanOptions)
@@ -47,7 +47,7 @@ def optimize(
     `PromptProbeError` classes for input that can't be used; trouble with the LLM never raises, it is noted in the
     record.
     """
-    return optimize_with_image(prompt, out=out, on_event=on_event, plan=plan, scorer=scorer, **options)[0]
+    return _run("optimize", prompt, out, on_event, plan, scorer, options)[0]
 
 
 @signed(PlanOptions)
@@ -72,9 +72,7 @@ async def optimize_async(
         if on_event:
             on_event(event, values)
 
-    return await in_thread(
-        lambda: optimize(prompt, out=out, on_event=tell, plan=plan, scorer=scorer, **options), stopped
-    )
+    return await in_thread(lambda: _run("optimize_async", prompt, out, tell, plan, scorer, options)[0], stopped)
 
 
 @signed(PlanOptions)
@@ -88,15 +86,28 @@ def optimize_with_image(
     **options: Unpack[PlanOptions],
 ) -> tuple[RunRecord, Any]:
     """As `optimize`; returns the record and the finished PIL image."""
+    return _run("optimize_with_image", prompt, out, on_event, plan, scorer, options)
+
+
+def _run(
+    where: str,
+    prompt: str,
+    out: Path | str | None,
+    on_event: OnEvent | None,
+    plan: Plan | None,
+    scorer: Scorer | None,
+    options: Mapping[str, Any],
+) -> tuple[RunRecord, Any]:
+    """One run, for the function `where` that was called."""
     began = time.perf_counter()
     prompt = clean_prompt(prompt)
     if out is not None:
-        check_writable(Path(out))
+        out = check_writable(out)
     check_made("plan", plan, Plan, "make_plan")
     if plan is not None:
-        refuse_unknown(PlanOptions, options, "optimize")
+        refuse_unknown(PlanOptions, options, where)
         refuse_beside("plan", [*options, *(["scorer"] if scorer else [])])
-    plan = plan or make_plan(scorer=scorer, **options)
+    plan = plan or plan_of(where, options, scorer, shows=False)
     loaded = time.perf_counter()
     scorer = plan.scorer
     if on_event:
@@ -120,13 +131,13 @@ def optimize_with_image(
         state = run_loop(state, context)
     except KeyboardInterrupt:
         if out is not None and context.reached is not None:
-            _write(record(context.reached | {"stop_reason": "interrupted"}, finished=False), Path(out))
+            _write(record(context.reached | {"stop_reason": "interrupted"}, finished=False), out)
         raise
     made = record(state, finished=True)
     if out is not None and context.image is not None:
         best = context.scored[state["best"]]
         heat = heat_map_image(best.maps, best.tokens, best.words, context.image)
-        _write(made, Path(out), {".png": context.image, "-attention.png": heat})
+        _write(made, out, {".png": context.image, "-attention.png": heat})
     return made, context.image
 
 

@@ -88,7 +88,7 @@ def _previews(state: SessionState, desk: Desk, chosen: Sequence[int]) -> list[Im
     images: list[Image.Image] = []
     for scored in desk.score([state["candidates"][n]["prompt"] for n in chosen], state["seed"]):
         paused, row = scored.trajectories[0]
-        images += preview(desk.plan.scorer.pipeline, paused, [row])
+        images += preview(desk.plan.scorer.pipeline, paused, [row], decoder=desk.plan.scorer.decoder)
     return images
 
 

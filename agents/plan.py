@@ -8,13 +8,14 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from ..errors import InputError
-from ..options import PlanOptions, ScorerOptions, check_made, names_of, refuse_beside, settle, signed
+from ..forms import prices_of
+from ..options import LLMOptions, PlanOptions, ScorerOptions, check_made, names_of, refuse_beside, signed
 from ..records import Origin
 from ..rewards import RewardFunction
-from ..runs import make_scorer, reward_of
+from ..runs import load_scorer, reward_of
 from ..scoring import Scorer
 from ..seeds import seeds_from
+from ..settling import refuse_unused, settle, unused
 from ..thresholds import AUTO, threshold
 from ..trajectory import check_steps
 from ..worlds import thesaurus_of
@@ -80,13 +81,25 @@ def make_plan(*, scorer: Scorer | None = None, **options: Unpack[PlanOptions]) -
     `scorer` reuses what `make_scorer` loaded; the options that settle it are refused beside it. `rewriter` may be an
     object with `rewrite(request)`, `reward` a function of images and prompts. Raises `PromptProbeError` classes.
     """
-    o = settle(PlanOptions, options, "make_plan")
+    return plan_of("make_plan", options, scorer)
+
+
+def settle_plan(where: str, options: Mapping[str, Any], scorer: Scorer | None = None) -> dict[str, Any]:
+    """The options of a plan for `where`, the function or command that was called, checked before anything is loaded."""
+    o = settle(PlanOptions, options, where)
     check_made("scorer", scorer, Scorer, "make_scorer")
     if scorer is not None:
         refuse_beside("scorer", set(options) & ({*names_of(ScorerOptions)} - {"seed", "reward"}))
+    seeds_from(o["seed"], o["seeds_per_prompt"])
+    check_steps(o["steps"], o["probe_step"])
+    return o
+
+
+def plan_of(where: str, options: Mapping[str, Any], scorer: Scorer | None = None, *, shows: bool = True) -> Plan:
+    """As `make_plan`, for the function or command `where`; `shows` says that it may decode previews for people."""
+    o = settle_plan(where, options, scorer)
     prices = prices_of(o["llm_price"])
     seeds = seeds_from(o["seed"], o["seeds_per_prompt"])
-    check_steps(o["steps"], o["probe_step"])
     rewriter, notes = o["rewriter"], []
     if isinstance(rewriter, str):
         model = o["model"] if scorer is None else scorer.model or ""
@@ -96,11 +109,15 @@ def make_plan(*, scorer: Scorer | None = None, **options: Unpack[PlanOptions]) -
             thesaurus=thesaurus_of(model),
         )  # fmt: skip
         notes += [note] if note else []
-    scorer = scorer or make_scorer(**{n: o[n] for n in names_of(ScorerOptions)})
+        if rewriter is not None and not rewriter.calls_llm and o["rewriter"] == "auto":
+            notes += [f"no LLM was found: {told}" for told in unused(_only_llm(o), rewriter="offline")]
+    scorer = scorer or load_scorer(o)
     guard = guard_for(o["guard"], rewriter)
     if guard == "off":
         notes.append("the guard is off: no rewrite is checked for what it means")
     label, measure = reward_of(o["reward"], scorer)
+    if not shows:
+        refuse_unused(o, where, measured=label, judge=scorer.judge.name)
     wanted = threshold(o["tau"], scorer)
     if wanted is None:
         notes.append(
@@ -115,15 +132,8 @@ def make_plan(*, scorer: Scorer | None = None, **options: Unpack[PlanOptions]) -
     )  # fmt: skip
 
 
-def prices_of(text: str | None) -> tuple[float, float] | None:
-    """Prices of a million input and output tokens, given as `1.6,6.4`; raises `InputError` for anything else."""
-    if text is None:
-        return None
-    try:
-        given, got = (float(x) for x in text.split(","))
-    except ValueError as error:
-        raise InputError(f"LLM price is {text!r}; give two numbers, for a million input and output tokens") from error
-    return given, got
+def _only_llm(settled: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: settled[n] for n in names_of(LLMOptions) if n != "rewriter"}
 
 
 def cost_of(prices: tuple[float, float] | None, state: Mapping[str, Any]) -> float | None:

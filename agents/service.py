@@ -19,7 +19,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from ..backbones import denoiser_of, device_of
+from ..backbones import device_of
 from ..errors import InputError, PromptProbeError
 from ..events import what_goes_on
 from ..files import lock_file
@@ -29,12 +29,13 @@ from ..records import carried
 from ..runs import found_seeds, generated, score_as_dict
 from ..search import usual_policy
 from ..seeds import seeds_from
+from ..sizes import own_size
 from ..text import MAX_CHARACTERS
 from ..threads import in_thread
 from ..thresholds import threshold
 from ..tokens import clean_prompt
 from .optimize import optimize_with_image
-from .plan import Plan, make_plan
+from .plan import Plan, plan_of, settle_plan
 
 WAITING: int = default_of("waiting")
 PATIENCE = 600.0  # seconds that a call waits for the device
@@ -72,6 +73,8 @@ class Service:
         check_made("plan", plan, Plan, "make_plan")
         if plan is not None:
             refuse_beside("plan", options)
+        else:
+            settle_plan("Service", options)
         self._plan, self._options = plan, options
         self.waiting, self.patience = check("waiting", waiting), patience
         self._lock = threading.Lock()
@@ -83,7 +86,7 @@ class Service:
         """Loaded at the first call."""
         with self._loading:
             if self._plan is None:
-                self._plan = make_plan(**self._options)
+                self._plan = plan_of("Service", self._options, shows=False)
             return self._plan
 
     @property
@@ -99,11 +102,9 @@ class Service:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the images that come out, in pixels."""
-        pipeline, settings = self.plan.scorer.pipeline, self.plan.scorer.settings
-        config: Any = denoiser_of(pipeline).config
-        side = config.get("sample_size") or 0
-        own = int(side if isinstance(side, int) else side[0]) * int(getattr(pipeline, "vae_scale_factor", 8))
-        return int(settings.get("width") or own), int(settings.get("height") or own)
+        settings = self.plan.scorer.settings
+        height, width = own_size(self.plan.scorer.pipeline)
+        return int(settings.get("width") or width), int(settings.get("height") or height)
 
     @contextlib.contextmanager
     def turn(self, cancel: threading.Event | None = None) -> Iterator[Plan]:
@@ -149,9 +150,7 @@ class Service:
         cancel: threading.Event | None = None,
     ) -> list[dict[str, Any]]:  # fmt: skip
         """Predicted rewards and each word's diagnosis."""
-        if not prompts or len(prompts) > MAX_PROMPTS:
-            raise InputError(f"{len(prompts)} prompts; give 1 to {MAX_PROMPTS}")
-        texts = [check_prompt(p) for p in prompts]
+        texts = check_prompts(prompts)
         with self.turn(cancel) as plan:
             seeds = plan.seeds if seed is None else seeds_from(check("seed", seed), len(plan.seeds))
 
@@ -173,10 +172,8 @@ class Service:
         `policy` defaults to racing where the probe can, to staged without a probe.
         """
         prompt = check_prompt(prompt)
-        if not 1 <= seeds <= MAX_SEEDS:
-            raise InputError(f"seeds is {seeds}; it must be between 1 and {MAX_SEEDS}")
-        if policy is not None:
-            check("policy", policy)
+        check_count(seeds)
+        check("policy", "auto" if policy is None else policy)
         check("top", top)
         with self.turn(cancel) as plan:
             policy = usual_policy(plan.scorer) if policy in (None, "auto") else policy
@@ -216,11 +213,27 @@ class Service:
 
 def check_prompt(prompt: Any) -> str:
     """A prompt from outside, cleaned; raises `InputError` when it is empty, too long or no text."""
-    if not isinstance(prompt, str):
-        raise InputError(f"the prompt is a {type(prompt).__name__}; give text")
-    if len(prompt) > MAX_CHARACTERS:
-        raise InputError(f"the prompt has {len(prompt)} characters; at most {MAX_CHARACTERS} are taken")
+    if isinstance(prompt, str) and len(prompt) > MAX_CHARACTERS:
+        raise InputError(f"prompt has {len(prompt)} characters; at most {MAX_CHARACTERS} are taken")
     return clean_prompt(prompt)
+
+
+def check_prompts(prompts: Any) -> list[str]:
+    """A list of prompts from outside; raises as `check_prompt`, and for none or too many."""
+    if not isinstance(prompts, (list, tuple)):
+        raise InputError(f"prompts is {prompts!r:.80}; give a list of texts")
+    if not 1 <= len(prompts) <= MAX_PROMPTS:
+        raise InputError(f"the number of prompts is {len(prompts)}; it must be between 1 and {MAX_PROMPTS}")
+    return [check_prompt(p) for p in prompts]
+
+
+def check_count(seeds: Any) -> int:
+    """How many seeds to try, from outside; raises `InputError` when it is no whole number or out of range."""
+    if not isinstance(seeds, int) or isinstance(seeds, bool):
+        raise InputError(f"seeds is {seeds!r:.80}; it must be a whole number between 1 and {MAX_SEEDS}")
+    if not 1 <= seeds <= MAX_SEEDS:
+        raise InputError(f"seeds is {seeds}; it must be between 1 and {MAX_SEEDS}")
+    return seeds
 
 
 def _user() -> str:

@@ -20,7 +20,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
 from ..errors import InputError, PromptProbeError
-from ..files import check_writable
+from ..files import check_writable, make_folder
 from ..options import DEFAULT_MODEL
 from ..worlds import name_since
 from .commands import COMMANDS, act_on
@@ -72,8 +72,8 @@ class Session:
         from langgraph.checkpoint.sqlite import SqliteSaver
 
         check_name(name)
-        check_writable(store.parent)
         check_writable(out)
+        make_folder(store.parent)
         connection = None
         try:
             connection = sqlite3.connect(store, check_same_thread=False)
@@ -84,6 +84,7 @@ class Session:
                 connection.close()
             raise InputError(f"{str(store)!r} is no session store ({error}); choose another --store") from error
         self._connection = connection
+        make_folder(out)  # the history of what was typed is kept there
         self.graph = build(saver)
         self.desk = Desk(plan, out, on_wait=on_wait)
         self.config: Any = {"configurable": {"thread_id": name}, "recursion_limit": 1000}

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 from typing_extensions import Unpack
 
 from ..errors import InputError, PromptProbeError
@@ -22,7 +23,7 @@ from ..files import check_writable, free_path, write_together
 from ..options import OPTIONS, PlanOptions, check, refuse_beside, signed
 from ..text import MAX_CHARACTERS
 from ..worlds import what_it_draws
-from .service import MAX_PROMPTS, MAX_SEEDS, Service
+from .service import MAX_PROMPTS, MAX_SEEDS, Service, check_count, check_prompt, check_prompts
 
 PROMPT: Any = (str, Field(min_length=1, max_length=MAX_CHARACTERS, description="What the picture should show."))
 PROMPTS: Any = (
@@ -84,6 +85,11 @@ class Tool:
     def description(self) -> str:
         return (self.arguments.__doc__ or "").strip()
 
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The arguments as JSON schema."""
+        return self.arguments.model_json_schema()
+
 
 def about(service: Service) -> str:
     """The loaded model for a tool's description: its name, and what it can't draw."""
@@ -138,28 +144,33 @@ def call_tool(service: Service, name: str, arguments: str | dict[str, Any], **ho
     if tool is None:
         raise InputError(f"unknown tool {name!r}; known are {', '.join(TOOLS)}")
     try:
+        return tool.call(service, _checked(tool, arguments), **how)
+    except InputError as error:
+        raise InputError(f"tool {name}: {error}") from error
+
+
+# How an argument is checked that is no option of the table, or stands there under another name.
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "prompt": check_prompt, "prompts": check_prompts, "seeds": check_count, "first_seed": partial(check, "seed", said="first_seed"),
+}  # fmt: skip
+
+
+def _checked(tool: Tool, arguments: Any) -> dict[str, Any]:
+    """A tool's arguments, in the types and words of the table of options; those left out or null are not among them."""
+    try:
         values = json.loads(arguments) if isinstance(arguments, str) else arguments
-        given = tool.arguments.model_validate(values)
-    except ValidationError as error:
-        raise InputError(f"tool {name}: {_said(tool, error)}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"tool {name}: the arguments are no JSON: {error}") from error
-    return tool.call(service, {n: v for n, v in given.model_dump().items() if v is not None}, **how)
-
-
-def _said(tool: Tool, error: ValidationError) -> str:
-    """What is wrong with a tool's arguments, in the words of the table of options."""
-    first = error.errors(include_url=False)[0]
-    where = str(first["loc"][0]) if first["loc"] else "arguments"
-    if first["type"] == "extra_forbidden":
-        return f"unknown argument {where!r}; it has {', '.join(tool.arguments.model_fields)}"
-    option = {"first_seed": "seed"}.get(where, where)
-    if option in OPTIONS and where in tool.arguments.model_fields and first["type"] != "missing":
-        try:
-            check(option, first["input"])
-        except InputError as wrong:
-            return str(wrong).replace(option, where, 1) if option != where else str(wrong)
-    return f"{where}: {first['msg']}"
+        raise InputError(f"the arguments are no JSON: {error}") from error
+    fields = tool.arguments.model_fields
+    if not isinstance(values, Mapping):
+        raise InputError(f"arguments is {values!r:.80}; give an object with {', '.join(fields)}")
+    for name in values:
+        if name not in fields:
+            raise InputError(f"unknown argument {name!r:.80}; it has {', '.join(fields)}")
+    for name, field in fields.items():
+        if field.is_required() and values.get(name) is None:
+            raise InputError(f"{name} is missing; give it")
+    return {n: _CHECKS.get(n, partial(check, n))(v) for n, v in values.items() if v is not None}
 
 
 def openai_tools() -> list[dict[str, Any]]:
@@ -167,7 +178,7 @@ def openai_tools() -> list[dict[str, Any]]:
     return [
         {
             "type": "function",
-            "function": {"name": t.name, "description": t.description, "parameters": t.arguments.model_json_schema()},
+            "function": {"name": t.name, "description": t.description, "parameters": t.schema},
         }
         for t in TOOLS.values()
     ]
@@ -222,7 +233,7 @@ def langchain_tools(
                 raise ToolException(str(error)) from error
 
         return StructuredTool.from_function(
-            run, name=tool.name, description=tool.description, args_schema=tool.arguments, handle_tool_error=True
+            run, name=tool.name, description=tool.description, args_schema=tool.schema, handle_tool_error=True
         )
 
     return [made(t) for t in TOOLS.values()]
@@ -246,7 +257,7 @@ def agents_sdk_tools(
             return await asyncio.to_thread(dispatch, service, tool.name, arguments, out)
 
         return function_tool(
-            name=tool.name, description=tool.description, params_json_schema=tool.arguments.model_json_schema(),
+            name=tool.name, description=tool.description, params_json_schema=tool.schema,
             on_invoke_tool=invoke, strict_json_schema=False,
         )  # fmt: skip
 

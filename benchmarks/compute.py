@@ -33,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from promptprobe.backbones import BACKBONES
 from promptprobe.evaluation import best_of_n, equal_images
+from promptprobe.pipelines import load_pipeline
 from promptprobe.prompt_files import read_prompts
 from promptprobe.rewards import load_reward
 from promptprobe.runs import make_scorer
@@ -110,7 +111,9 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=20, help="of that file")
     parser.add_argument("--size", type=int, help="pixels of a side, instead of the world's own")
     args = parser.parse_args()
-    scorer, reward = make_scorer(args.model, height=args.size, width=args.size), load_reward("icons")
+    # A pipeline handed over is taken at any size; by name a built-in world is refused another than its own.
+    own = load_pipeline(args.model) if args.size else None
+    scorer, reward = make_scorer(args.model, pipeline=own, height=args.size, width=args.size), load_reward("icons")
     console = Console(width=160)
     models = {name: (*flops_of(build), decoding_of(n)) for name, build, n in (("SDXL", sdxl, 4), ("FLUX", flux, 16))}
     for name, (step, part, decoding) in models.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
@@ -10,16 +11,20 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import InputError
+from .options import check
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
     """Write each file under a temporary name, and rename them all once everything is on the disk.
 
-    Raises `InputError` when a folder can't be written or the disk is full; no file under its final name is half-written.
+    Raises `InputError` when a folder can't be written or the disk is full; no file under its final name is half-written,
+    and no folder that was made for it stays empty.
     """
     parts: list[tuple[str, Path]] = []
+    made: list[Path] = []  # folders, the outermost first
     try:
         for path, data in contents.items():
+            made += [p for p in reversed(path.parents) if not os.path.lexists(p)]
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
             parts.append((part, path))
@@ -30,12 +35,16 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         for part, path in parts:
             os.chmod(part, 0o666 & ~_umask())
             os.replace(part, path)
+        made = []
     except OSError as error:
         raise InputError(f"can't write {error.filename or path}: {error.strerror}; choose another --out") from error
     finally:
         for part, _ in parts:
             if os.path.exists(part):
                 os.unlink(part)
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def free_path(folder: Path, stem: str, ending: str) -> Path:
@@ -58,14 +67,44 @@ def lock_file(file: IO[Any]) -> None:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def check_writable(folder: Path) -> None:
-    """Make `folder`, and raise `InputError` now rather than after the work when nothing can be written there."""
+def check_writable(folder: Path | str) -> Path:
+    """Raise `InputError` now rather than after the work when nothing can be written in `folder`; it is not made yet."""
+    wanted: Path = check("out", folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        there = next(path for path in (wanted, *wanted.absolute().parents) if _is_there(path))
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
+        raise InputError(f"can't write to {str(wanted)!r}: {error.strerror}; choose another --out") from error
+    return wanted
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that work is kept in from now on; raises as `check_writable`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise InputError(f"can't write to {str(folder)!r}: {error.strerror}; choose another --out") from error
+    check_writable(folder)
+
+
+def check_picture(out: Path | str) -> Path:
+    """The path of a PNG file to be written; raises `InputError` for another suffix, and as `check_writable`."""
+    path: Path = check("out", out)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"out is {str(path)!r}; it must end in .png")
+    if path.is_dir():
+        raise InputError(f"out is {str(path)!r}, a folder; choose another --out")
+    check_writable(path.parent)
+    return path
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _umask() -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError
+from .forms import prices_of, read_tau_form
 from .schedulers import AUTO, SOLVERS
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class UnknownOptionError(InputError, TypeError):
 class Option:
     """What is known of an option beside its name and type.
 
-    `least` and `most` bound numbers, both allowed; `choices` are the only texts taken. `flag` is its name on the
+    `least` and `most` bound numbers, both allowed; `choices` are the only texts taken. `form` raises `InputError` for a
+    value of another form. An object that Python callers may give has the method `has`. `flag` is its name on the
     command line (default: made of its own). An `example` stands behind the help of the command line.
     """
 
@@ -51,6 +53,8 @@ class Option:
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+    form: Callable[[Any], Any] | None = None
+    has: str = ""
     flag: str = ""
     example: str = ""
 
@@ -129,12 +133,16 @@ class ModelOptions(WhichModel, LoadingOptions, CallOptions, RunOptions, total=Fa
 class RewardOptions(TypedDict, total=False):
     reward: Annotated[
         str | RewardFunction | None,
-        Option(None, "What measures finished images; default: the world's own.", example="image-reward"),
+        Option(
+            None, "What measures finished images; default: the world's own.", has="__call__", example="image-reward"
+        ),
     ]
 
 
 class WhichProbe(TypedDict, total=False):
-    probe: Annotated[str | Path | Probe | None, Option(None, "Probe folder; a built-in world has its own.")]
+    probe: Annotated[
+        str | Path | Probe | None, Option(None, "Probe folder; a built-in world has its own.", has="predict")
+    ]
 
 
 class JudgingOptions(TypedDict, total=False):
@@ -177,7 +185,7 @@ class GateOptions(TypedDict, total=False):
         str | float,
         Option("auto", "Rewrite while the predicted reward is below: a number, a quantile of the probe's validation "
                "predictions (q0.8), or reward@probability (0.9@0.8). auto: q0.8, and no threshold for a judge without "
-               "quantiles, whose best wording is then searched for.", example="q0.8"),
+               "quantiles, whose best wording is then searched for.", form=read_tau_form, example="q0.8"),
     ]  # fmt: skip
     candidates: Annotated[int, Option(4, "Rewrites asked for in each round.", least=1, most=16)]
 
@@ -210,7 +218,8 @@ class LLMOptions(TypedDict, total=False):
 
     rewriter: Annotated[
         str | Rewriter | None,
-        Option("auto", "auto (an LLM when there is a key or URL), llm, or offline.", choices=("auto", "llm", "offline")),
+        Option("auto", "auto (an LLM when there is a key or URL), llm, or offline.", choices=("auto", "llm", "offline"),
+               has="rewrite"),
     ]  # fmt: skip
     llm_model: Annotated[str | None, Option(None, "Chat model; default: the endpoint's.", example="qwen3.7-plus")]
     llm_base_url: Annotated[
@@ -228,7 +237,8 @@ class LLMOptions(TypedDict, total=False):
         Option(None, "How much it thinks; default: the endpoint's own.", choices=EFFORTS),
     ]
     llm_price: Annotated[
-        str | None, Option(None, "Price of a million input,output tokens: cost is reported.", example="1.6,6.4")
+        str | None,
+        Option(None, "Price of a million input,output tokens: cost is reported.", form=prices_of, example="1.6,6.4"),
     ]
 
 
@@ -397,7 +407,7 @@ class Known:
     kind: type
     optional: bool
     several: bool
-    open: bool  # Python callers may give an object
+    types: tuple[type, ...]  # of plain values
     group: str
 
     @property
@@ -421,8 +431,8 @@ def _known(name: str, hint: Any, group: str) -> Known | None:
     parts = [p for p in _members(hint) if p is not type(None)]
     several = any(get_origin(p) in (Sequence, Mapping) for p in parts) and str not in parts
     simple = next((t for t in (bool, str, Path, float, int) if t in parts), str)
-    open_ = any(p not in (bool, int, float, str, Path) for p in parts) and not several
-    return Known(name, option, simple, type(None) in _members(hint), several, open_, group)
+    types = tuple(p for p in parts if p in (bool, int, float, str, Path))
+    return Known(name, option, simple, type(None) in _members(hint), several, types, group)
 
 
 def _members(hint: Any) -> list[Any]:
@@ -464,15 +474,6 @@ def default_of(name: str) -> Any:
 DEFAULT_MODEL: str = default_of("model")
 
 
-def settle(kind: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """All options of `kind`: those given, checked, and the defaults of the others.
-
-    Raises `UnknownOptionError` for an option that `where` has not, and as `check`.
-    """
-    refuse_unknown(kind, given, where)
-    return {name: check(name, given[name]) if name in given else default_of(name) for name in names_of(kind)}
-
-
 def refuse_unknown(kind: type, given: Iterable[str], where: str) -> None:
     """Raise `UnknownOptionError` that names the first option which `kind` has not, and the nearest one that it has."""
     known = names_of(kind)
@@ -496,35 +497,48 @@ def check_made(name: str, value: Any, kind: type, maker: str) -> None:
         raise InputError(f"{name} is {value!r:.80}; give what {maker} returns")
 
 
-def check(name: str, value: Any) -> Any:
-    """The value of an option, of its type; raises `InputError` with the name, the value and the range."""
+def check(name: str, value: Any, said: str = "") -> Any:
+    """The value of an option, of its type; raises `InputError` with the name (`said`, if it has another), value and range."""
     known = OPTIONS[name]
     option = known.option
+    said = said or said_of(name)
     if value is None and known.optional:
         return None
-    if known.several or known.kind is str or known.kind is Path:
-        if known.kind is Path and isinstance(value, str):
-            value = Path(value)
-        if isinstance(value, str) and option.choices and value not in option.choices:
-            raise InputError(f"{_said(name)} is {value!r}; it must be {known.range()}")
-        plain = (str, Path, int, float) if known.kind is str else (Path,)
-        if not known.several and not known.open and (not isinstance(value, plain) or isinstance(value, bool)):
-            raise InputError(f"{_said(name)} is {value!r:.80}; it must be text")
+    if known.several:
         pairs = isinstance(option.default, Mapping)
-        if known.several and (isinstance(value, str) or not isinstance(value, Mapping if pairs else Sequence)):
-            raise InputError(f"{_said(name)} is {value!r:.80}; give {'names with values' if pairs else 'a list'}")
+        if isinstance(value, str) or not isinstance(value, Mapping if pairs else Sequence):
+            raise InputError(f"{said} is {value!r:.80}; give {'names with values' if pairs else 'a list'}")
+        if not all(isinstance(v, str) for v in value):
+            raise InputError(f"{said} is {value!r:.80}; give {'names' if pairs else 'a list of texts'}")
         return value
+    if option.form:
+        option.form(value)
+        return value
+    if known.kind in (str, Path):
+        given = isinstance(value, (str, *known.types)) and not isinstance(value, bool)
+        made = bool(option.has) and hasattr(value, option.has) and not isinstance(value, type)
+        if not made and (not given or (option.choices and value not in option.choices)):
+            wanted = known.range() or ("a path" if Path in known.types else "text")
+            more = (
+                ", or a function"
+                if option.has == "__call__"
+                else f", or an object with {option.has}"
+                if option.has
+                else ""
+            )
+            raise InputError(f"{said} is {value!r:.80}; it must be {wanted}{more}")
+        return Path(value) if known.kind is Path else value
     if known.kind is bool:
         if not isinstance(value, bool):
-            raise InputError(f"{_said(name)} is {value!r:.80}; it must be true or false")
+            raise InputError(f"{said} is {value!r:.80}; it must be true or false")
         return value
     wanted = "a whole number" if known.kind is int else "a number"
     fits = isinstance(value, int if known.kind is int else (int, float)) and not isinstance(value, bool)
     if not fits or not math.isfinite(value):
-        raise InputError(f"{_said(name)} is {value!r:.80}; it must be {wanted}{_within(known)}")
+        raise InputError(f"{said} is {value!r:.80}; it must be {wanted}{_within(known)}")
     if (option.least is not None and value < option.least) or (option.most is not None and value > option.most):
         shown = value if isinstance(value, int) else f"{value:g}"
-        raise InputError(f"{_said(name)} is {shown}; it must be {known.range()}")
+        raise InputError(f"{said} is {shown}; it must be {known.range()}")
     return known.kind(value)
 
 
@@ -532,7 +546,7 @@ def _within(known: Known) -> str:
     return f" {known.range()}" if known.range() else ""
 
 
-def _said(name: str) -> str:
+def said_of(name: str) -> str:
     """An option's name as people read it."""
     return OPTIONS[name].flag.removeprefix("--").replace("-", " ").replace("llm", "LLM")
 

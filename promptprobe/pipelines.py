@@ -25,6 +25,7 @@ from .loading import (
 from .options import LoadingOptions, check, names_of
 from .placing import check_place, place, quantization
 from .single_file import is_checkpoint, load_file
+from .sizes import check_world_size, with_size
 from .solver import choose_scheduler
 from .worlds import DEFAULT, WORLDS, call_of, guidance_of, world_of
 
@@ -83,6 +84,8 @@ def load_pipeline(
     one_file = is_checkpoint(source)
     if config is not None and not one_file:
         raise InputError(f"--config is for a checkpoint file, and --model {source!r} is none; leave it out")
+    if revision is not None and Path(source).exists():
+        raise InputError(f"--revision is for a hub model, and --model {source!r} is on this machine; leave it out")
     folder = source if one_file else _folder_of(source, revision, variant)
     stored = stored_bytes(weight_files(Path(folder), variant))
     kind, more = (
@@ -200,7 +203,11 @@ def pipeline_settings(
     if guidance is not None:
         settings[guidance_of(settings)] = float(guidance)
     more = {"height": height, "width": width, "negative_prompt": negative}
-    return settings | {k: v for k, v in more.items() if v is not None} | dict(pipe_args or {})
+    more = {k: v for k, v in more.items() if v is not None}
+    twice = set(pipe_args or {}) & {*more, *(settings if guidance is not None else ())}
+    if twice:
+        raise InputError(f"{min(twice)} is given twice, as an option and as pipe arg; leave one of them out")
+    return settings | more | dict(pipe_args or {})
 
 
 def loading_here(recorded: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -230,9 +237,10 @@ def open_pipeline(model: str | Path = DEFAULT, pipeline: Any = None, **options: 
     """
     settings = pipeline_settings(model, **{k: v for k, v in options.items() if k not in LOADING})
     if pipeline is None:
+        check_world_size(model, settings)
         pipeline = load_pipeline(model, **{k: v for k, v in options.items() if k in LOADING})
     check_settings(pipeline, settings)
-    return pipeline, settings
+    return pipeline, with_size(pipeline, settings)
 
 
 def source_of(model: str | Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from .calling import check_settings
 from .decoders import decoder_for
 from .errors import InputError
 from .events import OnEvent, OnStep
-from .files import check_writable, free_name, write_together
+from .files import check_picture, check_writable, free_name, write_together
 from .judges import PreviewJudge, choose_judge
 from .options import (
     DEFAULT_MODEL,
@@ -26,9 +26,9 @@ from .options import (
     ScorerSettings,
     SeedSearchOptions,
     check_made,
+    default_of,
     names_of,
     refuse_beside,
-    settle,
     signed,
 )
 from .pipelines import load_pipeline, loaded_of, loading_here, open_pipeline
@@ -40,8 +40,9 @@ from .scoring import Scored, Scorer
 from .search import check_budget, select_seed, usual_policy
 from .seeds import seed_list, seeds_from
 from .selection import SeedSelection
+from .settling import refuse_unused, settle
 from .staged import plan_for
-from .tokens import clean_prompt, tokenize_prompt
+from .tokens import clean_prompt, clean_prompts, tokenize_prompt
 from .trajectory import check_steps, finish, start
 from .worlds import name_since, note_on, world_of
 
@@ -62,7 +63,12 @@ def make_scorer(
     """
     if pipeline is not None:
         refuse_beside("pipeline", set(options) & {*names_of(LoadingOptions)})
-    o = settle(ScorerOptions, {"model": model, "probe": probe, **options}, "make_scorer")
+    return load_scorer(settle(ScorerOptions, {"model": model, "probe": probe, **options}, "make_scorer"), pipeline)
+
+
+def load_scorer(o: Mapping[str, Any], pipeline: Any = None) -> Scorer:
+    """As `make_scorer`, of settled options."""
+    o = {n: o.get(n, default_of(n)) for n in names_of(ScorerOptions)}
     check_steps(o["steps"], o["probe_step"])
     name = None if pipeline is not None else str(o["model"])
     pipeline, call = open_pipeline(o["model"], pipeline, **_opening(o))
@@ -87,10 +93,17 @@ def _opening(settled: dict[str, Any]) -> dict[str, Any]:
 @signed(ScoreOptions)
 def score(prompts: Sequence[str], **options: Unpack[ScoreOptions]) -> list[Scored]:
     """Predict rewards and diagnose words of prompts without making images. Raises as `make_scorer`."""
+    return judged(prompts, options)[1]
+
+
+def judged(prompts: Sequence[str], options: Mapping[str, Any]) -> tuple[Scorer, list[Scored]]:
+    """As `score`; what judged, too."""
     o = settle(ScoreOptions, options, "score")
-    texts = [clean_prompt(p) for p in prompts]
+    texts = clean_prompts(prompts)
     seeds = seeds_from(o["seed"], o["seeds_per_prompt"])
-    return make_scorer(**{n: v for n, v in o.items() if n != "seeds_per_prompt"}).score(texts, seeds, winners=0)
+    scorer = load_scorer(o)
+    refuse_unused(o, "score", judge=scorer.judge.name)
+    return scorer, scorer.score(texts, seeds, winners=0)
 
 
 def score_as_dict(scored: Scored, model: str | None = None) -> dict[str, Any]:
@@ -132,11 +145,17 @@ def search_seeds(
     if budget is not None and policy == "auto":
         policy = "staged"
     check_budget(budget, policy)
+    refuse_unused(o, "search_seeds", policy=policy)
     chosen = seed_list(10 if seeds is None else seeds, o["seed"])
+    if o["seed"] and seeds is not None and chosen != seeds_from(o["seed"], len(chosen)):
+        raise InputError(
+            f"seed is {o['seed']}, which does nothing beside a list of seeds; leave it out, or give a number"
+        )
     if out is not None:
-        check_writable(Path(out))
-    scorer = scorer or make_scorer(**{n: o[n] for n in names_of(ScorerOptions) if n in o})
+        out = check_writable(out)
+    scorer = scorer or load_scorer(o)
     policy = usual_policy(scorer) if policy == "auto" else policy
+    refuse_unused(o, "search_seeds", policy=policy, judge=scorer.judge.name)
     if seeds is None and policy == "staged":
         budget = budget or 3.0
         chosen = seeds_from(o["seed"], max(plan_for(scorer, scorer.judge, budget, None).seeds, o["top"]))
@@ -146,7 +165,7 @@ def search_seeds(
         on_event=on_event,
     )  # fmt: skip
     if out is not None:
-        base = free_name(Path(out), prompt, chosen[0])
+        base = free_name(out, prompt, chosen[0])
         files: dict[Path, bytes] = {}
         for record, picture in zip(found.winners, pictures, strict=True):
             record.image = f"{base}-seed{record.seed}.png"
@@ -179,12 +198,9 @@ def generate(
 
     `on_event` is told `note` with a `text` for everything that was chosen in loading. Raises `InputError` for a file that is no PNG or can't be written, and `ModelError`.
     """
-    out = Path(out)
     prompt = clean_prompt(prompt)
     o = settle(GenerateOptions, options, "generate")
-    if out.suffix.lower() != ".png":
-        raise InputError(f"out is {str(out)!r}; it must end in .png")
-    check_writable(out.parent)
+    out = check_picture(out)
     pipeline, call = open_pipeline(o["model"], **_opening(o))
     _tell(on_event, loaded_of(pipeline).notes)
     origin = Origin.of(pipeline, str(o["model"]), o["steps"], call, loaded_of(pipeline).options)
@@ -217,13 +233,14 @@ def _made(pipeline: Any, steps: int, call: Any, prompt: str, seed: int, on_step:
 def replay(image: Path | str, out: Path | str | None = None, *, on_event: OnEvent | None = None) -> tuple[Any, int]:
     """Make the image of a PNG file again from the record it carries; return it and the largest pixel difference.
 
-    With `out`, the new image is written there. A device that this machine has not is replaced, and `on_event` is told
+    With `out`, a .png file, the new image is written there. A device that this machine has not is replaced, and `on_event` is told
     `note` with a `text` for that. Raises `InputError` when the file carries no record that can be replayed.
     """
     import numpy as np
 
     from .rewards.images import open_image
 
+    out = None if out is None else check_picture(out)
     record = read_record(image)
     try:
         prompt, seed = clean_prompt(record["best_prompt"]), int(record["seed"])
@@ -237,8 +254,6 @@ def replay(image: Path | str, out: Path | str | None = None, *, on_event: OnEven
         raise InputError(f"the record of {str(image)!r} has an unknown loading option {unknown[0]!r}")
     check_steps(steps, steps)
     seeds_from(seed, 1)
-    if out is not None:
-        check_writable(Path(out).parent)
     loading, notes = loading_here(loading)
     pipeline = load_pipeline(model, **loading)
     _tell(on_event, [*notes, *loaded_of(pipeline).notes])
@@ -247,7 +262,7 @@ def replay(image: Path | str, out: Path | str | None = None, *, on_event: OnEven
     before, now = np.asarray(open_image(image), int), np.asarray(made.convert("RGB"), int)
     difference = 255 if before.shape != now.shape else int(abs(before - now).max())
     if out is not None:
-        write_together({Path(out): png_bytes(made, record)})
+        write_together({out: png_bytes(made, record)})
     return made, difference
 
 

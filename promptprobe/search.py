@@ -24,11 +24,14 @@ from PIL import Image
 from .errors import InputError, ProbeMismatchError
 from .events import OnEvent
 from .judges import Judge, PreviewJudge
+from .options import check
 from .race import Race, Row
 from .records import whole
 from .rewards import RewardFunction, measure
 from .runner import Runner
+from .seeds import checked_seeds
 from .selection import SeedRecord, SeedSelection
+from .settling import refuse_unused
 from .staged import Interrupted, fixed_stages, plan_for, take_by_worth
 from .stages import StagePlan
 from .tokens import clean_prompt
@@ -95,9 +98,9 @@ def select_pair(
     """
     _check([s for _, s in pairs], top, policy, diverse)
     check_budget(budget, policy)
-    if policy == "staged" and (diverse or last_judge is not None):
-        other = f"diverse {diverse:g}" if diverse else f"a last judge, {last_judge.name}"  # type: ignore[union-attr]
-        raise InputError(f"{other} beside policy staged, which finishes what is worth most; use racing or fixed")
+    refuse_unused(
+        {"policy": policy, "top": top, "diverse": diverse, "judge": judge or "auto", "last_judge": last_judge}
+    )
     if (policy in WITH_PREVIEW or policy == "full") and reward is None:
         raise InputError(f"policy {policy} measures images: give a reward")
     began = time.perf_counter()
@@ -169,13 +172,10 @@ def _check(seeds: Sequence[int], top: int, policy: str, diverse: float) -> None:
         raise InputError(f"policy is {policy!r}; it must be one of {', '.join(POLICIES)}")
     if not seeds:
         raise InputError("no seeds; give at least one")
-    for s in seeds:
-        if not 0 <= s < 2**63:
-            raise InputError(f"seed is {s}; it must be between 0 and 2^63 - 1")
-    if not 1 <= top <= len(seeds):
+    checked_seeds(seeds)
+    if not 1 <= check("top", top) <= len(seeds):
         raise InputError(f"top is {top}; it must be between 1 and {len(seeds)}, the number of seeds")
-    if not 0 <= diverse <= 1:
-        raise InputError(f"diverse is {diverse}; it must be between 0 and 1")
+    check("diverse", diverse)
 
 
 def _stages(scorer: Runner, judge: Judge, policy: str, count: int, top: int) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ its marks, inside a joined emoji or at a joiner (U+200C, U+200D).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import regex
 
@@ -36,11 +36,18 @@ def clean_prompt(prompt: str) -> str:
     Raises `InputError` for an empty or blank prompt and for one with half of a surrogate pair.
     """
     if not isinstance(prompt, str):
-        raise InputError("the prompt is empty; give at least one word")
+        raise InputError(f"prompt is {prompt!r:.80}; it must be text")
     text = " ".join(_UNSEEN.sub("", _CONTROLS.sub(" ", whole_pairs(prompt))).split())
     if not text:
         raise InputError("the prompt is empty; give at least one word")
     return text
+
+
+def clean_prompts(prompts: Iterable[str]) -> list[str]:
+    """Each prompt as `clean_prompt` has it; raises `InputError` for anything else than a list of texts, too."""
+    if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Iterable):
+        raise InputError(f"prompts is {prompts!r:.80}; give a list of texts")
+    return [clean_prompt(p) for p in prompts]
 
 
 def has_controls(text: str) -> bool:

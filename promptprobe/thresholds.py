@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import re
-
-from .errors import InputError
+from .forms import read_tau_form
 from .judges import Judge
 from .runner import Runner
 
 AUTO = "q0.8"  # of a calibrated judge
-_CHANCE = r"(0(?:\.\d+)?|1(?:\.0+)?|\.\d+)"
 
 
 def read_tau(tau: str | float, judge: Judge, step: int, steps: int) -> float:
@@ -20,22 +16,10 @@ def read_tau(tau: str | float, judge: Judge, step: int, steps: int) -> float:
     Only a calibrated judge of one reward knows the last two; of any other, τ must be a number. Raises `InputError` when
     it is none of these.
     """
-    match = re.fullmatch("q" + _CHANCE, str(tau).strip())
-    if match:
-        return judge.quantile(float(match[1]), step, steps)
-    match = re.fullmatch(r"(-?\d+(?:\.\d+)?|-?\.\d+)@" + _CHANCE, str(tau).strip())
-    if match:
-        return judge.surely(float(match[1]), float(match[2]), step, steps)
-    try:
-        value = float(tau)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(
-            f"tau is {tau!r}; give a number, a quantile from q0 to q1 such as q0.8, "
-            "or reward@probability such as 0.9@0.8"
-        )
-    return value
+    value, share = read_tau_form(tau)
+    if share is None:
+        return read_tau(AUTO, judge, step, steps) if value is None else value
+    return judge.quantile(share, step, steps) if value is None else judge.surely(value, share, step, steps)
 
 
 def threshold(tau: str | float, scorer: Runner) -> float | None:

@@ -15,6 +15,7 @@ from typing import Any
 from .backbones import Backbone, backbone_of
 from .errors import InputError
 from .text import clean_prompt as clean_prompt
+from .text import clean_prompts as clean_prompts
 from .text import find_words, whole_pairs
 
 _MARK = "\u2042"  # stands in no template

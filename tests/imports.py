@@ -19,12 +19,12 @@ MAPPED = ("agents", "prompts")  # folders beside `promptprobe/` that are install
 # Lowest first. A module imports from its own line and from the lines above it. Names are those below `promptprobe.`;
 # the package itself is `__init__`. Every module stands on exactly one line; a name that no module has yet does no harm.
 LAYERS = [
-    "__init__ errors events lazy version files threads words text fonts schedulers",
-    "options seeds stage_rows stages",
+    "__init__ errors events lazy version forms threads words text fonts schedulers",
+    "options settling files seeds stage_rows stages",
     "icons icons.* phrases prompts",
     "worlds loading",
     "backbones",
-    "attention decoders tokens prompt_files prompt_files.*",
+    "attention decoders sizes tokens prompt_files prompt_files.*",
     "paused solver guidance",
     "calling",
     "trajectory",

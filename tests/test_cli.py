@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from promptprobe import cli, icons
+from promptprobe.worlds import WORLDS
 
 ROOT = Path(__file__).parent.parent
+SIDE = WORLDS[0].size
 
 
 def run(capsys, *arguments):
@@ -60,8 +62,8 @@ def run(capsys, *arguments):
         (["optimize", "a cat", "--steps", "many"], "steps is 'many'; it must be a whole number between 1 and 1000"),
         (["optimize", "a cat", "--stepz", "3"], "No such option: --stepz"),
         (["optimize"], "Missing argument 'prompt'"),
-        (["mcp", "--port", "9000"], "--port is for --transport http"),
-        (["batch", "x.txt", "--out", "x", "--workers", "2"], "--workers is for --engine ray"),
+        (["mcp", "--port", "9000"], "port is 9000, which does nothing beside transport stdio"),
+        (["batch", "x.txt", "--out", "x", "--workers", "2"], "workers is 2, which does nothing beside engine local"),
         (["seeds", "a cat", "--policy", "best"], "policy is 'best'; it must be one of auto, racing"),
         (["seeds", "a cat", "--seeds", "3000000000"], "the number of seeds is 3000000000; it must be between 1 and"),
         (["optimize", "a cat", "--llm-base-url", "ftp://x"], "must start with http"),
@@ -78,17 +80,34 @@ def run(capsys, *arguments):
         (["collect", "nowhere.txt", "--out", "x"], "can't read prompts from 'nowhere.txt'"),
         (
             ["collect", "some.txt", "--out", "x", "--texts", "--seed", "3"],
-            "--seed is for images, and --texts makes none",
+            "seed is 3, which does nothing beside texts",
         ),
         (["score", "a cat", "--dtype", "int3"], "dtype is 'int3'"),
         (["score", "a cat", "--device", "cuda:99"], "--device 'cuda:99' can't be used here"),
         (["evaluate", "nowhere"], "'nowhere' is no data set"),
+        (["score", "a cat", "--height", str(SIDE // 2)], f"height is {SIDE // 2}; the built-in world"),
+        (["optimize", "a cat", "--width", "100"], f"draws {SIDE} by {SIDE} pixels only"),
+        (["generate", "a cat", "--pipe-arg", "height=100"], "height is 100; the built-in world"),
+        (["score", "a cat", "--guidance", "2", "--pipe-arg", "guidance_scale=3"], "guidance_scale is given twice"),
+        (["score", "a cat", "--revision", "x"], "--revision is for a hub model"),
+        (
+            ["score", "a cat", "--device", "banana"],
+            "'banana' can't be used here: it is no device of PyTorch's; give auto",
+        ),
+        (["seeds", "a cat", "--rounds", "2"], "--rounds is an option of optimize, batch, serve, mcp, not of seeds"),
+        (["replay", "x.png", "--out", "rp"], "out is 'rp'; it must end in .png"),
+        (["replay", "x.png", "--out", "/proc/nothing/rp.png"], "can't write to '/proc/nothing'"),
+        (["optimize", "a cat", "--out", "file/x"], "can't write to 'file/x': Not a directory"),
+        (["optimize", "a cat", "--llm-price", "x,1"], "LLM price is 'x,1'; give two numbers"),
+        (["session", "--list", "--steps", "3"], "steps is 3, which does nothing beside list"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
     code, out, err = run(capsys, *arguments)
     assert code == 2 and message in err and out == ""
+    assert [f.name for f in tmp_path.iterdir()] == ["file"]  # no folder is left of what was refused
     assert (
         len([line for line in err.splitlines() if line.startswith("promptprobe:")]) == 1
         and len(err.splitlines()) == 1

@@ -15,8 +15,9 @@ from promptprobe.agents.plan import make_plan
 
 import promptprobe
 from promptprobe import cli
-from promptprobe.options import OPTIONS, PlanOptions, UnknownOptionError, check, names_of, settle
+from promptprobe.options import OPTIONS, PlanOptions, UnknownOptionError, check, names_of
 from promptprobe.runs import make_scorer
+from promptprobe.settling import settle, unused
 
 PROMPT = "a red car"
 
@@ -66,6 +67,86 @@ def test_langchain_tools_keep_their_options(tmp_path):
     assert len(found["candidates"]) == 3  # one round of two rewrites
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "wrong"),
+    [
+        ("optimize", {"rewriter": "offline", "llm_model": "m"}, "LLM model is 'm', which does nothing beside rewriter offline"),
+        ("optimize", {"rewriter": "offline", "llm_timeout": 9.0}, "LLM timeout is 9.0, which does nothing beside rewriter"),
+        ("seeds", {"policy": "full", "judge": "gap"}, "judge is 'gap', which does nothing beside policy full"),
+        ("seeds", {"policy": "decoded", "judge": "gap"}, "judge is 'gap', which does nothing beside policy decoded"),
+        ("seeds", {"policy": "full", "top": 2, "diverse": 0.5}, "diverse is 0.5, which does nothing beside policy full"),
+        ("seeds", {"diverse": 0.5}, "diverse is 0.5, which does nothing beside top 1; leave it out, or change top"),
+        ("seeds", {"policy": "fixed", "judge": "gap", "preview_decoder": "full"},
+         "preview decoder is 'full', which does nothing beside policy fixed and judge gap"),
+        ("score", {"judge": "focus", "reward": "icons"}, "reward is 'icons', which does nothing beside judge focus"),
+        ("score", {"judge": "gap", "preview_decoder": "full"}, "preview decoder is 'full', which does nothing beside judge"),
+    ],
+)  # fmt: skip
+def test_an_option_that_would_do_nothing_is_refused_by_name(command, options, wrong, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = [text for name, value in options.items() for text in (OPTIONS[name].flag, str(value))]
+    assert said_by_command(capsys, command, PROMPT, *flags).startswith(wrong)
+    call = {"optimize": promptprobe.optimize, "seeds": promptprobe.search_seeds, "score": promptprobe.score}[command]
+    with pytest.raises(promptprobe.InputError) as error:
+        call([PROMPT] if command == "score" else PROMPT, **options)
+    assert str(error.value).startswith(wrong) and not list(tmp_path.iterdir())
+
+
+def test_what_turns_out_to_do_nothing_is_refused_too(plan):
+    state = {"preview_decoder": "full", "reward": "icons", "judge": "auto"}
+    assert unused(state, "score", judge="probe") and not unused(state, "score", judge="preview")
+    assert unused(state, "optimize", judge="probe", measured=None) and not unused(
+        state, "optimize", judge="probe", measured="x"
+    )
+    with pytest.raises(promptprobe.InputError, match="reward is 'icons', which does nothing beside judge probe"):
+        promptprobe.score([PROMPT], reward="icons")
+    with pytest.raises(
+        promptprobe.InputError, match="LLM model is 'm', which does nothing beside rewriter of your own"
+    ):
+        promptprobe.optimize(PROMPT, rewriter=plan.rewriter, llm_model="m")
+
+
+WRONG_CALLS = [
+    ("select_seed", {"prompt": PROMPT, "seeds": 0}, "seeds is 0; it must be between 1 and 64"),
+    ("select_seed", {"prompt": PROMPT, "seeds": "1"}, "seeds is '1'; it must be a whole number between 1 and 64"),
+    ("select_seed", {"prompt": PROMPT, "policy": "rac"}, "policy is 'rac'; it must be one of auto, racing"),
+    ("select_seed", {"prompt": PROMPT, "policy": 5}, "policy is 5; it must be one of auto, racing"),
+    (
+        "select_seed",
+        {"prompt": PROMPT, "seeds": 2, "top": 3},
+        "top is 3; it must be between 1 and 2, the number of seeds",
+    ),
+    ("select_seed", {"prompt": PROMPT, "first_seed": -1}, "first_seed is -1; it must be between 0 and 2^63 - 1"),
+    ("select_seed", {"prompt": PROMPT, "to": 1}, "unknown argument 'to'; it has prompt, seeds"),
+    ("generate_image", {}, "prompt is missing; give it"),
+    ("generate_image", {"prompt": [1]}, "prompt is [1]; it must be text"),
+    ("generate_image", {"prompt": " "}, "the prompt is empty; give at least one word"),
+    (
+        "generate_image",
+        {"prompt": PROMPT, "seed": "1"},
+        "seed is '1'; it must be a whole number between 0 and 2^63 - 1",
+    ),
+    ("generate_image", {"prompt": PROMPT, "seed": True}, "seed is True; it must be a whole number between"),
+    ("generate_image", "[1]", "arguments is [1]; give an object with prompt, seed"),
+    ("score_prompts", {"prompts": PROMPT}, "prompts is 'a red car'; give a list of texts"),
+    ("score_prompts", {"prompts": []}, "the number of prompts is 0; it must be between 1 and 64"),
+]
+
+
+@pytest.mark.parametrize(("tool", "arguments", "wrong"), WRONG_CALLS)
+def test_a_tool_call_is_refused_in_the_words_of_all(tool, arguments, wrong, plan):
+    told = json.loads(dispatch(Service(plan), tool, arguments))["error"]
+    assert told.startswith(f"tool {tool}: {wrong}")
+
+
+def test_other_systems_get_the_same_words(plan):
+    pytest.importorskip("langchain_core")
+    tools = {t.name: t for t in langchain_tools(Service(plan))}
+    for tool, arguments, wrong in WRONG_CALLS:
+        if isinstance(arguments, dict):
+            assert tools[tool].invoke(arguments).startswith(f"tool {tool}: {wrong}")
+
+
 def test_a_plan_or_scorer_settles_what_it_was_made_with(plan):
     with pytest.raises(promptprobe.InputError, match="tau can't be given beside plan"):
         promptprobe.optimize(PROMPT, plan=plan, tau=-99.0)
@@ -89,6 +170,25 @@ def test_what_is_no_plan_scorer_or_list_is_said_in_a_line():
         (lambda: Service(3), "plan is 3; give what make_plan returns"),
         (lambda: promptprobe.optimize(PROMPT, pipe_args=5), "pipe arg is 5; give names with values"),
         (lambda: promptprobe.optimize(PROMPT, lora=5), "lora is 5; give a list"),
+        (lambda: promptprobe.optimize(PROMPT, lora=[5]), r"lora is \[5\]; give a list of texts"),
+        (lambda: promptprobe.optimize(5), "prompt is 5; it must be text"),
+        (lambda: promptprobe.optimize(PROMPT, out=5), "out is 5; it must be a path"),
+        (lambda: promptprobe.generate(PROMPT, out=5), "out is 5; it must be a path"),
+        (lambda: promptprobe.optimize(PROMPT, tau=[1]), r"tau is \[1\]; give a number, a quantile .*"),
+        (lambda: promptprobe.score(PROMPT), "prompts is 'a red car'; give a list of texts"),
+        (lambda: promptprobe.score(5), "prompts is 5; give a list of texts"),
+        (lambda: promptprobe.score([PROMPT], judge=None), "judge is None; it must be one of auto, .*"),
+        (lambda: promptprobe.score([PROMPT], judge=5), "judge is 5; it must be one of auto, .*"),
+        (lambda: promptprobe.score([PROMPT], model=5), "model is 5; it must be a path"),
+        (lambda: promptprobe.score([PROMPT], probe=5), "probe is 5; it must be a path, or an object with predict"),
+        (lambda: promptprobe.score([PROMPT], reward=5), "reward is 5; it must be text, or a function"),
+        (lambda: promptprobe.optimize(PROMPT, rewriter=5), "rewriter is 5; .* or an object with rewrite"),
+        (lambda: promptprobe.search_seeds(PROMPT, 2.5), "seeds is 2.5; give a number, or a list .*"),
+        (lambda: promptprobe.search_seeds(PROMPT, ["x"]), "seed is 'x'; it must be a whole number between .*"),
+        (lambda: promptprobe.search_seeds(PROMPT, [3, 9], seed=5), "seed is 5, which does nothing beside a list .*"),
+        (lambda: Service(steps=0), "steps is 0; it must be between 1 and 1000"),
+        (lambda: Service(tau="foo"), "tau is 'foo'; give a number, a quantile .*"),
+        (lambda: Service(steps=4), "probe step is 5; it must be between 1 and 4"),
     ):
         with pytest.raises(promptprobe.InputError, match=f"^{told}$"):
             call()
@@ -97,8 +197,15 @@ def test_what_is_no_plan_scorer_or_list_is_said_in_a_line():
 def test_an_unknown_option_is_an_error_that_names_the_nearest():
     with pytest.raises(TypeError, match="has no option 'round'; did you mean rounds"):
         promptprobe.optimize(PROMPT, round=1)
-    for call in (promptprobe.score, promptprobe.search_seeds, promptprobe.generate, Service, subgraph):
-        with pytest.raises(UnknownOptionError):
+    for call in (
+        promptprobe.optimize,
+        promptprobe.score,
+        promptprobe.search_seeds,
+        promptprobe.generate,
+        Service,
+        subgraph,
+    ):
+        with pytest.raises(UnknownOptionError, match=f"{call.__name__} has no option 'stepz'"):
             call(*([] if call in (Service, subgraph) else [PROMPT]), stepz=3)
 
 

@@ -330,7 +330,7 @@ def test_two_processes_do_not_share_a_gpu(tmp_path, monkeypatch):
 
 
 def test_tools_refuse_out_of_range_arguments(service):
-    with pytest.raises(InputError, match="seeds: Input should be less than or equal to 64"):
+    with pytest.raises(InputError, match="seeds is 1000; it must be between 1 and 64"):
         call_tool(service, "select_seed", {"prompt": PROMPT, "seeds": 1000})
     with pytest.raises(InputError, match="at most 10000 are taken"):
         service.generate("a " * 6000)

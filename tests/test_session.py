@@ -183,7 +183,8 @@ def test_seeds_change_all_scores_and_the_same_seed_gives_the_same(session):
 @pytest.mark.parametrize(
     "line,answer",
     [
-        ("/generate", "there is no prompt yet"), ("/fly", "unknown command /fly"), ("/seed x", "give a whole number"),
+        ("/generate", "there is no prompt yet"), ("/fly", "unknown command /fly"), ("/seed x", "seed is 'x'; it must be a whole number between 0 and 2^63 - 1"),
+        ("/seed -1", "seed is -1; it must be between 0 and 2^63 - 1"),
         ("/tau high", "tau is 'high'"), ("/undo", "nothing to undo"), ("/pin", "name the words"),
         ("/pin car", "no prompt yet"), ("/new", "give the other prompt"), ("/facts", "no prompt yet"),
     ],

@@ -62,10 +62,18 @@ def main(arguments: list[str] | None = None) -> None:
         _stop(str(error))
     except _USAGE_ERROR as error:
         context = getattr(error, "ctx", None)
+        if context and (others := _with_option(getattr(error, "option_name", None))):
+            _stop(f"{error.option_name} is an option of {', '.join(others)}, not of {context.info_name}; leave it out")
         _stop(f"{error.format_message()} ({context.command_path if context else 'promptprobe'} --help says more)")
     if code == INTERRUPTED:  # typer makes a number of KeyboardInterrupt
         print("promptprobe: stopped; what was finished is kept", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _with_option(flag: str | None) -> list[str]:
+    """The commands that have an option, in the order of the help."""
+    commands: Any = typer.main.get_command(app)
+    return [name for name, command in commands.commands.items() if any(flag in p.opts for p in command.params)]
 
 
 def _stop(reason: str) -> None:

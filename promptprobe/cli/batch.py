@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..options import BatchBudgetOptions, BatchOptions, OutputOptions, PlanOptions
-from .made import belongs, command, only
+from .made import command, only
 
 
 @command(
@@ -27,14 +27,10 @@ def batch(
     """Optimise a file of prompts into a folder. Run the same command again to go on where it stopped."""
     from ..agents import batch as work
     from ..agents.estimate import estimate
-    from ..agents.plan import make_plan
+    from ..agents.plan import plan_of
     from ..prompt_files import expand_rows, read_prompts
     from ..view import counter, print_summary
 
-    if options["engine"] != "ray":
-        belongs(options, ("workers",), "--engine ray")
-    if options["wildcards"] and not options["expand"]:
-        belongs(options, ("wildcards",), "--expand")
     found = read_prompts(prompts, options["column"])
     rows = expand_rows(found.rows, options["wildcards"]) if options["expand"] else found.rows
     texts = [row.prompt for row in rows if row.repeats is None]
@@ -46,7 +42,7 @@ def batch(
         from ..agents.ray_batch import ray_engine
 
         more["engine"] = ray_engine(asked, options["workers"])
-    plan = make_plan(**asked)
+    plan = plan_of("batch", asked, shows=False)
     for note in [*plan.notes, *plan.scorer.warnings]:
         typer.echo(f"note: {note}", err=True)
     if options["dry_run"]:

@@ -20,7 +20,7 @@ from ..options import (
     TrainOptions,
     WhichProbe,
 )
-from .made import belongs, command, only, say_notes
+from .made import command, only, say_notes
 
 
 @command(
@@ -44,8 +44,6 @@ def collect(
     from ..trajectory import check_steps
     from ..view import counter
 
-    if options["only_texts"]:
-        belongs(options, ("seeds_per_prompt", "probe_steps", "blocks", "seed"), "images, and --texts makes none")
     found = read_prompts(prompts)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import InputError
-from ..options import OPTIONS, Known, default_of, names_of, read_pipe_args, read_text
+from ..options import OPTIONS, Known, names_of, read_pipe_args, read_text
+from ..settling import refuse_unused
 
 app = typer.Typer(
     name="promptprobe", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
@@ -43,6 +43,7 @@ def command(
         @functools.wraps(function)
         def wrapped(**given: Any) -> None:
             chosen = {n: _value(OPTIONS[n], given.pop(n)) for n in names}
+            refuse_unused(chosen, function.__name__)
             function(**given, **chosen)
 
         made: Any = wrapped
@@ -101,13 +102,6 @@ def _value(known: Known, given: Any) -> Any:
 def only(options: dict[str, Any], *kinds: type) -> dict[str, Any]:
     """Those of `options` that belong to `kinds`."""
     return {n: options[n] for n in names_of(*kinds) if n in options}
-
-
-def belongs(options: dict[str, Any], names: tuple[str, ...], where: str) -> None:
-    """Raise `InputError` that names the first of `names` with a value of its own: it is of use only with `where`."""
-    for name in names:
-        if options[name] != default_of(name):
-            raise InputError(f"{OPTIONS[name].flag} is for {where}; leave it out, or choose that")
 
 
 def say_notes(event: str, values: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from ..options import PlanOptions, ServerOptions, TransportOptions
-from .made import belongs, command, only
+from .made import command, only
 
 
 @command(PlanOptions, ServerOptions, example="promptprobe serve --port 8721")
@@ -17,7 +17,7 @@ def serve(*, host: str, port: int, waiting: int, **options: Any) -> None:
     from ..agents.server import serve as run
 
     check_address(host, port)
-    service = _service(waiting, options)
+    service = _service("serve", waiting, options)
     for note in [*service.plan.notes, *service.plan.scorer.warnings]:
         typer.echo(f"note: {note}", err=True)
     typer.echo(f"serving http://{host}:{port}/v1/images/generations  (Ctrl-C stops)", err=True)
@@ -30,18 +30,16 @@ def mcp(*, transport: str, host: str, mcp_port: int, waiting: int, **options: An
     from ..agents.mcp_server import check_transport
     from ..agents.mcp_server import serve as run
 
-    if transport == "stdio":
-        belongs({"host": host, "mcp_port": mcp_port}, ("host", "mcp_port"), "--transport http")
     check_transport(transport, host, mcp_port)
-    service = _service(waiting, options)
+    service = _service("mcp", waiting, options)
     if transport == "http":
         typer.echo(f"serving http://{host}:{mcp_port}/mcp  (Ctrl-C stops)", err=True)
     run(service, transport, host, mcp_port)
 
 
-def _service(waiting: int, options: dict[str, Any]) -> Any:
+def _service(where: str, waiting: int, options: dict[str, Any]) -> Any:
     """A loaded service: what is wrong with the options shows now, not at the first call."""
-    from ..agents.plan import make_plan
+    from ..agents.plan import plan_of
     from ..agents.service import Service
 
-    return Service(make_plan(**only(options, PlanOptions)), waiting=waiting)
+    return Service(plan_of(where, only(options, PlanOptions), shows=False), waiting=waiting)

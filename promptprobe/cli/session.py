@@ -19,7 +19,7 @@ _UNUSED = ("rounds", "early_step", "seeds_per_prompt", "max_llm_calls", "max_sec
 )  # fmt: skip
 def session(*, name: str, store: Path | None, sessions: bool, out: Path, **options: Any) -> None:
     """Refine a prompt with the machine, command by command. Reads standard input when it is no terminal."""
-    from ..agents.plan import make_plan
+    from ..agents.plan import plan_of
     from ..agents.session import Session, check_name, kept_model, lines_in, names, run
     from ..view import SessionView
 
@@ -31,7 +31,7 @@ def session(*, name: str, store: Path | None, sessions: bool, out: Path, **optio
     check_name(name)
     if options["model"] == DEFAULT_MODEL:
         options["model"] = kept_model(path, name) or DEFAULT_MODEL
-    plan = make_plan(**only(options, PlanOptions))
+    plan = plan_of("session", only(options, PlanOptions))
     view = SessionView()
     opened = Session(plan, path, name, out, on_wait=view.waiting)
     try:
