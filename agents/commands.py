@@ -237,7 +237,7 @@ COMMANDS = {
     ),
     "seed": SessionCommand(change_seed, "N", "another seed; all candidates are scored on it", needs_prompt=False),
     "tau": SessionCommand(
-        change_tau, "X", "another threshold: a number, or a quantile such as q0.8", needs_prompt=False
+        change_tau, "X", "another threshold: a number, balanced, or a quantile such as q0.8", needs_prompt=False
     ),
     "compare": SessionCommand(pictures.compare, "A B", "two candidates on the same seed, previews side by side"),
     "preview": SessionCommand(

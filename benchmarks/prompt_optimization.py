@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--model", default=DEFAULT, help="a built-in world")
-    parser.add_argument("--tau", default="q0.8")
+    parser.add_argument("--tau", default="auto")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), sizes={name: size for name, size in SIZES.items() if name != "texts"})

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .backbones import denoiser_of
 from .errors import InputError, ProbeMismatchError
 
@@ -68,6 +70,19 @@ class ProbeCard:
         """
         errors = self._of(self.residuals, label, step, "residuals")
         return predicted + _at(errors, (1 - level) / 2), predicted + _at(errors, (1 + level) / 2)
+
+    def balanced(self, label: str | None = None, step: int | None = None) -> float:
+        """The predicted reward at which mistakes of a gate are fewest: the share of good images that lie below it (rewritten
+        for nothing) plus that of others above it (kept). Good are rewards above the validation set's median, as for AUC
+        in the paper. Rewards are taken to be predictions plus any of the residuals.
+        """
+        predicted = np.asarray(self._of(self.quantiles, label, step, "quantiles"))
+        rewards = predicted[:, None] + np.asarray(self._of(self.residuals, label, step, "residuals"))
+        good = rewards > np.median(rewards)
+        needless = np.cumsum(good.sum(1)) / good.sum()  # of a gate above each predicted reward
+        kept = 1 - np.cumsum((~good).sum(1)) / (~good).sum()
+        place = int((needless + kept).argmin())
+        return float(predicted[min(place + 1, len(predicted) - 1)])
 
     def tau_for(self, wanted: float, chance: float, label: str | None = None, step: int | None = None) -> float:
         """The predicted reward from which on the reward exceeds `wanted` with probability `chance` at least."""

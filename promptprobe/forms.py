@@ -15,12 +15,12 @@ _CHANCE = r"(0(?:\.\d+)?|1(?:\.0+)?|\.\d+)"
 
 
 def read_tau_form(tau: Any) -> tuple[float | None, float | None]:
-    """τ's number and its share or probability: `0.7` is (0.7, None), `q0.8` (None, 0.8), `0.9@0.8` both, `auto` neither.
+    """τ's number and its share or probability: `0.7` is (0.7, None), `q0.8` (None, 0.8), `0.9@0.8` both, `balanced` and `auto` neither.
 
     Raises `InputError` when it is none of these.
     """
     text = str(tau).strip() if isinstance(tau, (str, int, float)) and not isinstance(tau, bool) else ""
-    if text == "auto":
+    if text in ("auto", "balanced"):
         return None, None
     if match := re.fullmatch("q" + _CHANCE, text):
         return None, float(match[1])
@@ -32,7 +32,7 @@ def read_tau_form(tau: Any) -> tuple[float | None, float | None]:
         value = math.nan
     if not math.isfinite(value):
         raise InputError(
-            f"tau is {tau!r:.80}; give a number, a quantile from q0 to q1 such as q0.8, or reward@probability such as 0.9@0.8"
+            f"tau is {tau!r:.80}; give a number, balanced, a quantile from q0 to q1 such as q0.8, or reward@probability such as 0.9@0.8"
         )
     return value, None
 

@@ -184,8 +184,9 @@ class GateOptions(TypedDict, total=False):
     tau: Annotated[
         str | float,
         Option("auto", "Rewrite while the predicted reward is below: a number, a quantile of the probe's validation "
-               "predictions (q0.8), or reward@probability (0.9@0.8). auto: q0.8, and no threshold for a judge without "
-               "quantiles, whose best wording is then searched for.", form=read_tau_form, example="q0.8"),
+               "predictions (q0.8), reward@probability (0.9@0.8), or balanced, where fewest images are rewritten for "
+               "nothing or kept though bad. auto: balanced, and no threshold for a judge without quantiles, whose best "
+               "wording is then searched for.", form=read_tau_form, example="q0.8"),
     ]  # fmt: skip
     candidates: Annotated[int, Option(4, "Rewrites asked for in each round.", least=1, most=16)]
 

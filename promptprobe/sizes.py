@@ -31,7 +31,8 @@ def check_world_size(model: str | Path, settings: Mapping[str, Any]) -> None:
 def own_size(pipeline: Any) -> tuple[int, int]:
     """Height and width in pixels of a pipeline's images when nothing is said; 0 where that is not known."""
     taken = inspect.signature(pipeline.__call__).parameters
-    side: Any = getattr(pipeline, "default_sample_size", None) or denoiser_of(pipeline).config.get("sample_size") or 0
+    config: Any = denoiser_of(pipeline).config
+    side: Any = getattr(pipeline, "default_sample_size", None) or config.get("sample_size") or 0
     sides = (side, side) if isinstance(side, int) else tuple(side)[-2:]
     scale = int(getattr(pipeline, "vae_scale_factor", 8))
     height, width = (

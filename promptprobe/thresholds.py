@@ -6,19 +6,20 @@ from .forms import read_tau_form
 from .judges import Judge
 from .runner import Runner
 
-AUTO = "q0.8"  # of a calibrated judge
+AUTO = "balanced"  # of a calibrated judge
 
 
 def read_tau(tau: str | float, judge: Judge, step: int, steps: int) -> float:
-    """τ as a number: given as one, as `q0.8`, the quantile of predicted rewards on the validation set of the judge's
-    probe, or as `0.9@0.8`: the predicted reward from which on the reward exceeds 0.9 with probability 0.8.
+    """τ as a number: given as one, as `balanced`, where a gate makes the fewest mistakes of both kinds, as `q0.8`, the
+    quantile of predicted rewards on the validation set of the judge's probe, or as `0.9@0.8`: the predicted reward from
+    which on the reward exceeds 0.9 with probability 0.8.
 
-    Only a calibrated judge of one reward knows the last two; of any other, τ must be a number. Raises `InputError` when
+    Only a calibrated judge of one reward knows the last three; of any other, τ must be a number. Raises `InputError` when
     it is none of these.
     """
     value, share = read_tau_form(tau)
     if share is None:
-        return read_tau(AUTO, judge, step, steps) if value is None else value
+        return judge.balanced(step, steps) if value is None else value
     return judge.quantile(share, step, steps) if value is None else judge.surely(value, share, step, steps)
 
 

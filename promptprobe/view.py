@@ -1,4 +1,4 @@
-"""What people see in the terminal: the live view of a run, tables of scores and figures. Built on rich."""
+"""What people see in the terminal while something runs: a run, a session, how many are done. Built on rich."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from rich.text import Text
 
 from .events import spent_in_words, tau_text, waiting_in_words, what_goes_on
 from .records import RunRecord
+from .word_bars import bars_below, focus_text, unsure_note
 
 WAITING_LINES = 10  # seconds between lines that say what is waited for, where there is no terminal
-_BARS = " ▁▂▃▄▅▆▇█"
 
 
 class LiveView:
@@ -217,161 +217,6 @@ class SessionView:
         self.console.print(
             f"seed {state['seed']}, {tau_text(state['tau'])}{escape(kept)}{money}", style="dim", highlight=False
         )
-
-
-def unsure_note(candidate: dict[str, Any]) -> str:
-    """What nobody could decide about a candidate's meaning, behind its wording; empty where nothing is unsure."""
-    unsure = candidate.get("unsure")
-    return f"   [unsure: {', '.join(unsure)}]" if unsure else ""
-
-
-def bars_below(prompt: str, words: Sequence[dict[str, Any]], width: int) -> list[tuple[Text, Text]]:
-    """Lines of the prompt and, under each word, a bar as long as the word and as high as its attention.
-
-    Bars are relative to the strongest word; diffuse words are red.
-    """
-    top = max((w["strength"] for w in words), default=0) or 1
-    text, bars = Text(prompt), Text(" " * len(prompt))
-    for w in words:
-        level = _BARS[max(1, min(8, round(8 * w["strength"] / top)))]
-        style = "red" if w["diffuse"] else "cyan"
-        bars = bars[: w["start"]] + Text(level * (w["end"] - w["start"]), style=style) + bars[w["end"] :]
-        if w["diffuse"]:
-            text.stylize("red underline", w["start"], w["end"])
-    lines = []
-    start = 0
-    while start < len(prompt):
-        end = min(len(prompt), start + width)
-        if end < len(prompt) and " " in prompt[start + 1 : end]:
-            end = prompt.rindex(" ", start + 1, end) + 1
-        lines.append((text[start:end], bars[start:end]))
-        start = end
-    return lines
-
-
-def focus_text(prompt: str, words: Sequence[dict[str, Any]]) -> Text:
-    """The prompt with a bar behind each word for its focus; diffuse words in red."""
-    text = Text()
-    at = 0
-    top = max((w["focus"] for w in words), default=0) or 1
-    for w in words:
-        text.append(prompt[at : w["start"]])
-        text.append(prompt[w["start"] : w["end"]], style="red underline" if w["diffuse"] else "")
-        text.append(_BARS[min(8, round(8 * w["focus"] / top))], style="red" if w["diffuse"] else "cyan")
-        at = w["end"]
-    text.append(prompt[at:])
-    return text
-
-
-def print_scores(scored: Sequence[Any], warnings: Sequence[str]) -> None:
-    """A table of prompts with predicted rewards, and each prompt's words."""
-    from .runs import score_as_dict
-
-    console = Console()
-    for s in scored:
-        spread = f"  (seeds {min(s.predicted):.3f} to {max(s.predicted):.3f})" if len(s.predicted) > 1 else ""
-        console.print(
-            Text.assemble((f"{s.score:.3f}", "bold"), f"{spread}  ", focus_text(s.prompt, score_as_dict(s)["words"])),
-            soft_wrap=True,
-        )
-        diffuse = [w.word for w in s.words if w.diffuse]
-        console.print(f"       diffuse: {escape(', '.join(diffuse)) or 'none'}", highlight=False, soft_wrap=True)
-        if s.cut_tokens:
-            console.print(
-                f"       note: the last {s.cut_tokens} tokens did not fit the text encoder's {s.token_limit} and were cut"
-            )
-    for warning in warnings:
-        console.print(f"note: {escape(warning)}", soft_wrap=True)
-
-
-def print_evaluation(result: dict[str, dict], items: int, prompts: int, step: int) -> None:
-    """Tables of the agreement figures per head."""
-    console = Console()
-    console.print(f"{items} images of {prompts} prompts, maps of step {step}")
-    for label, figures in result.items():
-        table = Table("figure", "natural", f"score-balanced ({figures['balanced items']})", title=label)
-        for name, value in figures["natural"].items():
-            table.add_row(name, _figure(value), _figure(figures["balanced"][name]))
-        for level, share in figures.get("coverage", {}).items():
-            table.add_row(f"reward in the {level} interval", f"{share:.3f}", "")
-        if figures["within"]:
-            table.add_row("SRCC within a prompt", _figure(figures["within"]), "")
-        console.print(table)
-
-
-def print_summary(summary: dict[str, Any], out: Any) -> None:
-    """The summary of a batch."""
-    table = Table(show_header=False)
-    for name, value in summary.items():
-        if value not in (None, ""):
-            table.add_row(name, str(value))
-    console = Console()
-    console.print(table)
-    console.print(f"results: {escape(str(out))}/results.jsonl, results.csv, grid.png, images/", soft_wrap=True)
-    if summary["left"]:
-        console.print(f"{summary['left']} prompts are left; run the same command again to go on", soft_wrap=True)
-    if missing := summary.get("without an LLM answer"):
-        console.print(f"{missing} had no answer of the LLM; run the same command again to ask anew", soft_wrap=True)
-
-
-def print_seeds(found: Any) -> None:
-    """The seeds of a search, the best first, with what the probe said of each."""
-    steps = sorted({k for s in found.seeds for k in s.predicted})
-    table = Table("seed", *[f"step {k}" for k in steps], "reward", "")
-    order = {s: i for i, s in enumerate(found.best)}
-    for s in sorted(found.seeds, key=lambda s: (order.get(s.seed, len(order)), -s.stopped_at, -s.last)):
-        values = [f"{s.predicted[k]:.3f}" if k in s.predicted else "" for k in steps]
-        style = "bold green" if s.seed in order else "dim"
-        table.add_row(str(s.seed), *values, "" if s.reward is None else f"{s.reward:.3f}", s.why, style=style)
-    console = Console()
-    console.print(table)
-    saved = 100 * (1 - found.denoiser_calls / found.full_calls)
-    console.print(
-        f"denoiser calls    {found.denoiser_calls} instead of {found.full_calls} ({saved:.0f} % saved), {found.seconds:.2f} s"
-    )
-    for s in found.seeds:
-        if s.image:
-            console.print(f"image             {escape(s.image)}", soft_wrap=True, highlight=False)
-    for note in found.notes:
-        console.print(f"note              {escape(note)}", soft_wrap=True, highlight=False)
-
-
-def print_record(record: dict[str, Any]) -> None:
-    """A record that an image carries, in lines."""
-    console = Console()
-    lines = [("prompt", record.get("prompt")), ("best prompt", record.get("best_prompt"))]
-    lines += [
-        (k.replace("_", " "), record.get(k)) for k in ("stop_reason", "predicted_reward", "reward", "tau", "seed")
-    ]
-    lines += [(k, v) for k, v in record.get("settings", {}).items() if k != "seed"]
-    lines += [("rewriter", record.get("rewriter")), ("version", record.get("version"))]
-    for name, value in lines:
-        if value is not None:
-            console.print(f"{name:18}{escape(str(value))}", soft_wrap=True, highlight=False)
-    for c in record.get("candidates", []):
-        score = "  out" if c.get("score") is None else f"{c['score']:.3f}"
-        why = f"   [{c['rejected']}]" if c.get("rejected") else unsure_note(c)
-        console.print(f"  {score}  {escape(str(c.get('prompt')) + why)}", soft_wrap=True, highlight=False)
-
-
-def print_rewards(images: Sequence[str], table: dict[str, list[float]]) -> None:
-    """A row for each image, a column for each reward."""
-    shown = Table("image", *table)
-    for i, image in enumerate(images):
-        shown.add_row(escape(image), *[f"{values[i]:.4f}" for values in table.values()])
-    Console().print(shown)
-
-
-def print_backbones(rows: Sequence[Any]) -> None:
-    """The table of backbones."""
-    table = Table("family", "denoiser", "probed blocks", "text keys", "tested solvers")
-    for row in rows:
-        table.add_row(row.family, row.denoiser, row.blocks, row.text_position, row.solvers)
-    Console().print(table)
-
-
-def _figure(value: dict[str, float]) -> str:
-    return f"{value['value']:.3f}  [{value['low']:.3f}, {value['high']:.3f}]"
 
 
 class Counting:

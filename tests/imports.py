@@ -39,7 +39,7 @@ LAYERS = [
     "judges judges.*",
     "runner race",
     "scoring thresholds staged selection",
-    "search",
+    "policies search",
     "runs",
     "facts*",
     "agents agents.loose_json agents.fact_check agents.endpoint",
@@ -58,7 +58,7 @@ LAYERS = [
     "agents.session",
     "agents.service agents.tools",
     "agents.server agents.mcp_server",
-    "view",
+    "word_bars printing view",
     "cli cli.*",
     "__main__",
 ]

@@ -337,7 +337,7 @@ def test_a_folder_of_an_earlier_version_goes_on(plan, tmp_path):
         BatchFolder(_copy(before, tmp_path / "refused"), settings | {"rounds": 4, "steps": 9})
     with pytest.raises(InputError, match="with --model icons-64"):
         BatchFolder(_copy(before, tmp_path / "newer"), batch_settings(plan))
-    plan = make_plan(model="icons-64", rewriter="offline", rounds=1, candidates=2)
+    plan = make_plan(model="icons-64", rewriter="offline", rounds=1, candidates=2, tau="q0.8")
     # The shipped probe may have changed since; everything else is as it was.
     now = settings | {"probe": batch_settings(plan)["probe"]}
     assert batch_settings(plan) == now

@@ -54,7 +54,7 @@ def run(capsys, *arguments):
         (["optimize", "a cat", "--probe-step", "0"], "probe step is 0; it must be between 1 and 1000"),
         (["optimize", "a cat", "--probe-step", "26"], "probe step is 26; it must be between 1 and 25"),
         (["optimize", "a cat", "--probe-step", "17"], "not step 17 of 25; use --probe-step 5 --steps 25"),
-        (["optimize", "a cat", "--tau", "high"], "tau is 'high'; give a number, a quantile"),
+        (["optimize", "a cat", "--tau", "high"], "tau is 'high'; give a number, balanced, a quantile"),
         (["optimize", "a cat", "--tau", "nan"], "tau is 'nan'"),
         (["optimize", "a cat", "--candidates", "0"], "candidates is 0; it must be between 1 and 16"),
         (["optimize", "a cat", "--rounds", "-1"], "rounds is -1; it must be between 0 and 10"),

@@ -184,7 +184,7 @@ def test_one_race_serves_seeds_wordings_and_pairs(sd):
 def test_an_uncalibrated_judge_has_no_tau_but_a_number(sd):
     scorer = scorer_of(sd, FocusJudge(sd))
     assert threshold("0.25", scorer) == threshold(0.25, scorer) == 0.25
-    for tau in ("q0.8", "0.9@0.8"):
+    for tau in ("balanced", "q0.8", "0.9@0.8"):
         with pytest.raises(InputError, match=f"tau is '{tau}', but the judge 'focus' is not calibrated"):
             threshold(tau, scorer)
     with pytest.raises(InputError, match="early step is 4; it must lie between 1 and 3"):

@@ -174,7 +174,7 @@ def test_what_is_no_plan_scorer_or_list_is_said_in_a_line():
         (lambda: promptprobe.optimize(5), "prompt is 5; it must be text"),
         (lambda: promptprobe.optimize(PROMPT, out=5), "out is 5; it must be a path"),
         (lambda: promptprobe.generate(PROMPT, out=5), "out is 5; it must be a path"),
-        (lambda: promptprobe.optimize(PROMPT, tau=[1]), r"tau is \[1\]; give a number, a quantile .*"),
+        (lambda: promptprobe.optimize(PROMPT, tau=[1]), r"tau is \[1\]; give a number, balanced, a quantile .*"),
         (lambda: promptprobe.score(PROMPT), "prompts is 'a red car'; give a list of texts"),
         (lambda: promptprobe.score(5), "prompts is 5; give a list of texts"),
         (lambda: promptprobe.score([PROMPT], judge=None), "judge is None; it must be one of auto, .*"),
@@ -187,7 +187,7 @@ def test_what_is_no_plan_scorer_or_list_is_said_in_a_line():
         (lambda: promptprobe.search_seeds(PROMPT, ["x"]), "seed is 'x'; it must be a whole number between .*"),
         (lambda: promptprobe.search_seeds(PROMPT, [3, 9], seed=5), "seed is 5, which does nothing beside a list .*"),
         (lambda: Service(steps=0), "steps is 0; it must be between 1 and 1000"),
-        (lambda: Service(tau="foo"), "tau is 'foo'; give a number, a quantile .*"),
+        (lambda: Service(tau="foo"), "tau is 'foo'; give a number, balanced, a quantile .*"),
         (lambda: Service(steps=4), "probe step is 5; it must be between 1 and 4"),
     ):
         with pytest.raises(promptprobe.InputError, match=f"^{told}$"):

@@ -180,6 +180,24 @@ def test_training_learns_what_the_maps_say_and_keeps_test_prompts_apart(tmp_path
         training.train(train, train)
 
 
+def test_the_balanced_gate_makes_the_fewest_mistakes_of_both_kinds():
+    rng = np.random.default_rng(0)
+    predicted = rng.normal(size=4000) ** 3
+    reward = predicted + rng.exponential(size=4000)
+    quantiles, residuals = (np.quantile(x, np.linspace(0, 1, 101)).tolist() for x in (predicted, reward - predicted))
+    card = ProbeCard(
+        denoiser="", blocks=[], steps=25, probe_steps=[5], timesteps={}, scheduler="", guidance_scale=None, height=None,
+        width=None, labels=["r"], quantiles={"r": {"5": quantiles}}, residuals={"r": {"5": residuals}},
+    )  # fmt: skip
+    good = reward > np.median(reward)
+
+    def mistakes(gate):
+        return (predicted[good] < gate).mean() + (predicted[~good] >= gate).mean()
+
+    fewest = min(mistakes(g) for g in np.quantile(predicted, np.linspace(0, 1, 201)))
+    assert mistakes(card.balanced()) < fewest + 0.02 < mistakes(card.tau(0.8))
+
+
 def test_figures_agree_with_their_definitions():
     rng = np.random.default_rng(0)
     reward = rng.normal(size=300)

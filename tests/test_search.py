@@ -18,9 +18,10 @@ from promptprobe.cli import main
 from promptprobe.diagnosis import diagnose
 from promptprobe.judges import ProbeJudge
 from promptprobe.observation import observe
+from promptprobe.policies import diverse_top
 from promptprobe.runs import make_scorer
 from promptprobe.scoring import Scorer
-from promptprobe.search import _diverse, select_seed
+from promptprobe.search import select_seed
 from promptprobe.thresholds import read_tau
 from promptprobe.trajectory import finish, preview, start
 
@@ -110,8 +111,8 @@ def test_top_and_diverse_keep_several(scorer):
     assert len(set(found.best)) == len(found.images) == 3
     assert found.denoiser_calls == 4 * 4 + 3 * 21  # so many go on that nothing is cut off
     features = torch.tensor([[1.0, 0], [1, 0.01], [0, 1]])
-    assert _diverse([1.0, 0.95, 0.5], 2, 0.0, features) == [0, 1]
-    assert _diverse([1.0, 0.95, 0.5], 2, 0.9, features) == [0, 2]
+    assert diverse_top([1.0, 0.95, 0.5], 2, 0.0, features) == [0, 1]
+    assert diverse_top([1.0, 0.95, 0.5], 2, 0.9, features) == [0, 2]
 
 
 @pytest.mark.parametrize(

@@ -93,14 +93,16 @@ def test_mcp_over_stdio_gives_progress_and_an_image():
             scores = await client.call_tool("score_prompts", {"prompts": [PROMPT, "a cat"]})
             wrong = await client.call_tool("optimize_prompt", {"prompt": "   "})
             beyond = await client.call_tool("optimize_prompt", {"prompt": PROMPT, "rounds": 99})
-            return found, scores, wrong, beyond, seen
+            missing = await client.call_tool("generate_image", {"seed": "1"})
+            return found, scores, wrong, beyond, missing, seen
 
-    found, scores, wrong, beyond, seen = asyncio.run(talk())
+    found, scores, wrong, beyond, missing, seen = asyncio.run(talk())
     assert not found.is_error and found.structured_content["prompt"] == PROMPT
     picture(base64.b64decode(next(c.data for c in found.content if c.type == "image")))
     assert len(scores.structured_content["scores"]) == 2
     assert wrong.is_error and "the prompt is empty" in wrong.content[0].text
-    assert beyond.is_error
+    assert beyond.is_error and "rounds is 99; it must be between 0 and 10" in beyond.content[0].text
+    assert missing.is_error and "tool generate_image: prompt is missing" in missing.content[0].text
     assert seen and all(0 <= done <= total for done, total, _ in seen)
 
 

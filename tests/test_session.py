@@ -18,7 +18,8 @@ from promptprobe.agents.rewrites import Rewrite, RewriteAnswer
 from promptprobe.agents.session import Session, kept_model, names
 
 from promptprobe.errors import InputError
-from promptprobe.view import SessionView, bars_below
+from promptprobe.view import SessionView
+from promptprobe.word_bars import bars_below
 
 PROMPT = "three crimson automobiles and a fish"
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI", "DASHSCOPE"))} | {

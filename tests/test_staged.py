@@ -98,7 +98,7 @@ def test_seeds_whose_look_is_no_number_are_out(known, monkeypatch):
 def test_a_budget_stands_beside_staged_only(scorer):
     with pytest.raises(InputError, match="budget is 3 beside policy fixed"):
         select_seed(scorer, PROMPT, [1, 2], policy="fixed", budget=3)
-    with pytest.raises(InputError, match=r"diverse 0.3 beside policy staged, .*; use racing or fixed"):
+    with pytest.raises(InputError, match=r"diverse is 0.3, which does nothing beside policy staged; leave it out"):
         select_seed(scorer, PROMPT, [1, 2], policy="staged", diverse=0.3)
     with pytest.raises(InputError, match=r"a last judge, .* beside policy staged"):
         select_seed(scorer, PROMPT, [1, 2], policy="staged", last_judge=scorer.judge)

@@ -13,13 +13,14 @@ import torch
 from promptprobe.agents.offline import NO_THESAURUS, OfflineRewriter
 from promptprobe.agents.rewrites import RewriteRequest, Try
 
-from promptprobe import InputError, ModelError, icons, load_pipeline, load_probe, replay
+from promptprobe import InputError, ModelError, finish, icons, load_pipeline, load_probe, replay, start
 from promptprobe.diagnosis import diagnose
 from promptprobe.icons.captions import STYLES, caption
 from promptprobe.icons.scenes import BACKGROUND_NAMES, COLOUR_NAMES, MAX_COUNT, OBJECTS, RELATIONS, random_scene
 from promptprobe.phrases import read_prompt, singular
-from promptprobe.pipelines import pipeline_settings
+from promptprobe.pipelines import open_pipeline, pipeline_settings
 from promptprobe.rewards import REWARDS, default_reward
+from promptprobe.sizes import check_world_size
 from promptprobe.tokens import PromptTokens, Word
 from promptprobe.worlds import (
     DEFAULT,
@@ -191,3 +192,22 @@ def test_what_trains_a_world_is_not_installed():
         text = script.read_text("utf-8")
         if "__main__" in text:  # what is run says how
             assert "import fit" in text or f"python -m worlds.icons.{script.stem}" in text
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_one_side_alone_is_what_the_image_has_and_the_record_says(family, request):
+    pipeline = request.getfixturevalue(family)
+    _, settings = open_pipeline("x/y", pipeline=pipeline, height=48)
+    assert settings == {"height": 48, "width": 32}  # 32: 16 latent cells of two pixels
+    paused = start(pipeline, ["a cat"], [1], steps=1, stop=1, watch=(), **settings)
+    assert finish(pipeline, paused)[0].size == (32, 48)
+    with pytest.raises(InputError, match=r"width is 45; .* draws multiples of 2 pixels: give 44 or 46"):
+        open_pipeline("x/y", pipeline=pipeline, width=45)
+
+
+def test_a_world_takes_its_own_size():
+    size = WORLDS[0].size
+    check_world_size(WORLDS[0].name, {"height": size, "width": size})
+    with pytest.raises(InputError, match=f"height is {2 * size}; the built-in world"):
+        check_world_size(WORLDS[0].pipeline, {"height": 2 * size})
+    check_world_size("x/y", {"height": 2 * size})

@@ -28,8 +28,9 @@ def batch(
     from ..agents import batch as work
     from ..agents.estimate import estimate
     from ..agents.plan import plan_of
+    from ..printing import print_summary
     from ..prompt_files import expand_rows, read_prompts
-    from ..view import counter, print_summary
+    from ..view import counter
 
     found = read_prompts(prompts, options["column"])
     rows = expand_rows(found.rows, options["wildcards"]) if options["expand"] else found.rows

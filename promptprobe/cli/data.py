@@ -125,7 +125,7 @@ def evaluate(
     from .. import dataset, training
     from ..evaluation import coverage, evaluate_probe
     from ..judges import load_probe
-    from ..view import print_evaluation
+    from ..printing import print_evaluation
 
     loaded = load_probe(probe)
     items = dataset.load(data)

@@ -19,7 +19,7 @@ _ONLY_DEVICE = tuple(name for name in names_of(LoadingOptions) if name != "devic
 def show(image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made.")], *, as_json: bool) -> None:
     """Print what an image carries: prompts, scores, seed, model, why it stopped."""
     from ..pnginfo import read_record
-    from ..view import print_record
+    from ..printing import print_record
 
     record = read_record(image)
     if as_json:
@@ -59,9 +59,9 @@ def reward(
 ) -> None:
     """Measure finished images with reward models."""
     from ..loading import settle_device
+    from ..printing import print_rewards
     from ..rewards import load_reward, measure, reward_name
     from ..rewards.images import open_image
-    from ..view import print_rewards
 
     if len(prompt) not in (1, len(images)):
         raise InputError(f"{len(images)} images and {len(prompt)} prompts; give one --prompt, or one for each image")

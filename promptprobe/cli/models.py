@@ -15,7 +15,7 @@ def backbones(
 ) -> None:
     """List the supported model families: denoiser, probed blocks, where the text lies, tested solvers."""
     from ..backbones import BACKBONES, markdown_table
-    from ..view import print_backbones
+    from ..printing import print_backbones
 
     if markdown:
         typer.echo(markdown_table())

@@ -19,8 +19,8 @@ def score(
     **options: Any,
 ) -> None:
     """Predict rewards and diagnose each word's attention; makes no image."""
+    from ..printing import print_scores
     from ..runs import judged, notes_on, score_as_dict
-    from ..view import print_scores
 
     scorer, scored = judged(prompts, options)
     if as_json:

@@ -29,8 +29,8 @@ def seeds(
     **options: Any,
 ) -> None:
     """Find the best seeds of a prompt without generating all of them."""
+    from ..printing import print_seeds
     from ..runs import search_seeds
-    from ..view import print_seeds
 
     found = search_seeds(prompt, count, out=out, **options)
     if as_json:

@@ -89,6 +89,10 @@ class Judge(ABC):
         """The prediction below which `share` (0..1) of all images lie at a step. Raises `InputError` when unknown."""
         raise InputError(self._uncalibrated(f"q{share:g}"))
 
+    def balanced(self, step: int, steps: int) -> float:
+        """The prediction at which a gate makes the fewest mistakes of both kinds; raises as `quantile`."""
+        raise InputError(self._uncalibrated("balanced"))
+
     def surely(self, wanted: float, chance: float, step: int, steps: int) -> float:
         """The prediction from which on the reward exceeds `wanted` with probability `chance`; raises as `quantile`."""
         raise InputError(self._uncalibrated(f"{wanted:g}@{chance:g}"))

@@ -68,6 +68,9 @@ class ProbeJudge(Judge):
     def quantile(self, share: float, step: int, steps: int) -> float:
         return self.probe.card.tau(share, self._single(f"q{share:g}"), self.probe.card.known_step(step, steps))
 
+    def balanced(self, step: int, steps: int) -> float:
+        return self.probe.card.balanced(self._single("balanced"), self.probe.card.known_step(step, steps))
+
     def surely(self, wanted: float, chance: float, step: int, steps: int) -> float:
         label = self._single(f"{wanted:g}@{chance:g}")
         return self.probe.card.tau_for(wanted, chance, label, self.probe.card.known_step(step, steps))
