@@ -77,7 +77,7 @@ def test_langchain_tools_keep_their_options(tmp_path):
         ("seeds", {"policy": "full", "top": 2, "diverse": 0.5}, "diverse is 0.5, which does nothing beside policy full"),
         ("seeds", {"diverse": 0.5}, "diverse is 0.5, which does nothing beside top 1; leave it out, or change top"),
         ("seeds", {"policy": "fixed", "judge": "gap", "preview_decoder": "full"},
-         "preview decoder is 'full', which does nothing beside policy fixed and judge gap"),
+         "preview decoder is 'full', which does nothing beside policy fixed and beside judge gap"),
         ("score", {"judge": "focus", "reward": "icons"}, "reward is 'icons', which does nothing beside judge focus"),
         ("score", {"judge": "gap", "preview_decoder": "full"}, "preview decoder is 'full', which does nothing beside judge"),
     ],
