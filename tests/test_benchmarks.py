@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from promptprobe.icons.scenes import BACKGROUNDS, COLOURS, MAX_COUNT, OBJECTS, RELATIONS
 from promptprobe.race import Row
 from promptprobe.stage_rows import ROWS
 from promptprobe.staged import take_by_worth
@@ -18,6 +19,7 @@ from promptprobe.stages import plan_stages
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import gpu
 import preview_cost
+import prompt_optimization
 import real_models
 
 
@@ -90,3 +92,26 @@ def test_what_is_not_known_is_named():
         ("runs of 9 steps", plan_stages(3, None, 9, flux)),
     ):  # fmt: skip
         assert plan.note.endswith(f"no figures are known for {told}") and plan.row is None
+
+
+def test_the_typed_prompts_ask_for_what_the_icon_world_can_draw_and_are_none_of_the_made_ones(tmp_path):
+    rows = prompt_optimization.read_scenes(prompt_optimization.TYPED)
+    sizes = dict.fromkeys(prompt_optimization.SIZES, 0) | {"user_test": 400}  # the 200, whichever of them are taken
+    prompt_optimization.write(tmp_path, sizes=sizes)
+    seen = {line.casefold() for line in (tmp_path / "user_test.txt").read_text("utf-8").splitlines()}
+    assert len(rows) >= 150 and len(seen) == 400
+    for prompt, scene in rows:
+        assert prompt == " ".join(prompt.split()) and prompt.casefold() not in seen, prompt
+        seen.add(prompt.casefold())
+        assert len({g.object for g in scene.groups}) == len(scene.groups) in (1, 2), prompt
+        assert all(g.object in OBJECTS and g.colour in COLOURS and 1 <= g.count <= MAX_COUNT for g in scene.groups), (
+            prompt
+        )
+        assert scene.background is None or scene.background in BACKGROUNDS, prompt
+        assert scene.relation is None or (scene.relation in RELATIONS and len(scene.groups) == 2), prompt
+
+
+def test_a_share_of_the_oracles_gain_is_one_of_means():
+    found = prompt_optimization.share_of_gain(np.array([0.0, 1, 0, 1]), np.array([0.0, 2, 0, 2]))
+    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+    assert np.isnan(prompt_optimization.share_of_gain(np.ones(4), np.zeros(4)).value)
