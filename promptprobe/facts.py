@@ -12,7 +12,7 @@ from typing import Any
 
 from .facts_parser import read
 from .facts_reading import Link, Mention, Reading
-from .facts_words import known_words
+from .facts_words import known_words, participle
 
 KINDS = ("text", "name", "code", "object", "count", "attribute", "relation", "action", "place", "absence", "style",
          "number", "tag")  # fmt: skip
@@ -213,7 +213,7 @@ def _of_link(link: Link, reading: Reading) -> list[Fact]:
                 if (left is None and right is None) or (left and left.negated) or (right and right.negated):
                     continue
                 text = " ".join(filter(None, [left.head if left else "", link.name, right.head if right else ""]))
-                text = text if left else f"{right.head} {link.name}ed" if right else text
+                text = text if left else f"{right.head} {participle(link.name)}" if right else text
                 facts.append(
                     Fact(
                         "action",

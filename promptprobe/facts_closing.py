@@ -128,7 +128,12 @@ class Closing(State):
             self.front.lefts, self.front.maybe_lefts = [index], []
             self.front = None
         if self.front_verb is not None:
-            side = self.front_verb.rights if self.front_verb.passive else self.front_verb.lefts
+            passive = self.front_verb.passive
+            side = self.front_verb.rights if passive else self.front_verb.lefts
+            if "part" in known_words().sorts.get(self._mention(index).head, ()) and not side:
+                # "balancing, arms up, a dancer"
+                (self.front_verb.maybe_rights if passive else self.front_verb.maybe_lefts).append(index)
+                return
             if not side:
                 side.append(index)
             self.front_verb = None
@@ -170,9 +175,10 @@ class Closing(State):
                 return
 
     def _parts(self, phrase: Phrase, owner: int) -> None:
-        for part, attribute, noun in phrase.parts:
-            mention = Mention(part, part, attributes=attribute, of=[noun.noun] if noun else [])
+        for part, attribute, noun, count in phrase.parts:
+            mention = Mention(part, part, attributes=attribute, of=[noun.noun] if noun else [], count=count)
             paired = part in known_words().function["paired"] or part in ("spot", "stripe", "freckle", "dot", "tooth")
+            paired = paired or (count or 1) > 1
             mention.plural, mention.listed, mention.sentence, mention.above = paired, True, self.sentence, [owner]
             self.reading.mentions.append(mention)
             self._add(Link("relation", "with", lefts=[owner], rights=[len(self.reading.mentions) - 1]))

@@ -30,7 +30,7 @@ class Phrase:
     more: list[tuple[str, str]] = field(default_factory=list)  # second readings of attributes
     texts: list[str] = field(default_factory=list)
     nouns: list[Token] = field(default_factory=list)
-    parts: list[tuple[str, list[tuple[str, str]], Token | None]] = field(default_factory=list)
+    parts: list[tuple[str, list[tuple[str, str]], Token | None, int | None]] = field(default_factory=list)
 
     def add_noun(self, token: Token) -> None:
         self.nouns.append(token)
@@ -128,14 +128,18 @@ def _opposed(value: str, values: set[str]) -> bool:
 def part_noun(token: Token, before: Token | None) -> str | None:
     """The part in "blue-eyed", "red-roofed", "bearded": what comes before says what it is like."""
     low = token.low
-    if not low.endswith("ed") or len(low) < 4 or before is None or token.attributes or known_words().verbs.get(low):
+    counted = before is not None and before.kind == "number"  # "a four-towered castle"
+    if not low.endswith("ed") or len(low) < 4 or before is None or token.attributes:
+        return None
+    if known_words().verbs.get(low) and not counted:
         return None
     if not (before.kind == "word" and (before.attributes or before.noun)) and before.kind != "number":
         return None
     words = known_words()
     for base in (low[:-2], low[:-1], low[:-3]):
         name = noun(base)
-        if name in words.sorts and words.sorts[name] & {"part", "object"} and low[-3] != "i":
+        sorts = {"part", "place"} if counted else {"part", "object"}
+        if name in words.sorts and words.sorts[name] & sorts and low[-3] != "i":
             return name
     return "tooth" if low == "toothed" else None
 
@@ -221,7 +225,7 @@ def _third(token: Token, phrase: Phrase, kind: str, state: dict[str, bool]) -> b
             return False
         known = token.verbs["third"] in known_words().meanings and token.low not in known_words().attributes
         return state["pronoun"] or (not token.listed and known)
-    if phrase.is_plural() and not (state["front"] and not token.listed):
+    if phrase.is_plural() and not (state["front"] and not token.listed) and not state["one"]:
         return False
     if token.verbs["third"] not in known_words().meanings:
         return phrase.determined and kind in ("determiner", "possessive", "number")
@@ -233,7 +237,7 @@ def _third(token: Token, phrase: Phrase, kind: str, state: dict[str, bool]) -> b
 
 
 def _base(token: Token, phrase: Phrase, kind: str, state: dict[str, bool]) -> bool:
-    if phrase.nouns and phrase.is_plural():
+    if phrase.nouns and (phrase.is_plural() or (state["several"] and kind != "word")):
         return not token.listed or kind in ("determiner", "relation", "possessive", "number")
     if state["front"] and phrase.nouns and token.noun not in known_words().sorts:
         return True  # "on a shelf sit four bears"

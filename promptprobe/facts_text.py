@@ -114,6 +114,7 @@ def _is_han(char: str) -> bool:
 def _unhyphen(text: str) -> str:
     text = re.sub(r"n't\b", " not", text.replace("can't", "can not"), flags=re.IGNORECASE)
     text = re.sub(r"\b(\d)(girls?|boys?|others?)\b", r"\1 \2", text)
+    text = re.sub(r"\b(\d{1,4}) (mm|cm|px|fps|k|bit)\b", r"\1\2", text)
     # "scarf-wearing penguins" are penguins wearing a scarf; without the hyphen it would be a scarf that wears.
     text = re.sub(
         r"\b(\w{2,20})-(wearing|holding|carrying|eating|riding|playing|drinking|reading) (\w{2,20})\b",
@@ -134,7 +135,7 @@ def _codes(text: str) -> list[str]:
     """Words with letters and digits, which mean something only as they are: R2D2, mc2, 1980s; never 4k, 8k, 1girl."""
     found = re.findall(r"\b(?=\w*\d)(?=\w*[^\W\d_])[^\W_]{2,20}\b", text)
     known = known_words()
-    keep = [w for w in found if not re.fullmatch(r"(?i)\d{1,2}(k|d|girls?|boys?|others?|bit|mm|x|p|st|nd|rd|th)", w)]
+    keep = [w for w in found if not re.fullmatch(r"(?i)\d{1,4}(k|d|girls?|boys?|others?|bit|mm|x|p|px|fps|st|nd|rd|th)", w)]
     return list(dict.fromkeys(w for w in keep if plain(w) not in known.scene and plain(w) not in known.attributes))
 
 

@@ -25,7 +25,7 @@ def check_object(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(UNSURE, f"{thing.head} is only hinted at")
     if thing.head in given.words or stem(thing.head) in given.stems or thing.head.replace(" ", "") in given.words:
         return Finding(UNSURE, f"{thing.head} is only hinted at")
-    if len(thing.head) > 3 and any(w.endswith(thing.head) for w in given.words):
+    if any(_holds(w, thing.head) for w in given.words):
         return Finding(UNSURE, f"{thing.head} is worded otherwise")
     parts = thing.head.split()
     if len(parts) > 1 and all(stem(p) in given.stems for p in parts):
@@ -36,6 +36,14 @@ def check_object(fact: Fact, given: Reading, context: Context) -> Finding:
     if not thing.listed and new and context.words:
         return Finding(UNSURE, f"{thing.head} may have become {new[0]}")
     return Finding(LOST, f"object {thing.head}")
+
+
+def _holds(word: str, head: str) -> bool:
+    """Is `head` a part of the closed compound `word`: tea and cup of teacup, sun of sunlight?"""
+    if len(head) > 3 and word.endswith(head):
+        return True
+    rest = word.removesuffix(head) if word.endswith(head) else word.removeprefix(head)
+    return len(head) > 2 and len(rest) > 2 and rest != word and rest in known_words().nouns
 
 
 _BY_THE_WAY = {"hand", "lap", "back", "arm", "shoulder", "body", "top", "side", "base"}  # "lantern in hand"
@@ -188,6 +196,8 @@ def _moved(fact: Fact, given: Reading, context: Context) -> str:
     for other in context.things:
         if (other.head == thing.head and other != thing) or fits_each(other, thing):
             continue
+        if other.head in _DEPICTIONS and _depicts(other, thing, context):
+            continue
         if fact.value in {v for _, v in other.attributes} or fact.value in other.of or fact.value == other.head:
             continue
         for index in matches(other, given, loosely=False)[:1]:
@@ -195,6 +205,18 @@ def _moved(fact: Fact, given: Reading, context: Context) -> str:
             if fact.value in mention.values() or fact.value in mention.of:
                 return other.head
     return ""
+
+
+_DEPICTIONS = {"logo", "icon", "sticker", "emblem", "badge", "tattoo", "patch", "mural", "figurine", "statue", "sculpture", "pattern", "stamp"}
+
+
+def _depicts(one: Thing, other: Thing, context: Context) -> bool:
+    """ "a logo of a fox, flat, orange": what is said of one may be said of the other."""
+    return any(
+        f.kind == "relation" and f.value == "of" and f.thing is not None and f.other is not None
+        and fits_each(f.thing, one) and fits_each(f.other, other)
+        for f in context.facts
+    )  # fmt: skip
 
 
 def _clashes(mention: Mention, value: str, sort: str, thing: Thing) -> str:
