@@ -242,8 +242,7 @@ class Parser(Linking):
                 if self.spoken_for and mention in self.spoken_for
                 else [mention if self.on_top else self._root(mention)]
             )
-        before = self._before(at)
-        if before and before.low == "there":
+        if (before := self._before(at)) and before.low == "there":
             return  # "there are hanging pots": no subject stands before it
         if self.spoken_for:
             self.anchor = [*self.spoken_for]

@@ -136,24 +136,6 @@ def same_verb(one: str, other: str) -> bool:
     return one == other or bool(meanings.get(one, set()) & meanings.get(other, set()))
 
 
-def participle(verb: str) -> str:
-    """ "raised" of "raise", "held" of "hold"."""
-    known = known_words().verbs
-    forms = dict.fromkeys(f for f in _participles().get(verb, ()) if f in known)
-    return next(iter(forms), verb + ("d" if verb.endswith("e") else "ed"))
-
-
-@lru_cache(maxsize=1)
-def _participles() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name in ("participle", "past"):
-        for form, readings in known_words().verbs.items():
-            for base, kind in readings:
-                if kind == name:
-                    found.setdefault(base, []).append(form)
-    return found
-
-
 def is_soft(head: str) -> bool:
     """Is this canonical noun one that names nothing to be counted, such as light or mood?"""
     return "soft" in known_words().sorts.get(head, ())
