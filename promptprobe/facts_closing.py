@@ -23,6 +23,9 @@ class Closing(State):
         if not phrase.nouns:
             self._dangling(phrase)
             return None
+        if len(phrase.nouns) > 1 and (phrase.count or 1) > 1 and phrase.one and not phrase.nouns[-1].plural:
+            phrase.parts.append((phrase.nouns.pop(0).noun, [], None, phrase.count))  # "a three-tier cake"
+            phrase.count = 1
         mention = make_mention(phrase, self.negative, self.sentence)
         if self.pending and self.pending.what in ("material", "shape"):
             self._as_attribute(mention)

@@ -15,6 +15,7 @@ from .facts_match import KEPT, LOST, UNSURE, Context, fits, fits_each
 from .facts_parser import read
 from .facts_reading import Link, Mention, Reading
 from .facts_text import numbers_in
+from .facts_things import parted
 from .facts_words import known_words, same_verb, stem
 
 _HARMLESS = {"wear", "hold", "carry", "watch", "observe", "form", "cover", "reflect", "top", "play", "make", "use", "have", "contain",
@@ -109,6 +110,7 @@ def _added(
         )
         bears = mention.head in _TEXT_BEARERS and bool(wanted.surface.quoted)
         compound = any(w in wanted.words for w in mention.of) or holds or bears
+        compound = compound or any(mention.head in parted(w) for w in wanted.words if mention.head in w)
         compound = compound or mention.head in _SKY or ("person" in sorts and bool(_ANYBODY & wanted.words))
         if compound or sorts & {"place", "surface"} or ("part" in sorts and owned) or not _counts(mention, sorts):
             unsure.append(f"added {mention.head}")

@@ -105,7 +105,7 @@ def check_action(fact: Fact, given: Reading, context: Context) -> Finding:
     if other is not None and subject is not None:
         loose = linked(given, lefts, rights, closely=True) or (verb in WEARING and _unclaimed(given, lefts, rights))
         return Finding(UNSURE if loose else LOST, label)
-    if subject is not None and {"person", "animal"} & words.sorts.get(subject.head, set()) and verb not in _MILD:
+    if subject is not None and {"person", "animal"} & words.sorts.get(subject.head, set()) and verb not in _MILD | _GENERAL:
         return Finding(LOST, label)
     return Finding(UNSURE, label)
 

@@ -111,7 +111,7 @@ class Linking(Closing):
                 mention = self._close(at)
                 if mention is not None:
                     self._describe([mention], token.attributes[:1])
-                    self.last = mention
+                    self.last, self.anchor = mention, [mention]
                 return None
             if phrase.nouns:
                 before = self._before(at)
@@ -225,6 +225,8 @@ class Linking(Closing):
 
     def _hangs_on_subject(self, many: bool) -> bool:
         """Does the phrase hang on a subject that is one thing, or `many`? "a man in jeans holds", "men in a car hold"."""
+        if many and self.joined == "and" and self.pending is None and self.subject:
+            return True  # "a cat and a dog argue"
         if self.pending is None or self.pending.what not in ("right", "of", "object") or not self.subject:
             return False
         subject = self._mention(self.subject[0])

@@ -29,7 +29,7 @@ _SAYS = {
     "below": [("below", 1, True), ("above", -1, True), ("on", -1, False)],
     "front": [("front", 1, True), ("behind", -1, True)],
     "behind": [("behind", 1, True), ("front", -1, True)],
-    "on": [("on", 1, True), ("above", 1, False), ("below", -1, False), ("with", -1, False), ("of", -1, False),
+    "on": [("on", 1, True), ("above", 1, False), ("below", -1, False), ("with", -1, False), ("of", -1, False), ("in", -1, False),
            ("against", 1, False), ("in", 1, False), ("across", 1, True), ("along", 1, False), ("of", 1, True), ("at", 1, False)],
     "in": [("in", 1, True), ("with", -1, True), ("of", -1, True), ("at", 1, False), ("of", 1, True), ("through", 1, True),
            ("across", 1, True), ("around", -1, False), ("from", 1, False), ("along", 1, False)],

@@ -21,6 +21,8 @@ _QUOTED = re.compile(
 _TAG = re.compile(r"<[a-z]+:[^<>\s]{1,120}>|\bembedding:\S{1,80}", re.IGNORECASE)
 _FLAG = re.compile(r"(?:^|\s)--[a-z]{1,20}(?:\s+(?!--)[\w.:/,]+)?", re.IGNORECASE)
 _WEIGHT = re.compile(r":\s?-?\d*\.?\d+(?=\s*[)\]])|::-?\d*\.?\d+")
+# Lenses, apertures and film speeds say how a photo looks, not what it shows.
+_CAMERA = re.compile(r"\bf ?/ ?\d{1,2}(?:\.\d)?\b|\bf\d\.\d\b|\biso ?\d{2,5}\b|\b(?!35 ?mm)\d{1,4} ?mm(?: (?:prime )?(?:lens|film))?\b", re.IGNORECASE)
 _BOUNDARY = re.compile(r"\b(?:BREAK|AND)\b")
 _SPOKEN = re.compile(
     r"\b(?:says?|saying|reads?|reading|spell(?:s|ing)?|titled|labell?ed|named|words?|text|letters)\s+"
@@ -52,7 +54,7 @@ def surface(prompt: str) -> Surface:
     quoted = [" ".join(next(g for g in m.groups() if g).split()) for m in _QUOTED.finditer(text)]
     text = _QUOTED.sub(" § ", text)
     text = _FLAG.sub(" , ", text).replace("’", "'")
-    text = _WEIGHT.sub(" ", text)
+    text = _CAMERA.sub(" , ", _WEIGHT.sub(" ", text))
     # Brackets of attention are marks; round ones around a number are how counts are typed: "boats (2)".
     text = re.sub(r"[\[\]{}()\\]+", " ", text)
     text = _BOUNDARY.sub(" . ", text)
@@ -116,12 +118,18 @@ def _unhyphen(text: str) -> str:
     text = re.sub(r"\b(\d)(girls?|boys?|others?)\b", r"\1 \2", text)
     text = re.sub(r"\b(\d{1,4}) (mm|cm|px|fps|k|bit)\b", r"\1\2", text)
     # "scarf-wearing penguins" are penguins wearing a scarf; without the hyphen it would be a scarf that wears.
-    text = re.sub(
-        r"\b(\w{2,20})-(wearing|holding|carrying|eating|riding|playing|drinking|reading) (\w{2,20})\b",
-        r"\3 \2 \1",
-        text,
-    )
+    text = re.sub(r"\b(\w{2,20})-(\w{2,20}ing) (\w{2,20})\b", _doer_first, text)
     return re.sub(r"(?<=\w)[-‐‑](?=\w)", " ", text)
+
+
+def _doer_first(found: re.Match[str]) -> str:
+    """ "scarf-wearing penguins": "penguins wearing scarf", where the verb takes an object."""
+    what, doing, who = (w.lower() for w in found.groups())
+    known = known_words()
+    takes = any(base in known.transitive for base, form in known.verbs.get(doing, ()) if form == "ing")
+    said = {f"{what} {doing}", doing} & {*known.scene, *known.attributes, *known.nouns}  # "award-winning", "mouth-watering"
+    other = what in known.attributes or "part" in known.sorts.get(known.nouns.get(what, ""), ())
+    return found[0] if said or other or not takes else f"{found[3]} {found[2]} {found[1]}"
 
 
 def _numbers(text: str) -> list[int]:

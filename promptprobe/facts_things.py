@@ -27,8 +27,10 @@ def check_object(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(UNSURE, f"{thing.head} is only hinted at")
     if any(_holds(w, thing.head) for w in given.words):
         return Finding(UNSURE, f"{thing.head} is worded otherwise")
-    parts = thing.head.split()
+    parts = thing.head.split() if " " in thing.head else parted(thing.head)
     if len(parts) > 1 and all(stem(p) in given.stems for p in parts):
+        return Finding(UNSURE, f"{thing.head} is worded otherwise")
+    if thing.head in _COLLECTIVES and any(m.head in thing.of for m in given.things()):
         return Finding(UNSURE, f"{thing.head} is worded otherwise")
     if thing.head in _IMPLIED or (thing.head in _BY_THE_WAY and not thing.attributes and thing.count is None):
         return Finding(UNSURE, f"{thing.head} isn't named")
@@ -46,7 +48,15 @@ def _holds(word: str, head: str) -> bool:
     return len(head) > 2 and len(rest) > 2 and rest != word and rest in known_words().nouns
 
 
+def parted(word: str) -> list[str]:
+    """The two nouns of a closed compound, "cornfield"."""
+    nouns = known_words().nouns
+    cuts = (i for i in range(3, len(word) - 2) if word[:i] in nouns and word[i:] in nouns)
+    return next(([word[:i], word[i:]] for i in cuts), [])
+
+
 _BY_THE_WAY = {"hand", "lap", "back", "arm", "shoulder", "body", "top", "side", "base"}  # "lantern in hand"
+_COLLECTIVES = {"range", "chain", "cluster", "patch", "field", "formation", "landscape", "scene"}  # "mountain range"
 _IMPLIED = {"sky", "ground", "floor", "horizon", "air", "surface"}  # there even where nobody says so
 
 
