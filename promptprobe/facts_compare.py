@@ -132,7 +132,7 @@ _WEATHERS = {
     "rain": {"rain", "rainy", "raining", "rainfall", "drizzle", "downpour", "storm", "stormy", "thunderstorm"},
     "snow": {"snow", "snowy", "snowing", "snowfall", "snowstorm", "blizzard"},
     "fog": {"fog", "foggy", "mist", "misty", "haze", "hazy", "smog"},
-    "sun": {"sunny", "sunshine"},
+    "sun": {"sun", "sunny", "sunshine", "sunlight", "sunlit", "sunbeam", "sunray"},
 }
 
 

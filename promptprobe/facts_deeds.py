@@ -18,6 +18,7 @@ _MILD = {"sunbathe", "bask", "wait", "smile", "walk", "gather", "grow", "float",
          "park", "land", "fold", "bow", "point", "model", "watch", "cover", "cross"}  # fmt: skip
 
 
+_HANDLING = {"hold", "carry", "lift", "raise", "grip", "clutch", "grab", "bring", "wield", "have", "hoist"}
 _GOING = {"go", "drive", "walk", "run", "travel", "move", "pass", "ride", "fly", "sail", "swim", "jump", "leap", "step", "come", "speed"}
 _GOING_TO = {"cross", "pass", "enter", "leave", "climb", "follow", "approach", "chase", "circle", "traverse", "catch"}
 
@@ -82,7 +83,8 @@ def check_action(fact: Fact, given: Reading, context: Context) -> Finding:
             for f in context.facts
         ):
             continue  # "diving to catch a ball": it dives in both
-        if link.name in _GOING and verb in _GOING_TO and other is not None and linked(given, lefts, rights):
+        alike = (link.name in _GOING and verb in _GOING_TO) or {link.name, verb} <= _HANDLING
+        if alike and other is not None and linked(given, lefts, rights):
             return Finding(UNSURE, label)
         if verb in _GENERAL and link.name in _UNMAKING:
             return Finding(LOST, f"{label} (now {link.name})")
@@ -103,7 +105,7 @@ def check_action(fact: Fact, given: Reading, context: Context) -> Finding:
     if verb not in words.meanings:
         return Finding(UNSURE, label)
     if other is not None and subject is not None:
-        loose = linked(given, lefts, rights, closely=True) or (verb in WEARING and _unclaimed(given, lefts, rights))
+        loose = verb in _GENERAL or linked(given, lefts, rights, closely=True) or (verb in WEARING and _unclaimed(given, lefts, rights))
         return Finding(UNSURE if loose else LOST, label)
     if subject is not None and {"person", "animal"} & words.sorts.get(subject.head, set()) and verb not in _MILD | _GENERAL:
         return Finding(LOST, label)

@@ -80,11 +80,14 @@ class Linking(Closing):
     def _word(self, token: Token, at: int) -> int | None:
         phrase = self.phrase
         after = self._next(at)
-        role = is_verb(token, phrase, after, self._state(at))
+        role = is_verb(token, phrase, after, self._state(at)) if token.low != "missing" else ""
         if role == "verb":
             self._verb(token, at, after)
             return None
         if role == "adverb":
+            return None
+        if token.low in ("missing", "gone") and self.after_be and self.spoken_for and not phrase.nouns:
+            self._mention(self.spoken_for[0]).negated = True  # "one eye is missing"
             return None
         if token.low in ("missing", "lacking") and (phrase.determined or (after and after.kind == "determiner")):
             if phrase.nouns:
@@ -200,7 +203,7 @@ class Linking(Closing):
                 return [root], [mention, *[i for i in chain if i != root]][:4]
             alive = [i for i in chain if self._is_alive(i)]
             if alive and not passive and not self._is_alive(mention) and base not in known_words().posture:
-                return alive[:1], [mention, *beside]
+                return alive[:1], [mention, *beside, *(i for i in chain if i != alive[0])][:4]
             return [mention], [*beside, *chain][:4]
         options = self._clause_subject()
         return options[:1], [

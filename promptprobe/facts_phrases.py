@@ -198,7 +198,8 @@ def _ing(token: Token, phrase: Phrase, after: Token | None, state: dict[str, boo
     base = token.verbs["ing"]
     if token.low in words["ing noun"] or (token.listed and token.low in known_words().nouns):
         object_follows = kind in _LIKE_A_NOUN
-        if object_follows and (phrase.nouns or state["after_be"]) and not (phrase.determined and not phrase.nouns):
+        acts = phrase.nouns or state["after_be"] or (state["subject"] and kind in ("determiner", "number"))
+        if object_follows and acts and not (phrase.determined and not phrase.nouns):
             return "verb"
         return "noun"
     if state["after_be"] and not phrase.nouns:
@@ -238,7 +239,7 @@ def _third(token: Token, phrase: Phrase, kind: str, state: dict[str, bool]) -> b
 
 def _base(token: Token, phrase: Phrase, kind: str, state: dict[str, bool]) -> bool:
     if phrase.nouns and (phrase.is_plural() or (state["several"] and kind != "word")):
-        return not token.listed or kind in ("determiner", "relation", "possessive", "number")
+        return not token.listed or kind in ("determiner", "relation", "possessive", "number", "pronoun")
     if state["front"] and phrase.nouns and token.noun not in known_words().sorts:
         return True  # "on a shelf sit four bears"
     if phrase.nouns or phrase.is_open():

@@ -89,7 +89,7 @@ def check_count(fact: Fact, given: Reading, context: Context) -> Finding:
     everyone = [m.count if m.count is not None else (None if m.plural else 1) for m in mentions]
     if wanted in told or (None not in everyone and sum(n for n in everyone if n) == wanted):
         return Finding(KEPT)
-    if paired and wanted <= 2 and any(n in (None, 1, 2) for n in told):
+    if paired and wanted <= 2 and any(n in (None, wanted) for n in told):
         return Finding(KEPT)
     if wanted in everyone and len(mentions) > 1 and not thing.attributes:
         return Finding(KEPT)
@@ -268,6 +268,8 @@ def check_absence(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(LOST, label) if said else Finding(KEPT)
     if any(m.negated and fits(thing, m) for m in given.mentions):
         return Finding(KEPT)
+    if thing.count == 1 and any(m.count == 1 and m.head == thing.head for m in given.things()):
+        return Finding(UNSURE, label)  # "a missing eye": "one-eyed"
     if any(is_kind_of(m.head, thing.head) for m in given.things()):
         return Finding(LOST, label)
     if any(fits(thing, m) == 2 or (thing.head in ("person", "people") and fits(thing, m)) for m in given.things()):
