@@ -148,6 +148,8 @@ class Closing(State):
             return
         waits = after is not None and (after.kind in ("determiner", "number", "be", "many") or "third" in after.verbs)
         later = self._at(at + 2)
+        inverted = after is not None and "base" in after.verbs and later is not None and later.kind in ("determiner", "number")
+        waits = waits or inverted  # "on the ice walk a bear and two cubs"
         aside = pronoun and after is not None and after.kind == "comma"  # "and, beside it, a pear"
         waits = waits or (aside and later is not None and later.kind in ("determiner", "number"))
         if self.pending is None and not waits:
@@ -200,7 +202,9 @@ class Closing(State):
 
     def _is_material(self, mention: Mention, to: list[int]) -> bool:
         words = known_words()
-        if not to or mention.determined or self._mention(to[0]).head in _HOLDERS or self._mention(to[0]).soft:
+        if not to or mention.determined or self._mention(to[0]).soft:
+            return False
+        if self._mention(to[0]).head in _HOLDERS and mention.head not in _NOT_HELD:
             return False
         found = words.attributes.get(mention.word, []) + words.attributes.get(mention.head, [])
         return any(name == "material" for name, _ in found)
@@ -239,4 +243,5 @@ class Closing(State):
         self.spoken_for = [self.last]
 
 
+_NOT_HELD = {"glass", "metal", "plastic", "wood", "porcelain", "steel", "tin"}  # "a bottle of green glass"
 _HOLDERS = {"cup", "bottle", "pile", "stack", "jar", "bucket", "roll", "sheet", "box", "bag", "bowl", "plate", "cup of"}

@@ -212,7 +212,9 @@ def _ing(token: Token, phrase: Phrase, after: Token | None, state: dict[str, boo
         return f"doing:{base}" if bare or kind == "scene" else "verb" if kind in (*_LIKE_A_NOUN, "relation") else "noun"
     transitive = base in known_words().transitive
     if phrase.nouns:
-        return "noun" if tool and not transitive else "verb"
+        alive = bool({"person", "animal"} & known_words().sorts.get(phrase.nouns[-1].noun, set()))
+        acts = alive and after is not None and after.plural  # "a clerk stamping books"
+        return "noun" if tool and not transitive and not acts else "verb"
     if state["pending"]:
         return ("noun" if tool else f"doing:{base}") if bare and not transitive else "verb"
     if bare and not (transitive and (state["subject"] or not tool)):

@@ -30,7 +30,7 @@ def check_object(fact: Fact, given: Reading, context: Context) -> Finding:
     parts = thing.head.split() if " " in thing.head else parted(thing.head)
     if len(parts) > 1 and all(stem(p) in given.stems for p in parts):
         return Finding(UNSURE, f"{thing.head} is worded otherwise")
-    if thing.head in _COLLECTIVES and any(m.head in thing.of for m in given.things()):
+    if thing.head in _COLLECTIVES and any({m.head, *m.of} & set(thing.of) for m in given.things()):
         return Finding(UNSURE, f"{thing.head} is worded otherwise")
     if thing.head in _IMPLIED or (thing.head in _BY_THE_WAY and not thing.attributes and thing.count is None):
         return Finding(UNSURE, f"{thing.head} isn't named")
