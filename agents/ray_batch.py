@@ -44,7 +44,10 @@ def ray_engine(options: dict[str, Any], workers: int | None = None, on_wait: OnW
         count = workers or gpus or max(1, int(resources.get("CPU", 1)))
         answers = getattr(plan.rewriter, "folder", None)
         worker = ray.remote(_Worker).options(
-            num_gpus=1 if gpus else 0, num_cpus=0 if gpus else 1, max_restarts=-1, max_task_retries=-1,
+            num_gpus=1 if gpus else 0,
+            num_cpus=0 if gpus else 1,
+            max_restarts=-1,
+            max_task_retries=-1,
             max_concurrency=2,
         )
         pool = [worker.remote(options, None if answers is None else str(answers), llm_calls) for _ in range(count)]

@@ -148,7 +148,9 @@ class Closing(State):
             return
         waits = after is not None and (after.kind in ("determiner", "number", "be", "many") or "third" in after.verbs)
         later = self._at(at + 2)
-        inverted = after is not None and "base" in after.verbs and later is not None and later.kind in ("determiner", "number")
+        inverted = (
+            after is not None and "base" in after.verbs and later is not None and later.kind in ("determiner", "number")
+        )
         waits = waits or inverted  # "on the ice walk a bear and two cubs"
         aside = pronoun and after is not None and after.kind == "comma"  # "and, beside it, a pear"
         waits = waits or (aside and later is not None and later.kind in ("determiner", "number"))

@@ -11,16 +11,32 @@ from dataclasses import dataclass
 
 from .facts import MOST, Fact, Facts, Thing, as_thing, facts_of, facts_of_read
 from .facts_check import check_reading
-from .facts_match import KEPT, LOST, UNSURE, Context, fits, fits_each
+from .facts_match import KEPT, LOST, UNSURE, Context, fits, fits_each, parted
 from .facts_parser import read
 from .facts_reading import Link, Mention, Reading
 from .facts_text import numbers_in
-from .facts_things import parted
 from .facts_words import known_words, same_verb, stem
 
 _HARMLESS = {"wear", "hold", "carry", "watch", "observe", "form", "cover", "reflect", "top", "play", "make", "use", "have", "contain",
              "surround", "touch", "cross"}  # fmt: skip
-_ANYBODY = {"couple", "family", "lovers", "parents", "friends", "band", "team", "everyone", "everybody", "someone", "somebody", "people", "crowd", "crowded", "audience", "player"}
+_ANYBODY = {
+    "couple",
+    "family",
+    "lovers",
+    "parents",
+    "friends",
+    "band",
+    "team",
+    "everyone",
+    "everybody",
+    "someone",
+    "somebody",
+    "people",
+    "crowd",
+    "crowded",
+    "audience",
+    "player",
+}
 _SKY = {"costume", "clothes", "sun", "cloud", "sky", "horizon", "cityscape", "skyline"}  # with light and weather
 _TEXT_BEARERS = {"sign", "label", "banner", "logo", "lettering", "letter", "neon sign", "text", "word", "chalk"}
 

@@ -19,7 +19,24 @@ _MILD = {"sunbathe", "bask", "wait", "smile", "walk", "gather", "grow", "float",
 
 
 _HANDLING = {"hold", "carry", "lift", "raise", "grip", "clutch", "grab", "bring", "wield", "have", "hoist"}
-_GOING = {"go", "drive", "walk", "run", "travel", "move", "pass", "ride", "fly", "sail", "swim", "jump", "leap", "step", "come", "speed"}
+_GOING = {
+    "go",
+    "drive",
+    "walk",
+    "run",
+    "travel",
+    "move",
+    "pass",
+    "ride",
+    "fly",
+    "sail",
+    "swim",
+    "jump",
+    "leap",
+    "step",
+    "come",
+    "speed",
+}
 _GOING_TO = {"cross", "pass", "enter", "leave", "climb", "follow", "approach", "chase", "circle", "traverse", "catch"}
 
 
@@ -105,9 +122,17 @@ def check_action(fact: Fact, given: Reading, context: Context) -> Finding:
     if verb not in words.meanings:
         return Finding(UNSURE, label)
     if other is not None and subject is not None:
-        loose = verb in _GENERAL or linked(given, lefts, rights, closely=True) or (verb in WEARING and _unclaimed(given, lefts, rights))
+        loose = (
+            verb in _GENERAL
+            or linked(given, lefts, rights, closely=True)
+            or (verb in WEARING and _unclaimed(given, lefts, rights))
+        )
         return Finding(UNSURE if loose else LOST, label)
-    if subject is not None and {"person", "animal"} & words.sorts.get(subject.head, set()) and verb not in _MILD | _GENERAL:
+    if (
+        subject is not None
+        and {"person", "animal"} & words.sorts.get(subject.head, set())
+        and verb not in _MILD | _GENERAL
+    ):
         return Finding(LOST, label)
     return Finding(UNSURE, label)
 
@@ -115,7 +140,9 @@ def check_action(fact: Fact, given: Reading, context: Context) -> Finding:
 def _unclaimed(given: Reading, lefts: list[int], rights: list[int]) -> bool:
     """ "pinstripe suit, fedora, a man": what is worn or held belongs to nothing else, and there is nobody else."""
     sorts = known_words().sorts
-    alive = [i for i, m in enumerate(given.mentions) if not m.negated and {"person", "animal"} & sorts.get(m.head, set())]
+    alive = [
+        i for i, m in enumerate(given.mentions) if not m.negated and {"person", "animal"} & sorts.get(m.head, set())
+    ]
     return set(alive) <= set(lefts) and not any(meets(x.right(), rights) for x in given.links)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .facts import Fact, Thing
-from .facts_match import KEPT, LOST, UNSURE, Context, Finding, fits, matches, meets, thing_of
+from .facts_match import KEPT, LOST, UNSURE, Context, Finding, fits, is_collected, matches, meets, thing_of
 from .facts_reading import Reading
 from .facts_sides import apart, linked, sides, taken_over, told, told_for_sure
 from .facts_words import known_words, stem
@@ -156,12 +156,17 @@ def _placed(name: str, given: Reading, lefts: list[int], rights: list[int]) -> s
 
 
 def _hinted(fact: Fact, given: Reading) -> bool:
-    return all(t is None or t.head in given.words or stem(t.head) in given.stems for t in (fact.thing, fact.other))
+    return all(
+        t is None or t.head in given.words or stem(t.head) in given.stems or is_collected(t, given)
+        for t in (fact.thing, fact.other)
+    )
 
 
 def _stands_alone(given: Reading, found: list[int]) -> bool:
     """ "toy train with blocks, carpet": a setting that is only listed."""
-    return any(not given.mentions[i].determined and not any(i in [*x.left(), *x.right()] for x in given.links) for i in found)
+    return any(
+        not given.mentions[i].determined and not any(i in [*x.left(), *x.right()] for x in given.links) for i in found
+    )
 
 
 def _is_place(thing: Thing | None) -> bool:

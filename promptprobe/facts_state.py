@@ -95,8 +95,14 @@ class State:
                 rest.append(index)  # a name, mostly of a place
                 continue
             right = {
-                "it": not person and not many, "itself": not person and not many, "he": person, "she": person, "him": person,
-                "her": person, "himself": person, "herself": person,
+                "it": not person and not many,
+                "itself": not person and not many,
+                "he": person,
+                "she": person,
+                "him": person,
+                "her": person,
+                "himself": person,
+                "herself": person,
             }.get(word, many)
             (fitting if right else rest).append(index)
         return [*fitting, *rest]

@@ -22,7 +22,10 @@ _TAG = re.compile(r"<[a-z]+:[^<>\s]{1,120}>|\bembedding:\S{1,80}", re.IGNORECASE
 _FLAG = re.compile(r"(?:^|\s)--[a-z]{1,20}(?:\s+(?!--)[\w.:/,]+)?", re.IGNORECASE)
 _WEIGHT = re.compile(r":\s?-?\d*\.?\d+(?=\s*[)\]])|::-?\d*\.?\d+")
 # Lenses, apertures and film speeds say how a photo looks, not what it shows.
-_CAMERA = re.compile(r"\bf ?/ ?\d{1,2}(?:\.\d)?\b|\bf\d\.\d\b|\biso ?\d{2,5}\b|\b(?!35 ?mm)\d{1,4} ?mm(?: (?:prime )?(?:lens|film))?\b", re.IGNORECASE)
+_CAMERA = re.compile(
+    r"\bf ?/ ?\d{1,2}(?:\.\d)?\b|\bf\d\.\d\b|\biso ?\d{2,5}\b|\b(?!35 ?mm)\d{1,4} ?mm(?: (?:prime )?(?:lens|film))?\b",
+    re.IGNORECASE,
+)
 _BOUNDARY = re.compile(r"\b(?:BREAK|AND)\b")
 _SPOKEN = re.compile(
     r"\b(?:says?|saying|reads?|reading|spell(?:s|ing)?|titled|labell?ed|named|words?|text|letters)\s+"
@@ -124,10 +127,14 @@ def _unhyphen(text: str) -> str:
 
 def _doer_first(found: re.Match[str]) -> str:
     """ "scarf-wearing penguins": "penguins wearing scarf", where the verb takes an object."""
-    what, doing, who = (w.lower() for w in found.groups())
+    what, doing, _ = (w.lower() for w in found.groups())
     known = known_words()
     takes = any(base in known.transitive for base, form in known.verbs.get(doing, ()) if form == "ing")
-    said = {f"{what} {doing}", doing} & {*known.scene, *known.attributes, *known.nouns}  # "award-winning", "mouth-watering"
+    said = {f"{what} {doing}", doing} & {
+        *known.scene,
+        *known.attributes,
+        *known.nouns,
+    }  # "award-winning", "mouth-watering"
     other = what in known.attributes or "part" in known.sorts.get(known.nouns.get(what, ""), ())
     return found[0] if said or other or not takes else f"{found[3]} {found[2]} {found[1]}"
 
@@ -143,7 +150,9 @@ def _codes(text: str) -> list[str]:
     """Words with letters and digits, which mean something only as they are: R2D2, mc2, 1980s; never 4k, 8k, 1girl."""
     found = re.findall(r"\b(?=\w*\d)(?=\w*[^\W\d_])[^\W_]{2,20}\b", text)
     known = known_words()
-    keep = [w for w in found if not re.fullmatch(r"(?i)\d{1,4}(k|d|girls?|boys?|others?|bit|mm|x|p|px|fps|st|nd|rd|th)", w)]
+    keep = [
+        w for w in found if not re.fullmatch(r"(?i)\d{1,4}(k|d|girls?|boys?|others?|bit|mm|x|p|px|fps|st|nd|rd|th)", w)
+    ]
     return list(dict.fromkeys(w for w in keep if plain(w) not in known.scene and plain(w) not in known.attributes))
 
 

@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .facts import Fact, Thing
-from .facts_match import KEPT, LOST, UNSURE, Context, Finding, fits, fits_each, likeness, matches, meets, thing_of
+from .facts_match import (
+    KEPT,
+    LOST,
+    UNSURE,
+    Context,
+    Finding,
+    fits,
+    fits_each,
+    holds,
+    is_collected,
+    likeness,
+    matches,
+    meets,
+    parted,
+    thing_of,
+)  # fmt: skip
 from .facts_reading import Mention, Reading
 from .facts_words import is_kind_of, known_words, same_verb, stem
 
@@ -25,12 +40,12 @@ def check_object(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(UNSURE, f"{thing.head} is only hinted at")
     if thing.head in given.words or stem(thing.head) in given.stems or thing.head.replace(" ", "") in given.words:
         return Finding(UNSURE, f"{thing.head} is only hinted at")
-    if any(_holds(w, thing.head) for w in given.words):
+    if any(holds(w, thing.head) for w in given.words):
         return Finding(UNSURE, f"{thing.head} is worded otherwise")
     parts = thing.head.split() if " " in thing.head else parted(thing.head)
     if len(parts) > 1 and all(stem(p) in given.stems for p in parts):
         return Finding(UNSURE, f"{thing.head} is worded otherwise")
-    if thing.head in _COLLECTIVES and any({m.head, *m.of} & set(thing.of) for m in given.things()):
+    if is_collected(thing, given):
         return Finding(UNSURE, f"{thing.head} is worded otherwise")
     if thing.head in _IMPLIED or (thing.head in _BY_THE_WAY and not thing.attributes and thing.count is None):
         return Finding(UNSURE, f"{thing.head} isn't named")
@@ -40,23 +55,7 @@ def check_object(fact: Fact, given: Reading, context: Context) -> Finding:
     return Finding(LOST, f"object {thing.head}")
 
 
-def _holds(word: str, head: str) -> bool:
-    """Is `head` a part of the closed compound `word`: tea and cup of teacup, sun of sunlight?"""
-    if len(head) > 3 and word.endswith(head):
-        return True
-    rest = word.removesuffix(head) if word.endswith(head) else word.removeprefix(head)
-    return len(head) > 2 and len(rest) > 2 and rest != word and rest in known_words().nouns
-
-
-def parted(word: str) -> list[str]:
-    """The two nouns of a closed compound, "cornfield"."""
-    nouns = known_words().nouns
-    cuts = (i for i in range(3, len(word) - 2) if word[:i] in nouns and word[i:] in nouns)
-    return next(([word[:i], word[i:]] for i in cuts), [])
-
-
 _BY_THE_WAY = {"hand", "lap", "back", "arm", "shoulder", "body", "top", "side", "base"}  # "lantern in hand"
-_COLLECTIVES = {"range", "chain", "cluster", "patch", "field", "formation", "landscape", "scene"}  # "mountain range"
 _IMPLIED = {"sky", "ground", "floor", "horizon", "air", "surface"}  # there even where nobody says so
 
 
@@ -217,7 +216,21 @@ def _moved(fact: Fact, given: Reading, context: Context) -> str:
     return ""
 
 
-_DEPICTIONS = {"logo", "icon", "sticker", "emblem", "badge", "tattoo", "patch", "mural", "figurine", "statue", "sculpture", "pattern", "stamp"}
+_DEPICTIONS = {
+    "logo",
+    "icon",
+    "sticker",
+    "emblem",
+    "badge",
+    "tattoo",
+    "patch",
+    "mural",
+    "figurine",
+    "statue",
+    "sculpture",
+    "pattern",
+    "stamp",
+}
 
 
 def _depicts(one: Thing, other: Thing, context: Context) -> bool:
