@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import random
 import sys
 import tempfile
@@ -25,9 +26,9 @@ from promptprobe.agents.fact_check import read_fact_check
 from promptprobe.agents.guard import compare
 from promptprobe.agents.rewriter import ChatRewriter
 from promptprobe.agents.rewrites import RewriteRequest, Try, parse_rewrites
+from promptprobe.facts import facts_of
 
 from promptprobe.errors import InputError
-from promptprobe.facts import facts_of
 from promptprobe.prompt_files import expand_rows, read_prompts
 
 LIMIT = 2.0  # seconds of CPU for one input
@@ -50,6 +51,7 @@ def main() -> None:
     for name, number in (("files", 1000), ("answers", 1000), ("faults", 50), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=number)
     args = parser.parse_args()
+    logging.getLogger("dynamicprompts").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, Fickle() as server:
         found = [
             tried("prompt files", args.files, args.seed, lambda chance: a_file(chance, Path(folder))),
@@ -101,10 +103,7 @@ def check_line(text: str) -> None:
 def file_bytes(chance: random.Random) -> bytes:
     """A file that somebody could have, damaged."""
     prompts = [scribbled(chance, chance.choice(PROMPTS)) for _ in range(chance.choice([1, 3, 30]))]
-    rows = [
-        {chance.choice(["prompt", "p", "caption", "text", "x"]): p, "seed": chance.choice([1, "a", None])}
-        for p in prompts
-    ]
+    rows = [{chance.choice(["prompt", "p", "caption", "text", "x"]): p, "seed": chance.choice([1, "a", None])} for p in prompts]  # fmt: skip
     divider = chance.choice(",;\t|")
     text = chance.choice(
         [
@@ -118,9 +117,7 @@ def file_bytes(chance: random.Random) -> bytes:
     )()  # fmt: skip
     for _ in range(chance.choice([0, 1, 2])):
         text = damaged(chance, text)
-    encoding = chance.choice(
-        ["utf-8"] * 4 + ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "cp1252", "shift-jis"]
-    )
+    encoding = chance.choice(["utf-8"] * 4 + ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "cp1252", "shift-jis"])  # fmt: skip
     data = text.encode(encoding, "surrogatepass" if encoding.startswith("utf") else "replace")
     if chance.random() < 0.2:
         data = bytes(b ^ (chance.random() < 0.01) * chance.randrange(256) for b in data[:20_000])
@@ -159,32 +156,11 @@ def an_answer(chance: random.Random) -> None:
 
 def answer_text(chance: random.Random) -> str:
     """What a language model could say, and what none would; a tenth of 100,000 characters."""
-    rewrites = [
-        {"strategy": "s", "prompt": scribbled(chance, chance.choice(PROMPTS))} for _ in range(chance.choice([1, 4, 40]))
-    ]
-    checks = [
-        {
-            "rewrite": chance.choice([i, str(i), None, -1, "x"]),
-            "lost": chance.choice([[1], [], ["1"], 5]),
-            "unsure": [],
-            "added": [],
-        }
-        for i in range(4)
-    ]
-    value = chance.choice(
-        [{"rewrites": rewrites}, rewrites, [r["prompt"] for r in rewrites], {"checks": checks}, {"a": {"b": rewrites}}]
-    )
+    rewrites = [{"strategy": "s", "prompt": scribbled(chance, chance.choice(PROMPTS))} for _ in range(chance.choice([1, 4, 40]))]  # fmt: skip
+    checks = [{"rewrite": chance.choice([i, str(i), None, -1, "x"]), "lost": chance.choice([[1], [], ["1"], 5]), "unsure": [], "added": []} for i in range(4)]  # fmt: skip
+    value = chance.choice([{"rewrites": rewrites}, rewrites, [r["prompt"] for r in rewrites], {"checks": checks}, {"a": {"b": rewrites}}])  # fmt: skip
     text = json.dumps(value, ensure_ascii=chance.random() < 0.5, indent=chance.choice([None, 2]))
-    around = chance.choice(
-        [
-            "{}",
-            "```json\n{}\n```",
-            "<think>{}</think>{}",
-            "{}</think>{}",
-            "Sure!\n{}\nEnjoy",
-            "<|channel|>analysis<|message|>{}",
-        ]
-    )
+    around = chance.choice(["{}", "```json\n{}\n```", "<think>{}</think>{}", "{}</think>{}", "Sure!\n{}\nEnjoy", "<|channel|>analysis<|message|>{}"])  # fmt: skip
     text = around.replace("{}", text)
     for _ in range(chance.choice([0, 1, 1, 3])):
         text = damaged(chance, text)
@@ -226,24 +202,12 @@ class Fault:
 
 def chat(content: object, **more: object) -> bytes:
     message = {"role": "assistant", "content": content, **more}
-    return json.dumps(
-        {"choices": [{"message": message, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9}}
-    ).encode()
+    return json.dumps({"choices": [{"message": message, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9}}).encode()  # fmt: skip
 
 
 def fault(chance: random.Random) -> Fault:
     """A random status with a random body, headers and delivery."""
-    words = chance.choice(
-        [
-            "unsupported parameter",
-            "slow down",
-            "quota",
-            f"bad key {KEY}",
-            "model not found",
-            "max_tokens too large",
-            "engine broke",
-        ]
-    )
+    words = chance.choice(["unsupported parameter", "slow down", "quota", f"bad key {KEY}", "model not found", "max_tokens too large", "engine broke"])  # fmt: skip
     name = chance.choice(["max_tokens", "seed", "temperature", "response_format", "stream", "messages"])
     bodies = [
         lambda: chat(answer_text(chance)), lambda: chat(chance.choice([None, 5, [], {}, "", [{"type": "x"}]]), reasoning=chance.choice([None, 3, "hm"])),
@@ -254,21 +218,9 @@ def fault(chance: random.Random) -> Fault:
         lambda: json.dumps(chance.choice([None, 1, "x", [], [{}], {"choices": 1}, {"choices": [1]}, {"choices": [{"message": "x"}]}])).encode(),
     ]  # fmt: skip
     data = chance.choice(bodies)()
-    headers = chance.choice(
-        [
-            {},
-            {},
-            {"retry-after": chance.choice(["1", "-5", "never", "1e999"])},
-            {"content-encoding": "gzip"},
-            {"content-type": "x/y; z"},
-        ]
-    )
-    status = chance.choice(
-        [200] * 6 + [400, 400, 401, 402, 403, 404, 408, 413, 422, 429, 500, 501, 502, 503, 529, 301, 204, 999]
-    )
-    return Fault(
-        status, headers, data, chance.choice([None] * 5 + [0, 1, len(data) // 2]), chance.choice([0, 0, 0, 0.05])
-    )
+    headers = chance.choice([{}, {}, {"retry-after": chance.choice(["1", "-5", "never", "1e999"])}, {"content-encoding": "gzip"}, {"content-type": "x/y; z"}])  # fmt: skip
+    status = chance.choice([200] * 6 + [400, 400, 401, 402, 403, 404, 408, 413, 422, 429, 500, 501, 502, 503, 529, 301, 204, 999])  # fmt: skip
+    return Fault(status, headers, data, chance.choice([None] * 5 + [0, 1, len(data) // 2]), chance.choice([0, 0, 0, 0.05]))  # fmt: skip
 
 
 class Fickle:

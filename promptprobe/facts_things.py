@@ -216,21 +216,8 @@ def _moved(fact: Fact, given: Reading, context: Context) -> str:
     return ""
 
 
-_DEPICTIONS = {
-    "logo",
-    "icon",
-    "sticker",
-    "emblem",
-    "badge",
-    "tattoo",
-    "patch",
-    "mural",
-    "figurine",
-    "statue",
-    "sculpture",
-    "pattern",
-    "stamp",
-}
+_DEPICTIONS = {"logo", "icon", "sticker", "emblem", "badge", "tattoo", "patch", "mural", "figurine", "statue", "sculpture", "pattern",
+               "stamp"}  # fmt: skip
 
 
 def _depicts(one: Thing, other: Thing, context: Context) -> bool:
