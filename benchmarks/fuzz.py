@@ -26,9 +26,9 @@ from promptprobe.agents.fact_check import read_fact_check
 from promptprobe.agents.guard import compare
 from promptprobe.agents.rewriter import ChatRewriter
 from promptprobe.agents.rewrites import RewriteRequest, Try, parse_rewrites
-from promptprobe.facts import facts_of
 
 from promptprobe.errors import InputError
+from promptprobe.facts import facts_of
 from promptprobe.prompt_files import expand_rows, read_prompts
 
 LIMIT = 2.0  # seconds of CPU for one input
