@@ -10,7 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from .facts_words import TOKEN, known_words, plain, singular
+from .facts_words import TOKEN, known_words, noun, plain, singular
 
 LONGEST = 10_000
 _QUOTED = re.compile(
@@ -126,17 +126,34 @@ def _unhyphen(text: str) -> str:
 
 
 def _doer_first(found: re.Match[str]) -> str:
-    """ "scarf-wearing penguins": "penguins wearing scarf", where the verb takes an object."""
-    what, doing, _ = (w.lower() for w in found.groups())
+    """ "scarf-wearing penguins": "penguins wearing scarf", where the verb takes an object; praise goes ("eye-catching")."""
+    what, doing, who = (w.lower() for w in found.groups())
     known = known_words()
+    if doing in _PRAISING:
+        return found[3]
+    if any(w in table for w in (f"{what} {doing}", doing) for table in (known.scene, known.attributes, known.nouns)):
+        return found[0]  # "award-winning"
+
+    def alive(word: str) -> bool:
+        return not known.sorts.get(noun(word), set()).isdisjoint({"person", "animal"})
+
     takes = any(base in known.transitive for base, form in known.verbs.get(doing, ()) if form == "ing")
-    said = {f"{what} {doing}", doing} & {
-        *known.scene,
-        *known.attributes,
-        *known.nouns,
-    }  # "award-winning", "mouth-watering"
-    other = what in known.attributes or "part" in known.sorts.get(known.nouns.get(what, ""), ())
-    return found[0] if said or other or not takes else f"{found[3]} {found[2]} {found[1]}"
+    takes = takes or (alive(who) and what in known.nouns and not alive(what))  # "a fire-breathing dragon"
+    return f"{found[3]} {found[2]} {found[1]}" if takes and what not in known.attributes else found[0]
+
+
+_PRAISING = {
+    "catching",
+    "watering",
+    "dropping",
+    "raising",
+    "warming",
+    "melting",
+    "pounding",
+    "wrenching",
+    "blowing",
+    "bending",
+}
 
 
 def _numbers(text: str) -> list[int]:

@@ -76,7 +76,8 @@ SAME = {
     "compounds taken apart": [
         ("a castle with four towers", "a four-towered castle"), ("a cake with three tiers", "a three-tier cake"),
         ("a scarecrow in a cornfield", "a scarecrow in a field of corn"), ("hands holding a cup of tea", "hands holding a teacup"),
-        ("a raygun-wielding woman", "a woman wielding a raygun"), ("a bear with a missing eye", "a bear, one eye is missing"),
+        ("a raygun-wielding woman", "a woman wielding a raygun"), ("a fire-breathing dragon", "a dragon breathing fire"),
+        ("a mouth-watering burger", "a delicious burger"), ("a bear with a missing eye", "a bear, one eye is missing"),
         ("mountain range behind a hut", "mountains behind a hut"), ("a bottle in sand", "a bottle of green glass in sand"),
     ],
     "cameras": [("a man feeding pigeons, 50mm", "a man feeding pigeons, 85 mm lens, f/1.8, ISO 400"), ("a fox", "a fox, 35 mm")],
