@@ -6,20 +6,25 @@ A worker that dies is started again and its chunk done anew; a chunk's results a
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .plan import Plan, make_plan
+from .plan import Plan, cost_of, make_plan
+from .rewrites import OnWait, Waiting
 
 CHUNK = 8  # prompts
+LOOK = 1.0  # seconds between looks at what the workers wait for
+_SPENT = ("requests", "input_tokens", "output_tokens")
 
 
-def ray_engine(options: dict[str, Any], workers: int | None = None):
+def ray_engine(options: dict[str, Any], workers: int | None = None, on_wait: OnWait | None = None):
     """An engine for `run_batch`: as `run_jobs`, on Ray. `options` are those of `make_plan`, for each worker to load.
 
+    `on_wait` is told each second in which workers wait for answers of an LLM: the longest wait, and what all have used up.
     Raises `InputError` when Ray is not installed.
     """
     try:
@@ -39,20 +44,33 @@ def ray_engine(options: dict[str, Any], workers: int | None = None):
         count = workers or gpus or max(1, int(resources.get("CPU", 1)))
         answers = getattr(plan.rewriter, "folder", None)
         worker = ray.remote(_Worker).options(
-            num_gpus=1 if gpus else 0, num_cpus=0 if gpus else 1, max_restarts=-1, max_task_retries=-1
+            num_gpus=1 if gpus else 0,
+            num_cpus=0 if gpus else 1,
+            max_restarts=-1,
+            max_task_retries=-1,
+            max_concurrency=2,
         )
         pool = [worker.remote(options, None if answers is None else str(answers), llm_calls) for _ in range(count)]
         chunks = deque(list(prompts[i : i + CHUNK]) for i in range(0, len(prompts), CHUNK))
         running: dict[Any, Any] = {}
+        looking: dict[Any, Any] = {}  # worker: its answer to `waiting` that is still to come
+        spent: Counter[str] = Counter({name: 0 for name in _SPENT})
         try:
             for actor in pool:
                 if chunks and not budget.spent():
                     running[actor.run.remote(chunks.popleft())] = actor
             while running:
-                finished, _ = ray.wait(list(running), num_returns=1)
+                finished, _ = ray.wait(list(running), num_returns=1, timeout=LOOK if on_wait else None)
+                if not finished:
+                    found = _waiting(ray, list(running.values()), looking)
+                    if found and on_wait:
+                        on_wait(_told(found, plan, spent))
+                    continue
                 actor = running.pop(finished[0])
                 results, tokens = ray.get(finished[0])
                 budget.tokens += tokens
+                for _, record, _ in results:
+                    spent.update({name: record.get("llm", {}).get(name) or 0 for name in _SPENT})
                 if chunks and not budget.spent():
                     running[actor.run.remote(chunks.popleft())] = actor
                 yield from results
@@ -63,14 +81,36 @@ def ray_engine(options: dict[str, Any], workers: int | None = None):
     return engine
 
 
+def _waiting(ray: Any, actors: Sequence[Any], looking: dict[Any, Any]) -> list[Waiting]:
+    """What workers wait for. One that loads or was just started again doesn't answer, and isn't waited for."""
+    for actor in actors:
+        looking.setdefault(actor, actor.waiting.remote())
+    ready, _ = ray.wait([looking[a] for a in actors], num_returns=len(actors), timeout=0.2)
+    found = []
+    for actor in [a for a in actors if looking[a] in ready]:
+        try:
+            found.append(ray.get(looking.pop(actor)))
+        except ray.exceptions.RayError:
+            continue  # it died; its chunk is done anew
+    return [f for f in found if f is not None]
+
+
+def _told(found: list[Waiting], plan: Plan, before: Counter[str]) -> Waiting:
+    """One line for all workers; `before` is what finished chunks took."""
+    spent = {name: before[name] + sum(getattr(f, name) for f in found) for name in _SPENT}
+    what = found[0].what if len(found) == 1 else f"{len(found)} workers are waiting for {plan.rewriter_name}"
+    return Waiting(what, max(f.seconds for f in found), **spent, cost=cost_of(plan.prices, spent))
+
+
 class _Worker:
-    """Loads everything once and optimises one chunk of prompts at a time."""
+    """Loads everything once and optimises one chunk of prompts at a time; meanwhile it can be asked what it waits for."""
 
     def __init__(self, options: dict[str, Any], answers: str | None, llm_calls: int):
         from .rewriters import CachedRewriter
 
         self.plan = make_plan(**options)
         self.llm_calls = llm_calls
+        self.heard: tuple[float, Waiting] | None = None
         if answers is not None and self.plan.rewriter is not None:
             self.plan = dataclasses.replace(self.plan, rewriter=CachedRewriter(self.plan.rewriter, Path(answers)))
 
@@ -79,4 +119,14 @@ class _Worker:
         from .batch import Budget, run_jobs
 
         budget = Budget()
-        return list(run_jobs(self.plan, prompts, budget, self.llm_calls)), budget.tokens
+        results = list(run_jobs(self.plan, prompts, budget, self.llm_calls, on_wait=self._hear))
+        self.heard = None
+        return results, budget.tokens
+
+    def _hear(self, waiting: Waiting) -> None:
+        self.heard = time.monotonic(), waiting
+
+    def waiting(self) -> Waiting | None:
+        """What was last told of waiting, unless it is over."""
+        heard = self.heard
+        return heard[1] if heard and time.monotonic() - heard[0] < 2 * LOOK + 1 else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 from .facts_parser import read
@@ -213,7 +214,7 @@ def _of_link(link: Link, reading: Reading) -> list[Fact]:
                 if (left is None and right is None) or (left and left.negated) or (right and right.negated):
                     continue
                 text = " ".join(filter(None, [left.head if left else "", link.name, right.head if right else ""]))
-                text = text if left else f"{right.head} {link.name}ed" if right else text
+                text = text if left else f"{right.head} {_participle(link.name)}" if right else text
                 facts.append(
                     Fact(
                         "action",
@@ -235,6 +236,23 @@ def _of_link(link: Link, reading: Reading) -> list[Fact]:
             text = f"{left.head} {_SPELT.get(link.name, link.name)} {right.head}"
             facts.append(Fact("relation", text, link.name, "", as_thing(left), as_thing(right), maybe))
     return facts
+
+
+def _participle(verb: str) -> str:
+    """ "raised" of "raise", "held" of "hold"."""
+    forms = _participles().get(verb, ())
+    return next(iter(forms), verb + ("d" if verb.endswith("e") else "ed"))
+
+
+@lru_cache(maxsize=1)
+def _participles() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in ("participle", "past"):
+        for form, readings in known_words().verbs.items():
+            for base, kind in readings:
+                if kind == name:
+                    found.setdefault(base, []).append(form)
+    return found
 
 
 def _bare_numbers(reading: Reading) -> list[int]:

@@ -23,6 +23,9 @@ class Closing(State):
         if not phrase.nouns:
             self._dangling(phrase)
             return None
+        if len(phrase.nouns) > 1 and (phrase.count or 1) > 1 and phrase.one and not phrase.nouns[-1].plural:
+            phrase.parts.append((phrase.nouns.pop(0).noun, [], None, phrase.count))  # "a three-tier cake"
+            phrase.count = 1
         mention = make_mention(phrase, self.negative, self.sentence)
         if self.pending and self.pending.what in ("material", "shape"):
             self._as_attribute(mention)
@@ -128,7 +131,12 @@ class Closing(State):
             self.front.lefts, self.front.maybe_lefts = [index], []
             self.front = None
         if self.front_verb is not None:
-            side = self.front_verb.rights if self.front_verb.passive else self.front_verb.lefts
+            passive = self.front_verb.passive
+            side = self.front_verb.rights if passive else self.front_verb.lefts
+            if "part" in known_words().sorts.get(self._mention(index).head, ()) and not side:
+                # "balancing, arms up, a dancer"
+                (self.front_verb.maybe_rights if passive else self.front_verb.maybe_lefts).append(index)
+                return
             if not side:
                 side.append(index)
             self.front_verb = None
@@ -140,6 +148,10 @@ class Closing(State):
             return
         waits = after is not None and (after.kind in ("determiner", "number", "be", "many") or "third" in after.verbs)
         later = self._at(at + 2)
+        inverted = (
+            after is not None and "base" in after.verbs and later is not None and later.kind in ("determiner", "number")
+        )
+        waits = waits or inverted  # "on the ice walk a bear and two cubs"
         aside = pronoun and after is not None and after.kind == "comma"  # "and, beside it, a pear"
         waits = waits or (aside and later is not None and later.kind in ("determiner", "number"))
         if self.pending is None and not waits:
@@ -170,9 +182,10 @@ class Closing(State):
                 return
 
     def _parts(self, phrase: Phrase, owner: int) -> None:
-        for part, attribute, noun in phrase.parts:
-            mention = Mention(part, part, attributes=attribute, of=[noun.noun] if noun else [])
+        for part, attribute, noun, count in phrase.parts:
+            mention = Mention(part, part, attributes=attribute, of=[noun.noun] if noun else [], count=count)
             paired = part in known_words().function["paired"] or part in ("spot", "stripe", "freckle", "dot", "tooth")
+            paired = paired or (count or 1) > 1
             mention.plural, mention.listed, mention.sentence, mention.above = paired, True, self.sentence, [owner]
             self.reading.mentions.append(mention)
             self._add(Link("relation", "with", lefts=[owner], rights=[len(self.reading.mentions) - 1]))
@@ -191,7 +204,9 @@ class Closing(State):
 
     def _is_material(self, mention: Mention, to: list[int]) -> bool:
         words = known_words()
-        if not to or mention.determined or self._mention(to[0]).head in _HOLDERS or self._mention(to[0]).soft:
+        if not to or mention.determined or self._mention(to[0]).soft:
+            return False
+        if self._mention(to[0]).head in _HOLDERS and mention.head not in _NOT_HELD:
             return False
         found = words.attributes.get(mention.word, []) + words.attributes.get(mention.head, [])
         return any(name == "material" for name, _ in found)
@@ -230,4 +245,5 @@ class Closing(State):
         self.spoken_for = [self.last]
 
 
+_NOT_HELD = {"glass", "metal", "plastic", "wood", "porcelain", "steel", "tin"}  # "a bottle of green glass"
 _HOLDERS = {"cup", "bottle", "pile", "stack", "jar", "bucket", "roll", "sheet", "box", "bag", "bowl", "plate", "cup of"}

@@ -11,15 +11,32 @@ from dataclasses import dataclass
 
 from .facts import MOST, Fact, Facts, Thing, as_thing, facts_of, facts_of_read
 from .facts_check import check_reading
-from .facts_match import KEPT, LOST, UNSURE, Context, fits, fits_each
+from .facts_match import KEPT, LOST, UNSURE, Context, fits, fits_each, parted
 from .facts_parser import read
-from .facts_reading import Mention, Reading
+from .facts_reading import Link, Mention, Reading
 from .facts_text import numbers_in
 from .facts_words import known_words, same_verb, stem
 
 _HARMLESS = {"wear", "hold", "carry", "watch", "observe", "form", "cover", "reflect", "top", "play", "make", "use", "have", "contain",
              "surround", "touch", "cross"}  # fmt: skip
-_ANYBODY = {"everyone", "everybody", "someone", "somebody", "people", "crowd", "crowded", "audience", "player"}
+_ANYBODY = {
+    "couple",
+    "family",
+    "lovers",
+    "parents",
+    "friends",
+    "band",
+    "team",
+    "everyone",
+    "everybody",
+    "someone",
+    "somebody",
+    "people",
+    "crowd",
+    "crowded",
+    "audience",
+    "player",
+}
 _SKY = {"costume", "clothes", "sun", "cloud", "sky", "horizon", "cityscape", "skyline"}  # with light and weather
 _TEXT_BEARERS = {"sign", "label", "banner", "logo", "lettering", "letter", "neon sign", "text", "word", "chalk"}
 
@@ -69,7 +86,7 @@ def compare(
         unsure.append(f"only quoted text, numbers and names can be checked ({what})")
     else:
         more_lost, more_unsure = _added(wanted, given, context, read(direction, thesaurus) if direction else None)
-        lost += more_lost
+        lost += more_lost + _twins_swapped(wanted, given) + ([] if direction else _weather(wanted, given))
         unsure += more_unsure
     if facts.cut or given.surface.cut:
         unsure.append("too long to be read to its end")
@@ -109,6 +126,7 @@ def _added(
         )
         bears = mention.head in _TEXT_BEARERS and bool(wanted.surface.quoted)
         compound = any(w in wanted.words for w in mention.of) or holds or bears
+        compound = compound or any(mention.head in parted(w) for w in wanted.words if mention.head in w)
         compound = compound or mention.head in _SKY or ("person" in sorts and bool(_ANYBODY & wanted.words))
         if compound or sorts & {"place", "surface"} or ("part" in sorts and owned) or not _counts(mention, sorts):
             unsure.append(f"added {mention.head}")
@@ -119,10 +137,62 @@ def _added(
     unsure += more_unsure
     for head in dict.fromkeys(t.head for t in context.things):
         have = [m for m in given.things()[:MOST] if m.head == head and not m.part_of_count]
-        asked = [t for t in context.things if t.head == head]
+        asked = [as_thing(m) for m in wanted.things()[:MOST] if m.head == head and not m.part_of_count]
+        asked = asked or [t for t in context.things if t.head == head]
         if len(have) > len(asked) and _too_many(have, asked):
             lost.append(f"one {head} too many")
     return lost, unsure
+
+
+_WEATHERS = {
+    "rain": {"rain", "rainy", "raining", "rainfall", "drizzle", "downpour", "storm", "stormy", "thunderstorm"},
+    "snow": {"snow", "snowy", "snowing", "snowfall", "snowstorm", "blizzard"},
+    "fog": {"fog", "foggy", "mist", "misty", "haze", "hazy", "smog"},
+    "sun": {"sun", "sunny", "sunshine", "sunlight", "sunlit", "sunbeam", "sunray"},
+}
+
+
+def _weather(wanted: Reading, given: Reading) -> list[str]:
+    """Weather that another came for. What only came in is style."""
+    asked, told = ({n for n, words in _WEATHERS.items() if words & r.words} for r in (wanted, given))
+    gone, came = asked - told, told - asked
+    return [f"weather {sorted(gone)[0]} (it became {sorted(came)[0]})"] if gone and came else []
+
+
+def _twins_swapped(wanted: Reading, given: Reading) -> list[str]:
+    """Two things of one name, told apart by what they have, of which each does or is now what the other did or was."""
+    lost = []
+    for link in wanted.links[:MOST]:
+        for mine, theirs in _twins(link, wanted):
+            for other in given.links[:MOST]:
+                same = link.kind == other.kind and (
+                    link.name == other.name or (link.kind == "action" and same_verb(link.name, other.name))
+                )
+                for one, two in _twins(other, given) if same and link.name not in ("with", "of", "is", "next") else ():
+                    if mine & two and theirs & one and not (mine & one or theirs & two):
+                        head = wanted.mentions[link.lefts[0]].head
+                        lost.append(f"{head} {link.name} {head} (the two are swapped)")
+    return lost
+
+
+def _twins(link: Link, reading: Reading) -> list[tuple[set[str], set[str]]]:
+    """What tells the two sides of a link apart, where they have the same name."""
+    sides = [s[0] for s in (link.lefts, link.rights) if s]
+    if len(sides) < 2 or sides[0] == sides[1] or link.negated:
+        return []
+    if reading.mentions[sides[0]].head != reading.mentions[sides[1]].head:
+        return []
+    one, other = ({*reading.mentions[i].values(), *_had(i, reading)} for i in sides)
+    return [(one - other, other - one)] if one != other else []
+
+
+def _had(index: int, reading: Reading) -> set[str]:
+    found: set[str] = set()
+    for link in reading.links[:MOST]:
+        if link.name in ("with", "in", "wear", "hold", "carry") and index in link.lefts:
+            for mention in (reading.mentions[i] for i in link.rights):
+                found |= {f"{value} {mention.head}" for value in mention.values() or {""}}
+    return found
 
 
 def _added_deeds(wanted: Reading, given: Reading, context: Context) -> tuple[list[str], list[str]]:

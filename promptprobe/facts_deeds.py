@@ -18,6 +18,28 @@ _MILD = {"sunbathe", "bask", "wait", "smile", "walk", "gather", "grow", "float",
          "park", "land", "fold", "bow", "point", "model", "watch", "cover", "cross"}  # fmt: skip
 
 
+_HANDLING = {"hold", "carry", "lift", "raise", "grip", "clutch", "grab", "bring", "wield", "have", "hoist"}
+_GOING = {
+    "go",
+    "drive",
+    "walk",
+    "run",
+    "travel",
+    "move",
+    "pass",
+    "ride",
+    "fly",
+    "sail",
+    "swim",
+    "jump",
+    "leap",
+    "step",
+    "come",
+    "speed",
+}
+_GOING_TO = {"cross", "pass", "enter", "leave", "climb", "follow", "approach", "chase", "circle", "traverse", "catch"}
+
+
 def check_action(fact: Fact, given: Reading, context: Context) -> Finding:
     words = known_words()
     verb = fact.value
@@ -71,8 +93,16 @@ def check_action(fact: Fact, given: Reading, context: Context) -> Finding:
     for link in given.links:
         if link.kind != "action" or link.negated or link in same or not meets(link.lefts, lefts):
             continue
-        if verb in _MILD and link.name in words.posture:
+        if (verb in _MILD and link.name in words.posture) or (other is None and link.name in WEARING):
             continue
+        if any(
+            f.kind == "action" and f.value == link.name and f.thing is not None and f.thing == subject
+            for f in context.facts
+        ):
+            continue  # "diving to catch a ball": it dives in both
+        alike = (link.name in _GOING and verb in _GOING_TO) or {link.name, verb} <= _HANDLING
+        if alike and other is not None and linked(given, lefts, rights):
+            return Finding(UNSURE, label)
         if verb in _GENERAL and link.name in _UNMAKING:
             return Finding(LOST, f"{label} (now {link.name})")
         both_known = (
@@ -92,10 +122,28 @@ def check_action(fact: Fact, given: Reading, context: Context) -> Finding:
     if verb not in words.meanings:
         return Finding(UNSURE, label)
     if other is not None and subject is not None:
-        return Finding(UNSURE if linked(given, lefts, rights, closely=True) else LOST, label)
-    if subject is not None and {"person", "animal"} & words.sorts.get(subject.head, set()) and verb not in _MILD:
+        loose = (
+            verb in _GENERAL
+            or linked(given, lefts, rights, closely=True)
+            or (verb in WEARING and _unclaimed(given, lefts, rights))
+        )
+        return Finding(UNSURE if loose else LOST, label)
+    if (
+        subject is not None
+        and {"person", "animal"} & words.sorts.get(subject.head, set())
+        and verb not in _MILD | _GENERAL
+    ):
         return Finding(LOST, label)
     return Finding(UNSURE, label)
+
+
+def _unclaimed(given: Reading, lefts: list[int], rights: list[int]) -> bool:
+    """ "pinstripe suit, fedora, a man": what is worn or held belongs to nothing else, and there is nobody else."""
+    sorts = known_words().sorts
+    alive = [
+        i for i, m in enumerate(given.mentions) if not m.negated and {"person", "animal"} & sorts.get(m.head, set())
+    ]
+    return set(alive) <= set(lefts) and not any(meets(x.right(), rights) for x in given.links)
 
 
 def _with(given: Reading, lefts: list[int], rights: list[int]) -> bool:

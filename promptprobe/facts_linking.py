@@ -80,11 +80,14 @@ class Linking(Closing):
     def _word(self, token: Token, at: int) -> int | None:
         phrase = self.phrase
         after = self._next(at)
-        role = is_verb(token, phrase, after, self._state(at))
+        role = is_verb(token, phrase, after, self._state(at)) if token.low != "missing" else ""
         if role == "verb":
             self._verb(token, at, after)
             return None
         if role == "adverb":
+            return None
+        if token.low in ("missing", "gone") and self.after_be and self.spoken_for and not phrase.nouns:
+            self._mention(self.spoken_for[0]).negated = True  # "one eye is missing"
             return None
         if token.low in ("missing", "lacking") and (phrase.determined or (after and after.kind == "determiner")):
             if phrase.nouns:
@@ -96,17 +99,22 @@ class Linking(Closing):
         if part:
             if phrase.nouns and phrase.nouns[-1].attributes:
                 phrase.attributes.append(phrase.nouns.pop().attributes[0])
+            before = self._before(at)
+            if before and before.kind == "number":  # "a four-towered castle"
+                many, phrase.count = phrase.count, 1 if phrase.one else None
+                phrase.parts.append((part, [], None, many))
+                return None
             about = [phrase.attributes.pop()] if phrase.attributes else []
             while about and about[0][0] == "colour" and phrase.attributes and phrase.attributes[-1][0] == "colour":
                 about.append(phrase.attributes.pop())  # "blue and orange winged"
-            phrase.parts.append((part, about, phrase.nouns.pop() if not about and phrase.nouns else None))
+            phrase.parts.append((part, about, phrase.nouns.pop() if not about and phrase.nouns else None, None))
             return None
         if role == "attribute":
             if phrase.nouns and not (after and after.kind == "word" and not self._is_verb_soon(at + 1)):
                 mention = self._close(at)
                 if mention is not None:
                     self._describe([mention], token.attributes[:1])
-                    self.last = mention
+                    self.last, self.anchor = mention, [mention]
                 return None
             if phrase.nouns:
                 before = self._before(at)
@@ -143,6 +151,8 @@ class Linking(Closing):
         if base in _NEVER_PASSIVE:
             passive = False
         lefts, maybe = self._subject_of(mention, form, base, passive)
+        whom = self.spoken_for[:1] if self.relative and mention is not None and not passive else []
+        self.relative = False
         if self.negative:
             self.reading.lacking.append(base)
         link = Link("action", base, negated=self.negative, passive=passive)
@@ -158,6 +168,7 @@ class Linking(Closing):
             self.agent = link
         else:
             link.lefts, link.maybe_lefts = lefts, maybe
+            link.rights = [i for i in whom if i not in lefts]
         self._add(link)
         self.pending = None
         if base == "have" and not link.negated:
@@ -178,17 +189,21 @@ class Linking(Closing):
         self.joined = ""
 
     def _subject_of(self, mention: int | None, form: str, base: str, passive: bool) -> tuple[list[int], list[int]]:
-        if self.spoken_for:
+        if self.spoken_for and not (self.relative and mention is not None and not passive):
             return self.spoken_for[:1], self.spoken_for[1:]
         if mention is not None:
             chain = [] if self.on_top else [i for i in self._chain(mention) if i != mention]
+            if self.on_top and form == "ing" and not self._mention(mention).determined:
+                # "a model in a dress and sneakers walking"
+                worn = [i for j in self._mention(mention).beside for i in self._chain(j)]
+                chain = [i for i in dict.fromkeys(worn) if i != mention and self._is_alive(i)]
             beside = [i for i in self._mention(mention).beside if not self._mention(i).above]
             if form in ("third", "base", "past") and chain and not passive and not self._mention(mention).beside:
                 root = chain[-1]
                 return [root], [mention, *[i for i in chain if i != root]][:4]
             alive = [i for i in chain if self._is_alive(i)]
             if alive and not passive and not self._is_alive(mention) and base not in known_words().posture:
-                return alive[:1], [mention, *beside]
+                return alive[:1], [mention, *beside, *(i for i in chain if i != alive[0])][:4]
             return [mention], [*beside, *chain][:4]
         options = self._clause_subject()
         return options[:1], [
@@ -207,7 +222,18 @@ class Linking(Closing):
             "begins": self.joined != "" or self.last is None,
             "front": self.front is not None,
             "count_follows": self._count_follows(at),
+            "one": self._hangs_on_subject(False),
+            "several": self._hangs_on_subject(True),
         }
+
+    def _hangs_on_subject(self, many: bool) -> bool:
+        """Does the phrase hang on a subject that is one thing, or `many`? "a man in jeans holds", "men in a car hold"."""
+        if many and self.joined == "and" and self.pending is None and self.subject:
+            return True  # "a cat and a dog argue"
+        if self.pending is None or self.pending.what not in ("right", "of", "object") or not self.subject:
+            return False
+        subject = self._mention(self.subject[0])
+        return (subject.plural or (subject.count or 1) > 1 or len(self.subject) > 1) == many
 
     def _count_follows(self, at: int) -> bool:
         """ "boats, azure, two of them": a bare colour before a number is no thing."""

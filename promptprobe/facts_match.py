@@ -71,3 +71,26 @@ def meets(some: Iterable[int], others: Iterable[int]) -> bool:
 
 def thing_of(fact: Fact) -> Thing:
     return fact.thing or Thing(fact.value)
+
+
+_COLLECTIVES = {"range", "chain", "cluster", "patch", "field", "formation", "landscape", "scene"}  # "mountain range"
+
+
+def is_collected(thing: Thing, given: Reading) -> bool:
+    """Is what a "mountain range" consists of there, in other words?"""
+    return thing.head in _COLLECTIVES and any({m.head, *m.of} & set(thing.of) for m in given.things())
+
+
+def holds(word: str, head: str) -> bool:
+    """Is `head` a part of the closed compound `word`: tea and cup of teacup, sun of sunlight?"""
+    if len(head) > 3 and word.endswith(head):
+        return True
+    rest = word.removesuffix(head) if word.endswith(head) else word.removeprefix(head)
+    return len(head) > 2 and len(rest) > 2 and rest != word and rest in known_words().nouns
+
+
+def parted(word: str) -> list[str]:
+    """The two nouns of a closed compound, "cornfield"."""
+    nouns = known_words().nouns
+    cuts = (i for i in range(3, len(word) - 2) if word[:i] in nouns and word[i:] in nouns)
+    return next(([word[:i], word[i:]] for i in cuts), [])

@@ -43,7 +43,7 @@ class Parser(Linking):
         if self.pending and self.pending.what in ("right", "of", "object"):
             self._drop_pending()
         self.joined = "comma"
-        self.after_be = self.negative = False
+        self.after_be = self.negative = self.relative = False
         self.action_ended = True
         self.agent = None
 
@@ -216,8 +216,11 @@ class Parser(Linking):
         self.anchor = [*chosen, *(i for i in options if i not in chosen)]
         if token.low == "whose":
             self.pending = Pending("owner", to=chosen)
+        elif token.low == "where":
+            self.former, self.subject, self.spoken_for = self.subject or self.former, [], []
         else:
             self.spoken_for = chosen
+            self.relative = token.low in ("that", "which", "whom", "who")
 
     def _possessive(self, token: Token, at: int) -> None:
         outer = self.pending
@@ -229,6 +232,9 @@ class Parser(Linking):
 
     def _be(self, token: Token, at: int) -> None:
         mention = self._close(at)
+        if token.low == "there":
+            self.spoken_for = []  # "over a stove there hang pots"
+            return
         if mention is not None:
             self.pending = self.pending if self.front else None
             self.spoken_for = (
@@ -236,12 +242,11 @@ class Parser(Linking):
                 if self.spoken_for and mention in self.spoken_for
                 else [mention if self.on_top else self._root(mention)]
             )
-        elif token.low == "there":
-            self.spoken_for = []
-            return
+        if (before := self._before(at)) and before.low == "there":
+            return  # "there are hanging pots": no subject stands before it
         if self.spoken_for:
             self.anchor = [*self.spoken_for]
-        self.after_be = True
+        self.after_be, self.relative = True, False
 
     def _made(self, token: Token, at: int) -> None:
         mention = self._close(at)

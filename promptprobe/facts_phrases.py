@@ -30,7 +30,7 @@ class Phrase:
     more: list[tuple[str, str]] = field(default_factory=list)  # second readings of attributes
     texts: list[str] = field(default_factory=list)
     nouns: list[Token] = field(default_factory=list)
-    parts: list[tuple[str, list[tuple[str, str]], Token | None]] = field(default_factory=list)
+    parts: list[tuple[str, list[tuple[str, str]], Token | None, int | None]] = field(default_factory=list)
 
     def add_noun(self, token: Token) -> None:
         self.nouns.append(token)
@@ -128,14 +128,18 @@ def _opposed(value: str, values: set[str]) -> bool:
 def part_noun(token: Token, before: Token | None) -> str | None:
     """The part in "blue-eyed", "red-roofed", "bearded": what comes before says what it is like."""
     low = token.low
-    if not low.endswith("ed") or len(low) < 4 or before is None or token.attributes or known_words().verbs.get(low):
+    counted = before is not None and before.kind == "number"  # "a four-towered castle"
+    if not low.endswith("ed") or len(low) < 4 or before is None or token.attributes:
+        return None
+    if known_words().verbs.get(low) and not counted:
         return None
     if not (before.kind == "word" and (before.attributes or before.noun)) and before.kind != "number":
         return None
     words = known_words()
     for base in (low[:-2], low[:-1], low[:-3]):
         name = noun(base)
-        if name in words.sorts and words.sorts[name] & {"part", "object"} and low[-3] != "i":
+        sorts = {"part", "place"} if counted else {"part", "object"}
+        if name in words.sorts and words.sorts[name] & sorts and low[-3] != "i":
             return name
     return "tooth" if low == "toothed" else None
 
@@ -194,7 +198,8 @@ def _ing(token: Token, phrase: Phrase, after: Token | None, state: dict[str, boo
     base = token.verbs["ing"]
     if token.low in words["ing noun"] or (token.listed and token.low in known_words().nouns):
         object_follows = kind in _LIKE_A_NOUN
-        if object_follows and (phrase.nouns or state["after_be"]) and not (phrase.determined and not phrase.nouns):
+        acts = phrase.nouns or state["after_be"] or (state["subject"] and kind in ("determiner", "number"))
+        if object_follows and acts and not (phrase.determined and not phrase.nouns):
             return "verb"
         return "noun"
     if state["after_be"] and not phrase.nouns:
@@ -207,7 +212,9 @@ def _ing(token: Token, phrase: Phrase, after: Token | None, state: dict[str, boo
         return f"doing:{base}" if bare or kind == "scene" else "verb" if kind in (*_LIKE_A_NOUN, "relation") else "noun"
     transitive = base in known_words().transitive
     if phrase.nouns:
-        return "noun" if tool and not transitive else "verb"
+        alive = bool({"person", "animal"} & known_words().sorts.get(phrase.nouns[-1].noun, set()))
+        acts = alive and after is not None and after.plural  # "a clerk stamping books"
+        return "noun" if tool and not transitive and not acts else "verb"
     if state["pending"]:
         return ("noun" if tool else f"doing:{base}") if bare and not transitive else "verb"
     if bare and not (transitive and (state["subject"] or not tool)):
@@ -221,7 +228,7 @@ def _third(token: Token, phrase: Phrase, kind: str, state: dict[str, bool]) -> b
             return False
         known = token.verbs["third"] in known_words().meanings and token.low not in known_words().attributes
         return state["pronoun"] or (not token.listed and known)
-    if phrase.is_plural() and not (state["front"] and not token.listed):
+    if phrase.is_plural() and not (state["front"] and not token.listed) and not state["one"]:
         return False
     if token.verbs["third"] not in known_words().meanings:
         return phrase.determined and kind in ("determiner", "possessive", "number")
@@ -233,8 +240,8 @@ def _third(token: Token, phrase: Phrase, kind: str, state: dict[str, bool]) -> b
 
 
 def _base(token: Token, phrase: Phrase, kind: str, state: dict[str, bool]) -> bool:
-    if phrase.nouns and phrase.is_plural():
-        return not token.listed or kind in ("determiner", "relation", "possessive", "number")
+    if phrase.nouns and (phrase.is_plural() or (state["several"] and kind != "word")):
+        return not token.listed or kind in ("determiner", "relation", "possessive", "number", "pronoun")
     if state["front"] and phrase.nouns and token.noun not in known_words().sorts:
         return True  # "on a shelf sit four bears"
     if phrase.nouns or phrase.is_open():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .facts import Fact, Thing
-from .facts_match import KEPT, LOST, UNSURE, Context, Finding, fits, matches, meets, thing_of
+from .facts_match import KEPT, LOST, UNSURE, Context, Finding, fits, is_collected, matches, meets, thing_of
 from .facts_reading import Reading
 from .facts_sides import apart, linked, sides, taken_over, told, told_for_sure
 from .facts_words import known_words, stem
@@ -29,7 +29,7 @@ _SAYS = {
     "below": [("below", 1, True), ("above", -1, True), ("on", -1, False)],
     "front": [("front", 1, True), ("behind", -1, True)],
     "behind": [("behind", 1, True), ("front", -1, True)],
-    "on": [("on", 1, True), ("above", 1, False), ("below", -1, False), ("with", -1, False), ("of", -1, False),
+    "on": [("on", 1, True), ("above", 1, False), ("below", -1, False), ("with", -1, False), ("of", -1, False), ("in", -1, False),
            ("against", 1, False), ("in", 1, False), ("across", 1, True), ("along", 1, False), ("of", 1, True), ("at", 1, False)],
     "in": [("in", 1, True), ("with", -1, True), ("of", -1, True), ("at", 1, False), ("of", 1, True), ("through", 1, True),
            ("across", 1, True), ("around", -1, False), ("from", 1, False), ("along", 1, False)],
@@ -94,7 +94,7 @@ def check_relation(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(LOST if inside and told_for_sure(given, "on", lefts, rights) else UNSURE, label)
     for other in _STRONG - {name}:
         if told_for_sure(given, other, lefts, rights) or told_for_sure(given, other, rights, lefts):
-            lax = name in ("next", "around") or (
+            lax = (name == "next" or (name == "around" and other not in ("on", "above", "below"))) or (
                 name == "in" and other == "on" and given.mentions[rights[0]].head not in _CONTAINERS
             )
             return Finding(UNSURE if lax else LOST, f"{label} (now {other})")
@@ -104,7 +104,7 @@ def check_relation(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(UNSURE, label)
     if name in ("next", "around", "in"):
         return Finding(UNSURE, label)
-    if name == "on" and _is_place(fact.other):
+    if name == "on" and (_is_place(fact.other) or _stands_alone(given, rights)):
         return Finding(UNSURE, label)
     loose = any(link.name in (name, _OPPOSITE.get(name)) for link in given.links)
     return Finding(UNSURE, label) if loose and name not in _OPPOSITE else Finding(LOST, label)
@@ -156,7 +156,17 @@ def _placed(name: str, given: Reading, lefts: list[int], rights: list[int]) -> s
 
 
 def _hinted(fact: Fact, given: Reading) -> bool:
-    return all(t is None or t.head in given.words or stem(t.head) in given.stems for t in (fact.thing, fact.other))
+    return all(
+        t is None or t.head in given.words or stem(t.head) in given.stems or is_collected(t, given)
+        for t in (fact.thing, fact.other)
+    )
+
+
+def _stands_alone(given: Reading, found: list[int]) -> bool:
+    """ "toy train with blocks, carpet": a setting that is only listed."""
+    return any(
+        not given.mentions[i].determined and not any(i in [*x.left(), *x.right()] for x in given.links) for i in found
+    )
 
 
 def _is_place(thing: Thing | None) -> bool:

@@ -40,6 +40,7 @@ class State:
         self.negative = False
         self.joined = ""  # "and" or "comma" before the phrase
         self.spoken_for: list[int] = []  # subject by a pronoun or a relative
+        self.relative = False  # "a kite that": what follows may have a subject of its own, "a boy flies"
         self.sentence = 0
         self.sentence_empty = True
         self.last: int | None = None
@@ -90,7 +91,19 @@ class State:
                 continue
             person = "person" in sorts.get(mention.head, ())
             many = mention.plural or (mention.count or 1) > 1
-            right = {"it": not person and not many, "he": person, "she": person, "him": person}.get(word, many)
+            if not (mention.listed or mention.determined):
+                rest.append(index)  # a name, mostly of a place
+                continue
+            right = {
+                "it": not person and not many,
+                "itself": not person and not many,
+                "he": person,
+                "she": person,
+                "him": person,
+                "her": person,
+                "himself": person,
+                "herself": person,
+            }.get(word, many)
             (fitting if right else rest).append(index)
         return [*fitting, *rest]
 
@@ -102,7 +115,7 @@ class State:
         self.subject, self.spoken_for = [], []
         self.anchor = [*self.former]
         self.front = self.front_verb = self.agent = self.last_action = None
-        self.after_be = self.negative = False
+        self.after_be = self.negative = self.relative = False
         self.action_ended = True
         self.joined = ""
         self.place = ""

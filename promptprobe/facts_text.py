@@ -10,7 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from .facts_words import TOKEN, known_words, plain, singular
+from .facts_words import TOKEN, known_words, noun, plain, singular
 
 LONGEST = 10_000
 _QUOTED = re.compile(
@@ -21,6 +21,11 @@ _QUOTED = re.compile(
 _TAG = re.compile(r"<[a-z]+:[^<>\s]{1,120}>|\bembedding:\S{1,80}", re.IGNORECASE)
 _FLAG = re.compile(r"(?:^|\s)--[a-z]{1,20}(?:\s+(?!--)[\w.:/,]+)?", re.IGNORECASE)
 _WEIGHT = re.compile(r":\s?-?\d*\.?\d+(?=\s*[)\]])|::-?\d*\.?\d+")
+# Lenses, apertures and film speeds say how a photo looks, not what it shows.
+_CAMERA = re.compile(
+    r"\bf ?/ ?\d{1,2}(?:\.\d)?\b|\bf\d\.\d\b|\biso ?\d{2,5}\b|\b(?!35 ?mm)\d{1,4} ?mm(?: (?:prime )?(?:lens|film))?\b",
+    re.IGNORECASE,
+)
 _BOUNDARY = re.compile(r"\b(?:BREAK|AND)\b")
 _SPOKEN = re.compile(
     r"\b(?:says?|saying|reads?|reading|spell(?:s|ing)?|titled|labell?ed|named|words?|text|letters)\s+"
@@ -52,7 +57,7 @@ def surface(prompt: str) -> Surface:
     quoted = [" ".join(next(g for g in m.groups() if g).split()) for m in _QUOTED.finditer(text)]
     text = _QUOTED.sub(" § ", text)
     text = _FLAG.sub(" , ", text).replace("’", "'")
-    text = _WEIGHT.sub(" ", text)
+    text = _CAMERA.sub(" , ", _WEIGHT.sub(" ", text))
     # Brackets of attention are marks; round ones around a number are how counts are typed: "boats (2)".
     text = re.sub(r"[\[\]{}()\\]+", " ", text)
     text = _BOUNDARY.sub(" . ", text)
@@ -114,13 +119,41 @@ def _is_han(char: str) -> bool:
 def _unhyphen(text: str) -> str:
     text = re.sub(r"n't\b", " not", text.replace("can't", "can not"), flags=re.IGNORECASE)
     text = re.sub(r"\b(\d)(girls?|boys?|others?)\b", r"\1 \2", text)
+    text = re.sub(r"\b(\d{1,4}) (mm|cm|px|fps|k|bit)\b", r"\1\2", text)
     # "scarf-wearing penguins" are penguins wearing a scarf; without the hyphen it would be a scarf that wears.
-    text = re.sub(
-        r"\b(\w{2,20})-(wearing|holding|carrying|eating|riding|playing|drinking|reading) (\w{2,20})\b",
-        r"\3 \2 \1",
-        text,
-    )
+    text = re.sub(r"\b(\w{2,20})-(\w{2,20}ing) (\w{2,20})\b", _doer_first, text)
     return re.sub(r"(?<=\w)[-‐‑](?=\w)", " ", text)
+
+
+def _doer_first(found: re.Match[str]) -> str:
+    """ "scarf-wearing penguins": "penguins wearing scarf", where the verb takes an object; praise goes ("eye-catching")."""
+    what, doing, who = (w.lower() for w in found.groups())
+    known = known_words()
+    if doing in _PRAISING:
+        return found[3]
+    if any(w in table for w in (f"{what} {doing}", doing) for table in (known.scene, known.attributes, known.nouns)):
+        return found[0]  # "award-winning"
+
+    def alive(word: str) -> bool:
+        return not known.sorts.get(noun(word), set()).isdisjoint({"person", "animal"})
+
+    takes = any(base in known.transitive for base, form in known.verbs.get(doing, ()) if form == "ing")
+    takes = takes or (alive(who) and what in known.nouns and not alive(what))  # "a fire-breathing dragon"
+    return f"{found[3]} {found[2]} {found[1]}" if takes and what not in known.attributes else found[0]
+
+
+_PRAISING = {
+    "catching",
+    "watering",
+    "dropping",
+    "raising",
+    "warming",
+    "melting",
+    "pounding",
+    "wrenching",
+    "blowing",
+    "bending",
+}
 
 
 def _numbers(text: str) -> list[int]:
@@ -134,7 +167,9 @@ def _codes(text: str) -> list[str]:
     """Words with letters and digits, which mean something only as they are: R2D2, mc2, 1980s; never 4k, 8k, 1girl."""
     found = re.findall(r"\b(?=\w*\d)(?=\w*[^\W\d_])[^\W_]{2,20}\b", text)
     known = known_words()
-    keep = [w for w in found if not re.fullmatch(r"(?i)\d{1,2}(k|d|girls?|boys?|others?|bit|mm|x|p|st|nd|rd|th)", w)]
+    keep = [
+        w for w in found if not re.fullmatch(r"(?i)\d{1,4}(k|d|girls?|boys?|others?|bit|mm|x|p|px|fps|st|nd|rd|th)", w)
+    ]
     return list(dict.fromkeys(w for w in keep if plain(w) not in known.scene and plain(w) not in known.attributes))
 
 

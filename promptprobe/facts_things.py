@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .facts import Fact, Thing
-from .facts_match import KEPT, LOST, UNSURE, Context, Finding, fits, fits_each, likeness, matches, meets, thing_of
+from .facts_match import (
+    KEPT,
+    LOST,
+    UNSURE,
+    Context,
+    Finding,
+    fits,
+    fits_each,
+    holds,
+    is_collected,
+    likeness,
+    matches,
+    meets,
+    parted,
+    thing_of,
+)  # fmt: skip
 from .facts_reading import Mention, Reading
 from .facts_words import is_kind_of, known_words, same_verb, stem
 
@@ -25,10 +40,12 @@ def check_object(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(UNSURE, f"{thing.head} is only hinted at")
     if thing.head in given.words or stem(thing.head) in given.stems or thing.head.replace(" ", "") in given.words:
         return Finding(UNSURE, f"{thing.head} is only hinted at")
-    if len(thing.head) > 3 and any(w.endswith(thing.head) for w in given.words):
+    if any(holds(w, thing.head) for w in given.words):
         return Finding(UNSURE, f"{thing.head} is worded otherwise")
-    parts = thing.head.split()
+    parts = thing.head.split() if " " in thing.head else parted(thing.head)
     if len(parts) > 1 and all(stem(p) in given.stems for p in parts):
+        return Finding(UNSURE, f"{thing.head} is worded otherwise")
+    if is_collected(thing, given):
         return Finding(UNSURE, f"{thing.head} is worded otherwise")
     if thing.head in _IMPLIED or (thing.head in _BY_THE_WAY and not thing.attributes and thing.count is None):
         return Finding(UNSURE, f"{thing.head} isn't named")
@@ -71,7 +88,7 @@ def check_count(fact: Fact, given: Reading, context: Context) -> Finding:
     everyone = [m.count if m.count is not None else (None if m.plural else 1) for m in mentions]
     if wanted in told or (None not in everyone and sum(n for n in everyone if n) == wanted):
         return Finding(KEPT)
-    if paired and wanted <= 2 and any(n in (None, 1, 2) for n in told):
+    if paired and wanted <= 2 and any(n in (None, wanted) for n in told):
         return Finding(KEPT)
     if wanted in everyone and len(mentions) > 1 and not thing.attributes:
         return Finding(KEPT)
@@ -188,6 +205,8 @@ def _moved(fact: Fact, given: Reading, context: Context) -> str:
     for other in context.things:
         if (other.head == thing.head and other != thing) or fits_each(other, thing):
             continue
+        if other.head in _DEPICTIONS and _depicts(other, thing, context):
+            continue
         if fact.value in {v for _, v in other.attributes} or fact.value in other.of or fact.value == other.head:
             continue
         for index in matches(other, given, loosely=False)[:1]:
@@ -195,6 +214,19 @@ def _moved(fact: Fact, given: Reading, context: Context) -> str:
             if fact.value in mention.values() or fact.value in mention.of:
                 return other.head
     return ""
+
+
+_DEPICTIONS = {"logo", "icon", "sticker", "emblem", "badge", "tattoo", "patch", "mural", "figurine", "statue", "sculpture", "pattern",
+               "stamp"}  # fmt: skip
+
+
+def _depicts(one: Thing, other: Thing, context: Context) -> bool:
+    """ "a logo of a fox, flat, orange": what is said of one may be said of the other."""
+    return any(
+        f.kind == "relation" and f.value == "of" and f.thing is not None and f.other is not None
+        and fits_each(f.thing, one) and fits_each(f.other, other)
+        for f in context.facts
+    )  # fmt: skip
 
 
 def _clashes(mention: Mention, value: str, sort: str, thing: Thing) -> str:
@@ -236,6 +268,8 @@ def check_absence(fact: Fact, given: Reading, context: Context) -> Finding:
         return Finding(LOST, label) if said else Finding(KEPT)
     if any(m.negated and fits(thing, m) for m in given.mentions):
         return Finding(KEPT)
+    if thing.count == 1 and any(m.count == 1 and m.head == thing.head for m in given.things()):
+        return Finding(UNSURE, label)  # "a missing eye": "one-eyed"
     if any(is_kind_of(m.head, thing.head) for m in given.things()):
         return Finding(LOST, label)
     if any(fits(thing, m) == 2 or (thing.head in ("person", "people") and fits(thing, m)) for m in given.things()):

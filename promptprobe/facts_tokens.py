@@ -107,7 +107,7 @@ def _small(text: str, low: str, before: Token | None, after: str) -> Token | Non
         return Token(text, low, "be" if pronoun else "possessive")
     if low.isdecimal() and len(low) <= 6:
         return Token(text, low, "number", str(int(low)))
-    if low == "her" and (not after or after in function["and"] or not after.isalnum()):
+    if low == "her" and (not after or after in function["and"] | {"a", "an", "the"} or not after.isalnum()):
         return Token(text, low, "pronoun")
     if low in function["negation"]:
         return Token(text, low, "negation")

@@ -391,3 +391,21 @@ def test_ray_gives_the_same_although_a_worker_dies(plan, tmp_path):
     assert killed
     found, expected = ({x["prompt"]: x["best_prompt"] for x in lines_of(tmp_path / n)} for n in ("ray", "local"))
     assert found == expected and len(lines_of(tmp_path / "ray")) == len(many)
+
+
+@pytest.mark.slow
+def test_on_ray_the_waiting_for_an_llm_is_told(plan, tmp_path):
+    ray = pytest.importorskip("ray")
+    from promptprobe.agents.ray_batch import ray_engine
+
+    server = SlowServer(4, json.dumps({"rewrites": [{"strategy": "s", "prompt": "red cars"}]}))
+    options = {"rewriter": "llm", "llm_base_url": server.url, "llm_model": "m", "rounds": 1, "tau": 99, "guard": "code"}
+    asking = make_plan(**options, scorer=plan.scorer)
+    told = []
+    summary = batch.run_batch(asking, PROMPTS[:2], tmp_path, engine=ray_engine(options, 1, told.append))
+    ray.shutdown()
+    server.http.shutdown()
+    server.http.server_close()
+    assert (summary["finished"], server.abandoned) == (2, 0)
+    assert told and told[-1].seconds >= 1 and "m at 127.0.0.1" in told[-1].what
+    assert max(t.requests for t in told) == 1  # the second answer ends the wait

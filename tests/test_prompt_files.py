@@ -63,6 +63,9 @@ def written(tmp_path, name, data):
         ("a.txt", b'--prompt "a woman rowing" --negative_prompt "fog" --seed 12\n', ["a woman rowing"]),
         ("a.txt", INFOTEXT + "\na plain dog\n", ["a red cat, best quality", "a plain dog"]),
         ("a.jsonl", json.dumps({"parameters": INFOTEXT}), ["a red cat, best quality"]),
+        ("a.jsonl", b'{"image_name": "x.png", "p": "a cat", "se": 1}\n', ["a cat"]),
+        ("a.csv", b"Image Prompt,Negative prompt\na cat,fog\n", ["a cat"]),
+        ("a.txt", b"/imagine prompt: a cat --v 6\nhttps://x.y/z.png a dog\n/imagine a fox\n", ["a cat", "a dog", "a fox"]),
         ("a.txt", b"a cat --ar 16:9 --v 6\na dog --tile on a mat\na -- b --own\n", ["a cat", "a dog on a mat", "a -- b --own"]),
     ],
 )  # fmt: skip

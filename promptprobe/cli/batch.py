@@ -38,11 +38,12 @@ def batch(
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
     asked = only(options, PlanOptions)
-    more: dict[str, Any] = {}
-    if options["engine"] == "ray":
+    ray = options["engine"] == "ray"
+    if ray:
         from ..agents.ray_batch import ray_engine
 
-        more["engine"] = ray_engine(asked, options["workers"])
+        make_engine = partial(ray_engine, asked, options["workers"])
+        make_engine()  # says at once when Ray isn't installed
     plan = plan_of("batch", asked, shows=False)
     for note in [*plan.notes, *plan.scorer.warnings]:
         typer.echo(f"note: {note}", err=True)
@@ -52,11 +53,11 @@ def batch(
         return
     budget = work.Budget(options["max_llm_tokens"], options["max_minutes"])
     with counter("optimising") as on_progress:
-        if "engine" not in more:
-            more["engine"] = partial(work.run_jobs, on_wait=on_progress.waiting)
+        run_jobs = partial(work.run_jobs, on_wait=on_progress.waiting)
         summary = work.run_batch(
             plan, texts, out, budget=budget, llm_calls=options["llm_calls"],
-            on_progress=lambda done, total, line: on_progress(done, total), rows=rows, **more,
+            on_progress=lambda done, total, line: on_progress(done, total), rows=rows,
+            engine=make_engine(on_wait=on_progress.waiting) if ray else run_jobs,
         )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(summary, indent=1))

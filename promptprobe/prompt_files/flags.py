@@ -110,12 +110,20 @@ def read_infotext(text: str) -> Parts:
     return parts
 
 
+# "/imagine prompt: https://a.b/c.png a cat": the command, and pictures given before the words
+_COMMAND = re.compile(r"\s*(?:/imagine\b\s*(?:prompt\b\s*:?)?\s*)?(?P<images>(?:https?://\S+\s+)*)")
+
+
 def read_flags(text: str) -> Parts:
     """Midjourney's flags, `a cat --ar 16:9 --v 6 --no fog`; the prompt is the text without them."""
+    command = _COMMAND.match(text)
+    images = (command["images"] or "").split() if command else []
+    text = text[command.end() :] if command else text
+    others = {"image": " ".join(images)} if images else {}
     first = _FLAG.search(text) if "--" in text or "—" in text else None
     if not first:
-        return Parts(text)
-    parts = Parts(None)
+        return Parts(text, others=others)
+    parts = Parts(None, others=others)
     kept = [text[: first.start()]]
     words = text[first.start() :].split()
     place = 0

@@ -174,6 +174,8 @@ def _items(value: Any, column: str | None, notes: Notes) -> Iterable[tuple[str |
         names = [plain_text(c) for c in value["columns"]]
         return [(None, dict(zip(names, row, strict=False))) for row in value["data"] if isinstance(row, list)]
     chosen = choose(value, column)
+    if chosen is None and column is None and isinstance(value.get("p"), str):
+        chosen = "p"  # one line of DiffusionDB's
     if chosen is not None:
         return _columns(value, chosen)
     for name in _LISTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,6 +24,8 @@ IDS = (
     "image",
 )  # fmt: skip
 _ID_NAMES = frozenset(IDS)
+_NAMED_SO = re.compile(r"\b(?:prompt|caption)\b")  # "Prompt text", "image prompt", the only one
+_NOT_IT = re.compile(r"negative|\bid\b|length|count|number|score|tokens|hash|lang|type|date|time|source")
 _NAMED = 10  # bad lines that are named one by one
 
 
@@ -138,7 +141,8 @@ def choose(names: Iterable[str], column: str | None, more: tuple[str, ...] = ())
     for wanted in [column] if column else [*COLUMNS, *more]:
         if (key := wanted.strip().lower()) in lower:
             return lower[key]
-    return None
+    named = [] if column else [n for n in lower if _NAMED_SO.search(n) and not _NOT_IT.search(n)]
+    return lower[named[0]] if len(named) == 1 else None
 
 
 def no_column(names: Iterable[str], column: str | None, what: str) -> str:
