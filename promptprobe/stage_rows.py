@@ -34,12 +34,20 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """What each price gives where there are `seeds` to choose from, from the dearest image to the cheapest."""
+
+    seeds: int
+    rates: tuple[Rate, ...]
+
+
+@dataclass(frozen=True)
 class StageRow:
-    """`begin` seeds are looked at first. `spread` is in the reward's units. A new seed's reward is expected to be
-    `offset + mean * m`."""
+    """Of `pipelines` (classes of diffusers) and a `reward`. `begin` seeds are looked at first. `spread` is in the reward's
+    units. A new seed's reward is expected to be `offset + mean * m`. `pools` are by rising number of seeds."""
 
     name: str
-    denoisers: tuple[str, ...]
+    pipelines: tuple[str, ...]
     reward: str
     source: str
     spread: float
@@ -47,12 +55,12 @@ class StageRow:
     offset: float
     mean: float
     looks: tuple[Look, ...]
-    rates: tuple[Rate, ...] = ()
+    pools: tuple[Pool, ...] = ()
 
 
 ROWS = (
     StageRow(
-        "FLUX.1-dev", ("FluxTransformer2DModel",), "image-reward",
+        "FLUX.1-dev", ("FluxPipeline",), "image-reward",
         "measured on FLUX.1-dev with ImageReward", 0.5291, 4, 1.0733, 0.4262,
         (
             Look(0.3, 1.0766, 0.4696, 0.0119, 0.308, 1.203),
@@ -75,7 +83,7 @@ ROWS = (
         ),
     ),
     StageRow(
-        "SDXL", ("UNet2DConditionModel",), "image-reward",
+        "SDXL", ("StableDiffusionXLPipeline",), "image-reward",
         "measured on SDXL with ImageReward", 0.5113, 4, 1.1285, 0.5792,
         (
             Look(0.3, 1.1436, 0.4621, 0.1826, 0.242, 1.239),

@@ -10,14 +10,14 @@ Weyl, Descending Price Optimally Coordinates Search, 2016.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from .errors import InputError
-from .stage_rows import PLAIN, ROWS, Look, StageRow
+from .stage_rows import PLAIN, ROWS, Look, Rate, StageRow
 
 FEW_STEPS = 8  # runs of at most so many steps: one late look
 NO_LOOK = 3  # of at most so many: none
@@ -48,9 +48,10 @@ class StagePlan:
     price: float = 0.0
 
 
-def row_for(denoiser: str, reward: str) -> StageRow | None:
-    """The row of a denoiser's class and a reward; None where nothing was measured."""
-    return next((row for row in ROWS if denoiser in row.denoisers and reward == row.reward), None)
+def row_for(pipeline: type, reward: str) -> StageRow | None:
+    """The row of a pipeline's class (or one made from it) and a reward; None where nothing was measured."""
+    names = {kind.__name__ for kind in pipeline.__mro__}
+    return next((row for row in ROWS if names & set(row.pipelines) and reward == row.reward), None)
 
 
 def plan_stages(budget: float | None, seeds: int | None, steps: int, row: StageRow | None) -> StagePlan:
@@ -75,23 +76,44 @@ def plan_stages(budget: float | None, seeds: int | None, steps: int, row: StageR
         return StagePlan(count, (look,), note, images, (1,))
     if row is None:
         return _plain(budget, seeds, steps, "this model and judge")
-    if budget is not None and budget < row.rates[0].images:
-        return _plain(budget, seeds, steps, f"less than {row.rates[0].images:.2f} images")
-    spent = [r.images for r in row.rates]
+    least, many = row.pools[0].rates[0].images, row.pools[-1].rates
+    if budget is not None and budget < least:
+        return _plain(budget, seeds, steps, f"less than {least:.2f} images")
     if budget is None:
-        budget = float(np.interp(seeds or 10, [r.seeds for r in row.rates], spent))
+        budget = float(np.interp(seeds or 10, [r.seeds for r in many], [r.images for r in many]))
     at = tuple(round(look.share * steps) for look in row.looks)
     if len(set(at)) < len(at):
         return _plain(budget, seeds, steps, f"runs of {steps} steps")
-    logs = [math.log(r.price) for r in row.rates]
-    price = math.exp(float(np.interp(budget, spent, logs)))
-    begun, good = (float(np.interp(budget, spent, [getattr(r, n) for r in row.rates])) for n in ("seeds", "as_good_as"))
-    images = min(max(budget, spent[0]), spent[-1])
-    most = seeds or math.ceil(MOST_BEGUN * begun)
-    note = f"about {begun:.0f} seeds for the price of {images:.1f} images on average, as good as the best of about {good:.1f}"
-    if most < begun:
+    rate = rate_for(row, budget, seeds)
+    most = seeds or math.ceil(MOST_BEGUN * rate.seeds)
+    note = (
+        f"about {rate.seeds:.0f} {f'of {seeds} ' if seeds else ''}seeds for the price of {rate.images:.1f} images on average, "
+        f"as good as the best of about {rate.as_good_as:.1f}"
+    )
+    if most < row.pools[0].seeds:
         note = f"at most {most} seeds, each judged up to {len(at)} times"
-    return StagePlan(most, at, f"{note}; {row.source}", budget, row=row, price=price)
+    return StagePlan(most, at, f"{note}; {row.source}", budget, row=row, price=rate.price)
+
+
+def rate_for(row: StageRow, budget: float, seeds: int | None) -> Rate:
+    """The price at which a mean `budget` in images is spent where there are `seeds` (None: any number) to choose from, and
+    what it gives; between those that were measured, and never beyond them."""
+    pools = row.pools
+    count = min(max(seeds or pools[-1].seeds, pools[0].seeds), pools[-1].seeds)
+    above = next(i for i, pool in enumerate(pools) if pool.seeds >= count)
+    below = max(above - 1, 0)
+    low, high = (_rate_at(pools[i].rates, budget) for i in (below, above))
+    if below == above:
+        return high
+    share = math.log(count / pools[below].seeds) / math.log(pools[above].seeds / pools[below].seeds)
+    return Rate(*((1 - share) * a + share * b for a, b in zip(astuple(low), astuple(high), strict=True)))
+
+
+def _rate_at(rates: tuple[Rate, ...], images: float) -> Rate:
+    spent = [r.images for r in rates]
+    price = math.exp(float(np.interp(images, spent, [math.log(r.price) for r in rates])))
+    seeds, own, good = (float(np.interp(images, spent, column)) for column in list(zip(*map(astuple, rates), strict=True))[1:])
+    return Rate(price, seeds, own, good)
 
 
 def _plain(budget: float | None, seeds: int | None, steps: int, unknown: str) -> StagePlan:
