@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,17 @@ def make_scorer(
     name = None if pipeline is not None else str(o["model"])
     pipeline, call = open_pipeline(o["model"], pipeline, **_opening(o))
     loaded = loaded_of(pipeline)
-    decoder, told = decoder_for(pipeline, o["preview_decoder"])
+    found = cache(lambda: decoder_for(pipeline, o["preview_decoder"]))
+    if o["preview_decoder"] != "auto":
+        found()  # what was asked for is looked at before anything is denoised, `auto` once it is needed
     judge, notes = choose_judge(
         o["judge"], pipeline, model=o["model"], probe=o["probe"], objective=o["objective"], reward=o["reward"],
-        settings=call, device=str(loaded.options.get("device", "cpu")), decoder=decoder,
+        settings=call, device=str(loaded.options.get("device", "cpu")), find_decoder=lambda: found()[0],
     )  # fmt: skip
     scorer = Scorer(pipeline, judge, o["steps"], o["probe_step"], call, o["batch_size"], o["early_step"])
-    scorer.warnings[:0] = [*loaded.notes, *notes, *([told] if told and isinstance(judge, PreviewJudge) else [])]
-    scorer.decoder = decoder
+    told = found()[1] if isinstance(judge, PreviewJudge) else None
+    scorer.warnings[:0] = [*loaded.notes, *notes, *([told] if told else [])]
+    scorer.find_decoder = lambda: found()[0]
     scorer.model, scorer.loading = name, {} if name is None else dict(loaded.options)
     return scorer
 
