@@ -20,14 +20,14 @@ from rich.table import Table
 
 from promptprobe.evaluation import best_of_n, equal_images
 from promptprobe.stage_rows import PLAIN, Look, Pool, Rate, StageRow
-from promptprobe.stages import MOST_SPENT, expected, margins, rate_for, spread_of
+from promptprobe.stages import MOST_SPENT, expected, margins, most_seeds, rate_for, spread_of
 
 LOOKS = (6, 8, 10, 12, 14, 16)  # of 20
 PRICES = (2.5, 1.8, 1.3, 0.95, 0.7, 0.5, 0.36, 0.26, 0.19, 0.13, 0.09, 0.06, 0.04, 0.02, 0.01)
-POOLS = (5, 10, 20, 40)  # seeds to choose from
-TEN = {"70": 3.5, "100": 5.0}  # of ten seeds: steps of 200, in images
+POOLS = (5, 7, 10, 14, 20, 28)  # seeds to choose from
+TEN = {"70": 3.45, "100": 4.95}  # of ten seeds: steps of 200, in images
 BUDGETS = (1.5, 2, 3, 4, 5, 6)
-MOST = 40  # seeds drawn of a prompt, and images of plain best of n
+MOST = 40  # images of plain best of n
 
 
 def fit_row(data: np.ndarray, name: str, begin: int = 4) -> StageRow:
@@ -158,12 +158,13 @@ def report(key: str, data: np.ndarray, draws: int, rng: np.random.Generator, by_
     folds, count = np.arange(len(data)) % 5, len(data)
     wanted = {b: np.zeros((3, count)) for b in (*BUDGETS, *TEN)}
     for fold in range(5):
-        row = pools(fit_row(data[folds != fold], key), data[folds != fold], max(draws // 3, 3), rng, (10, MOST))
-        many, few = draw(data[folds == fold], MOST, draws, rng), draw(data[folds == fold], 10, draws, rng)
+        row = pools(fit_row(data[folds != fold], key), data[folds != fold], max(draws // 2, 4), rng, POOLS[:4])
+        drawn = draw(data[folds == fold], POOLS[3], draws, rng)
         for b, kept in wanted.items():
-            drawn, images = (few, TEN[b]) if isinstance(b, str) else (many, b)
-            price = rate_for(row, images, drawn.shape[1]).price
-            kept[:, folds == fold] = [v.reshape(-1, draws).mean(1) for v in staged(row, drawn, price, images)]
+            images = TEN[b] if isinstance(b, str) else b
+            most = 10 if isinstance(b, str) else most_seeds(b)
+            out = staged(row, drawn[:, :most], rate_for(row, images, most).price, images)
+            kept[:, folds == fold] = [v.reshape(-1, draws).mean(1) for v in out]
     curves, one = best_of_n(data[..., -1], MOST), data[..., -1].mean(1)
     again = [np.arange(count), *(rng.integers(0, count, count) for _ in range(1000))]
     for b in BUDGETS:

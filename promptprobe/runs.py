@@ -47,6 +47,9 @@ from .trajectory import check_steps, finish, start
 from .worlds import note_on
 
 
+BUDGET = 3.0  # of a search that is told none, in images
+
+
 @signed(ScorerSettings)
 def make_scorer(
     model: str | Path = DEFAULT_MODEL,
@@ -131,18 +134,12 @@ def search_seeds(
     check_made("scorer", scorer, Scorer, "make_scorer")
     if scorer is not None:
         refuse_beside("scorer", set(options) & {*names_of(ScorerOptions)} - {"seed", "reward"})
-    policy, budget = o["policy"], o["budget"]
-    if budget is not None and policy == "auto":
-        policy = "staged"
-    check_budget(budget, policy)
-    chosen = seed_list(10 if seeds is None else seeds, o["seed"])
+    check_budget(o["budget"], o["policy"])
+    chosen = None if seeds is None else seed_list(seeds, o["seed"])
     if out is not None:
         check_writable(Path(out))
     scorer = scorer or make_scorer(**{n: o[n] for n in names_of(ScorerOptions) if n in o})
-    policy = usual_policy(scorer) if policy == "auto" else policy
-    if seeds is None and policy == "staged":
-        budget = budget or 3.0
-        chosen = seeds_from(o["seed"], max(plan_for(scorer, scorer.judge, budget, None).seeds, o["top"]))
+    policy, budget, chosen = settle_search(scorer, chosen, o["seed"], o["policy"], o["budget"], o["top"])
     _, measure = reward_of(o["reward"], scorer)
     found, pictures = found_seeds(
         scorer, prompt, chosen, policy=policy, top=o["top"], diverse=o["diverse"], budget=budget, reward=measure,
@@ -157,6 +154,23 @@ def search_seeds(
         text = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"
         write_together({**files, Path(f"{base}.json"): text.encode()})
     return found
+
+
+def settle_search(
+    scorer: Scorer, seeds: Sequence[int] | None, first: int, policy: str = "auto", budget: float | None = None,
+    top: int = 1,
+) -> tuple[str, float | None, Sequence[int]]:  # fmt: skip
+    """Policy, budget and seeds of a search: `auto` is staged beside a budget, else the usual one; without `seeds` there are
+    10 from `first` on, or for staged as many as its budget (default: 3) is for. Raises as `check_budget`."""
+    check_budget(budget, policy)
+    if policy == "auto":
+        policy = usual_policy(scorer) if budget is None else "staged"
+    if seeds is not None:
+        return policy, budget, seeds
+    if policy != "staged":
+        return policy, budget, seeds_from(first, 10)
+    budget = budget or BUDGET
+    return policy, budget, seeds_from(first, max(plan_for(scorer, scorer.judge, budget, None).seeds, top))
 
 
 def found_seeds(

@@ -22,8 +22,9 @@ import torch
 from PIL import Image
 
 from .errors import InputError, ProbeMismatchError
-from .events import OnEvent
+from .events import OnEvent, OnStep
 from .judges import Judge, PreviewJudge
+from .paused import Paused
 from .race import Race, Row
 from .records import whole
 from .rewards import RewardFunction, measure
@@ -117,22 +118,8 @@ def select_pair(
     else:
         if policy in WITH_PREVIEW and last_judge is None:
             last_judge = PreviewJudge(scorer.pipeline, reward, decoder=scorer.decoder)  # type: ignore[arg-type]
-        last_judge = last_judge or judge
-        for own in (judge, last_judge):
-            scorer.admit(own)
         race = Race(scorer, [(r.prompt, r.seed) for r in records], against=judged)
-        if plan and plan.row:
-            looked = [judge.name]
-            chosen = _by_worth(race, records, plan, judge, top, tell, notes)
-        else:
-            if plan:
-                race.alive = race.alive[: max(plan.seeds, top)]
-                stages = fixed_stages(plan, judge, scorer.steps, top)
-            else:
-                stages = _stages(scorer, judge, WITH_PREVIEW.get(policy, policy), len(pairs), top)
-            judging = [(step, most, last_judge if most == top else judge) for step, most in stages]
-            looked = list(dict.fromkeys(own.name for _, _, own in judging))
-            chosen = _run(race, records, judging, top, diverse, tell, notes)
+        chosen, looked = _raced(race, records, plan, policy, judge, last_judge or judge, top, diverse, tell, notes)
         kept = list(zip([records[r.place] for r in chosen], race.finish(chosen), strict=True))
         calls = sum(race.calls)
         for record, _ in kept:
@@ -149,6 +136,55 @@ def select_pair(
     )  # fmt: skip
 
 
+def take_seed(
+    scorer: Runner,
+    prompt: str,
+    seeds: Sequence[int],
+    policy: str,
+    budget: float | None = None,
+    begun: Sequence[tuple[Paused, int]] = (),
+    on_step: OnStep | None = None,
+) -> tuple[Race, Row, list[SeedRecord], list[str]]:
+    """As `select_seed` for one image, but the best seed stays paused: the race, its row, what is known of each seed, notes.
+
+    Words can be diagnosed from its last look. `begun` are trajectories of the first seeds, which go on where they are
+    if no look lies before that.
+    """
+    records, notes = [SeedRecord(prompt, s) for s in seeds], []
+    plan = plan_for(scorer, scorer.judge, budget, len(seeds)) if policy == "staged" else None
+    race = Race(scorer, [(prompt, s) for s in seeds], on_step=on_step, words=True)
+    first = plan.looks[0] if plan and plan.looks else scorer.probe_step
+    for place, (paused, row) in enumerate(begun):
+        if paused.step < first or first in paused.token_maps:
+            race.alive[place], race.calls[place] = Row(place, paused, row), paused.step
+    if plan:
+        notes.append(plan.note)
+    judge = scorer.judge
+    chosen, _ = _raced(race, records, plan, policy, judge, judge, 1, 0.0, lambda event, values: None, notes)
+    return race, chosen[0], records, notes
+
+
+def _raced(
+    race: Race, records: list[SeedRecord], plan: StagePlan | None, policy: str, judge: Judge, last_judge: Judge, top: int,
+    diverse: float, tell: OnEvent, notes: list[str],
+) -> tuple[list[Row], list[str]]:  # fmt: skip
+    """The rows of the `top` best, and the names of the judges that looked."""
+    scorer = race.runner
+    for own in (judge, last_judge):
+        scorer.admit(own)
+    if plan:
+        race.alive = race.alive[: max(plan.seeds, top)]
+    if plan and plan.row:
+        return _by_worth(race, records, plan, judge, top, tell, notes), [judge.name]
+    if plan:
+        stages = fixed_stages(plan, judge, scorer.steps, top)
+    else:
+        stages = _stages(scorer, judge, WITH_PREVIEW.get(policy, policy), len(records), top)
+    judging = [(step, most, last_judge if most == top else judge) for step, most in stages]
+    looked = list(dict.fromkeys(own.name for _, _, own in judging))
+    return _run(race, records, judging, top, diverse, tell, notes), looked
+
+
 def usual_policy(scorer: Runner) -> str:
     """`staged` where the scorer's judge is not calibrated; else `racing` where it can look at several steps, or `fixed`."""
     if not scorer.judge.calibrated:
@@ -157,8 +193,8 @@ def usual_policy(scorer: Runner) -> str:
 
 
 def check_budget(budget: float | None, policy: str) -> None:
-    """Raise `InputError` for a budget beside a policy that has none."""
-    if budget is not None and policy != "staged":
+    """Raise `InputError` for a budget beside a policy that has none; `auto` becomes staged."""
+    if budget is not None and policy not in ("auto", "staged"):
         raise InputError(
             f"budget is {budget:g} beside policy {policy}, which has none; use --policy staged or no --budget"
         )

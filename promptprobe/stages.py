@@ -22,7 +22,7 @@ from .stage_rows import PLAIN, ROWS, Look, Rate, StageRow
 FEW_STEPS = 8  # runs of at most so many steps: one late look
 NO_LOOK = 3  # of at most so many: none
 LATE = 0.75  # where the one look lies, as a share of the run
-MOST_BEGUN = 3  # times the mean number of seeds, when none are given
+MOST_BEGUN = 2  # seeds for each image of the budget, when none are given; of more a few prompts begin too many
 MOST_PLAIN = 1000
 MOST_SPENT = 2.0  # no new seed is begun when this many times the budget would be spent
 PRIOR = 2.0  # a prompt's spread is its row's as much as that of so many looks
@@ -55,9 +55,9 @@ def row_for(pipeline: type, reward: str) -> StageRow | None:
 
 
 def plan_stages(budget: float | None, seeds: int | None, steps: int, row: StageRow | None) -> StagePlan:
-    """The plan for a mean `budget` in full images; without one, that which begins about `seeds` seeds (default: 10).
+    """The plan for a mean `budget` in full images; without one, that for which `seeds` (default: 10) are not too many.
 
-    With `seeds`, no more than these are begun. Runs of at most `NO_LOOK` steps have no looks, of at most `FEW_STEPS` one.
+    No more than `seeds` are begun. Runs of at most `NO_LOOK` steps have no looks, of at most `FEW_STEPS` one.
     Raises `InputError` for a budget below one image.
     """
     if budget is not None and not (math.isfinite(budget) and budget >= 1):
@@ -76,30 +76,34 @@ def plan_stages(budget: float | None, seeds: int | None, steps: int, row: StageR
         return StagePlan(count, (look,), note, images, (1,))
     if row is None:
         return _plain(budget, seeds, steps, "this model and judge")
-    least, many = row.pools[0].rates[0].images, row.pools[-1].rates
-    if budget is not None and budget < least:
+    least = row.pools[0].rates[0].images
+    budget = max((seeds or 10) / MOST_BEGUN, least) if budget is None else budget
+    if budget < least:
         return _plain(budget, seeds, steps, f"less than {least:.2f} images")
-    if budget is None:
-        budget = float(np.interp(seeds or 10, [r.seeds for r in many], [r.images for r in many]))
     at = tuple(round(look.share * steps) for look in row.looks)
     if len(set(at)) < len(at):
         return _plain(budget, seeds, steps, f"runs of {steps} steps")
-    rate = rate_for(row, budget, seeds)
-    most = seeds or math.ceil(MOST_BEGUN * rate.seeds)
+    most = seeds or most_seeds(budget)
+    rate = rate_for(row, budget, most)
     note = (
-        f"about {rate.seeds:.0f} {f'of {seeds} ' if seeds else ''}seeds for the price of {rate.images:.1f} images on average, "
-        f"as good as the best of about {rate.as_good_as:.1f}"
+        f"about {rate.seeds:.0f} of {most} seeds for the price of {rate.images:.1f} images on average, as good as the best of "
+        f"about {rate.as_good_as:.1f}"
     )
     if most < row.pools[0].seeds:
         note = f"at most {most} seeds, each judged up to {len(at)} times"
     return StagePlan(most, at, f"{note}; {row.source}", budget, row=row, price=rate.price)
 
 
-def rate_for(row: StageRow, budget: float, seeds: int | None) -> Rate:
-    """The price at which a mean `budget` in images is spent where there are `seeds` (None: any number) to choose from, and
-    what it gives; between those that were measured, and never beyond them."""
+def most_seeds(budget: float) -> int:
+    """How many seeds to choose from are right for a budget in images."""
+    return math.ceil(MOST_BEGUN * budget)
+
+
+def rate_for(row: StageRow, budget: float, seeds: int) -> Rate:
+    """The price at which a mean `budget` in images is spent where there are `seeds` to choose from, and what it gives;
+    between those that were measured, and never beyond them."""
     pools = row.pools
-    count = min(max(seeds or pools[-1].seeds, pools[0].seeds), pools[-1].seeds)
+    count = min(max(seeds, pools[0].seeds), pools[-1].seeds)
     above = next(i for i, pool in enumerate(pools) if pool.seeds >= count)
     below = max(above - 1, 0)
     low, high = (_rate_at(pools[i].rates, budget) for i in (below, above))

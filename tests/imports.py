@@ -50,6 +50,7 @@ LAYERS = [
     "agents.rewriters",
     "agents.choice agents.checking",
     "agents.plan agents.rounds",
+    "agents.seed_choice",
     "agents.final_choice",
     "agents.loop agents.optimize",
     "agents.desk agents.estimate agents.batch* agents.ray_batch agents.pictures",
