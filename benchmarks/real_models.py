@@ -24,7 +24,7 @@ from promptprobe.stages import MOST_SPENT, expected, margins, most_seeds, rate_f
 
 LOOKS = (6, 8, 10, 12, 14, 16)  # of 20
 PRICES = (2.5, 1.8, 1.3, 0.95, 0.7, 0.5, 0.36, 0.26, 0.19, 0.13, 0.09, 0.06, 0.04, 0.02, 0.01)
-POOLS = (5, 7, 10, 14, 20, 28)  # seeds to choose from
+POOLS = (5, 10, 14, 20)  # seeds to choose from
 TEN = {"70": 3.45, "100": 4.95}  # of ten seeds: steps of 200, in images
 BUDGETS = (1.5, 2, 3, 4, 5, 6)
 MOST = 40  # images of plain best of n
@@ -64,24 +64,22 @@ def staged(row: StageRow, drawn: np.ndarray, price: float, budget: float | None)
     worth = margins(row.looks, price * row.spread / spread) * spread[:, None]
     stage = np.zeros(drawn.shape[:2], int)
     stage[:, : row.begin] = 1
-    told = np.zeros(drawn.shape[:2])
-    told[:, : row.begin] = expected(row, row.looks[0], first, mean[:, None])
+    index = np.repeat(worth[:, :1], drawn.shape[1], 1)
+    index[:, : row.begin] = expected(row, row.looks[0], first, mean[:, None]) + worth[:, 1:2]
     spent = np.full(len(drawn), row.begin * at[0] / steps)
-    taken = np.full(len(drawn), -1)
-    while (taken < 0).any():
-        index = told + np.take_along_axis(worth, stage, 1)
+    taken, on = np.full(len(drawn), -1), each
+    while len(on):
         if budget is not None:
-            over = spent + 1 > MOST_SPENT * budget
-            index = np.where(over[:, None] & (stage == 0), -np.inf, index)
-        best = index.argmax(1)
-        now = stage[each, best]
-        done = (now == len(at)) & (taken < 0)
-        taken[done] = best[done]
-        on = np.flatnonzero(taken < 0)
+            over = on[spent[on] + 1 > MOST_SPENT * budget]
+            index[over] = np.where(stage[over] == 0, -np.inf, index[over])
+        best = index[on].argmax(1)
+        now = stage[on, best]
+        taken[on[now == len(at)]] = best[now == len(at)]
+        on, best, now = (v[now < len(at)] for v in (on, best, now))
         for s in range(len(at)):
-            rows = on[now[on] == s]
-            own = best[rows]
-            told[rows, own] = expected(row, row.looks[s], drawn[rows, own, at[s] - 1], mean[rows])
+            rows, own = on[now == s], best[now == s]
+            told = expected(row, row.looks[s], drawn[rows, own, at[s] - 1], mean[rows])
+            index[rows, own] = told + worth[rows, s + 1]
             spent[rows] += (at[s] - (at[s - 1] if s else 0)) / steps
             stage[rows, own] += 1
     return drawn[each, taken, -1], spent + (steps - at[-1]) / steps, (stage > 0).sum(1)
@@ -103,7 +101,7 @@ def pools(row: StageRow, data: np.ndarray, draws: int, rng: np.random.Generator,
     for size in sizes:
         found: list[Rate] = []
         for price in PRICES:
-            _, free, _ = staged(row, drawn[:, :size], price, None)
+            _, free, _ = staged(row, drawn[::2, :size], price, None)
             value, spent, begun = staged(row, drawn[:, :size], price, float(free.mean()))
             images, good = round(float(spent.mean()), 2), round(equal_images(value.mean() - one, curve), 2)
             if good < images:
@@ -158,8 +156,8 @@ def report(key: str, data: np.ndarray, draws: int, rng: np.random.Generator, by_
     folds, count = np.arange(len(data)) % 5, len(data)
     wanted = {b: np.zeros((3, count)) for b in (*BUDGETS, *TEN)}
     for fold in range(5):
-        row = pools(fit_row(data[folds != fold], key), data[folds != fold], max(draws // 2, 4), rng, POOLS[:4])
-        drawn = draw(data[folds == fold], POOLS[3], draws, rng)
+        row = pools(fit_row(data[folds != fold], key), data[folds != fold], max(draws // 2, 4), rng, POOLS[1:3])
+        drawn = draw(data[folds == fold], POOLS[2], draws, rng)
         for b, kept in wanted.items():
             images = TEN[b] if isinstance(b, str) else b
             most = 10 if isinstance(b, str) else most_seeds(b)

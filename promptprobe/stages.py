@@ -22,7 +22,8 @@ from .stage_rows import PLAIN, ROWS, Look, Rate, StageRow
 FEW_STEPS = 8  # runs of at most so many steps: one late look
 NO_LOOK = 3  # of at most so many: none
 LATE = 0.75  # where the one look lies, as a share of the run
-MOST_BEGUN = 2  # seeds for each image of the budget, when none are given; of more a few prompts begin too many
+SEEDS = 10  # to choose from, when none are given
+MOST_BEGUN = 2  # for each image of the budget, where that is more; of still more, a few prompts begin too many
 MOST_PLAIN = 1000
 MOST_SPENT = 2.0  # no new seed is begun when this many times the budget would be spent
 PRIOR = 2.0  # a prompt's spread is its row's as much as that of so many looks
@@ -55,7 +56,7 @@ def row_for(pipeline: type, reward: str) -> StageRow | None:
 
 
 def plan_stages(budget: float | None, seeds: int | None, steps: int, row: StageRow | None) -> StagePlan:
-    """The plan for a mean `budget` in full images; without one, that for which `seeds` (default: 10) are not too many.
+    """The plan for a mean `budget` in full images; without one, that for which `seeds` (default: `SEEDS`) are not too many.
 
     No more than `seeds` are begun. Runs of at most `NO_LOOK` steps have no looks, of at most `FEW_STEPS` one.
     Raises `InputError` for a budget below one image.
@@ -77,7 +78,7 @@ def plan_stages(budget: float | None, seeds: int | None, steps: int, row: StageR
     if row is None:
         return _plain(budget, seeds, steps, "this model and judge")
     least = row.pools[0].rates[0].images
-    budget = max((seeds or 10) / MOST_BEGUN, least) if budget is None else budget
+    budget = max((seeds or SEEDS) / MOST_BEGUN, least) if budget is None else budget
     if budget < least:
         return _plain(budget, seeds, steps, f"less than {least:.2f} images")
     at = tuple(round(look.share * steps) for look in row.looks)
@@ -96,7 +97,7 @@ def plan_stages(budget: float | None, seeds: int | None, steps: int, row: StageR
 
 def most_seeds(budget: float) -> int:
     """How many seeds to choose from are right for a budget in images."""
-    return math.ceil(MOST_BEGUN * budget)
+    return max(SEEDS, math.ceil(MOST_BEGUN * budget))
 
 
 def rate_for(row: StageRow, budget: float, seeds: int) -> Rate:
@@ -131,7 +132,7 @@ def _plain(budget: float | None, seeds: int | None, steps: int, unknown: str) ->
         going = [count, *left(count)]
         return (sum(n * (k - b) for n, k, b in zip(going, at, [0, *at], strict=False)) + steps - at[-1]) / steps
 
-    count = seeds or 10
+    count = seeds or SEEDS
     if budget is not None:
         count = max(n for n in range(1, math.ceil(4 * budget) + 2) if n == 1 or images(n) <= budget + 1e-9)
         count = min(count, seeds or count)

@@ -44,7 +44,9 @@ def known(sdxl):
 def test_a_plan_says_what_to_expect():
     plan = plan_stages(3, None, 20, FLUX)
     assert plan.looks == (6, 8, 10, 12, 14, 16)
-    assert plan.note.endswith("as good as the best of about 4.5; measured on FLUX.1-dev with ImageReward")
+    assert plan.note.endswith("as good as the best of about 4.7; measured on FLUX.1-dev with ImageReward")
+    assert plan_stages(3, 5, 20, FLUX).price < plan.price  # who has fewer to choose from, looks longer
+    assert plan_stages(3.5, 10, 20, FLUX) == plan_stages(3.5, None, 20, FLUX)
     assert plan_stages(5, None, 20, FLUX).price < plan.price  # who has more, looks longer
     assert plan_stages(3, 4, 20, FLUX).seeds == 4
     other = plan_stages(3, None, 20, None)
