@@ -190,7 +190,9 @@ class Service:
             given = None if seeds is None else seeds_from(first, seeds)
             how, images, tried = settle_search(plan.scorer, given, first, policy or "auto", budget, top)
             if len(tried) > MAX_SEEDS:
-                raise InputError(f"{len(tried)} seeds are too many for a call, at most {MAX_SEEDS}; give seeds, or less of budget or top")
+                raise InputError(
+                    f"{len(tried)} seeds are too many for a call, at most {MAX_SEEDS}; give seeds, or less of budget or top"
+                )
             found, pictures = found_seeds(
                 plan.scorer, prompt, tried, policy=how, top=top, budget=images, reward=plan.measure, on_event=event
             )

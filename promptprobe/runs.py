@@ -46,7 +46,6 @@ from .tokens import clean_prompt, tokenize_prompt
 from .trajectory import check_steps, finish, start
 from .worlds import note_on
 
-
 BUDGET = 3.0  # of a search that is told none, in images
 
 

@@ -117,7 +117,9 @@ def rate_for(row: StageRow, budget: float, seeds: int) -> Rate:
 def _rate_at(rates: tuple[Rate, ...], images: float) -> Rate:
     spent = [r.images for r in rates]
     price = math.exp(float(np.interp(images, spent, [math.log(r.price) for r in rates])))
-    seeds, own, good = (float(np.interp(images, spent, column)) for column in list(zip(*map(astuple, rates), strict=True))[1:])
+    seeds, own, good = (
+        float(np.interp(images, spent, column)) for column in list(zip(*map(astuple, rates), strict=True))[1:]
+    )
     return Rate(price, seeds, own, good)
 
 

@@ -111,7 +111,9 @@ def test_mcp_over_http_selects_a_seed():
     async def talk(port):
         async with Client(f"http://127.0.0.1:{port}/mcp") as client:
             check_mcp_tools(await client.list_tools())
-            return await client.call_tool("select_seed", {"prompt": PROMPT, "seeds": 4, "policy": "staged", "budget": 2})
+            return await client.call_tool(
+                "select_seed", {"prompt": PROMPT, "seeds": 4, "policy": "staged", "budget": 2}
+            )
 
     port = free_port()
     with running("mcp", "--transport", "http", "--rewriter", "offline", port=port):

@@ -32,7 +32,9 @@ def scorer(sd):
 
 
 def ten_times(pipeline):
-    return Scorer(pipeline, PreviewJudge(pipeline, lambda i, p: 10 * brightness(i, p), "image-reward"), 20, 4, dict(SIZE))
+    return Scorer(
+        pipeline, PreviewJudge(pipeline, lambda i, p: 10 * brightness(i, p), "image-reward"), 20, 4, dict(SIZE)
+    )
 
 
 @pytest.fixture

@@ -67,7 +67,9 @@ def choose_judge(
                 "the judge preview measures with a reward model, and none is on this machine: give --reward, such as "
                 "image-reward (downloaded once) or module:function of your own"
             )
-        judge = PreviewJudge(pipeline, load_reward(wanted, device), reward_name(wanted), find_decoder and find_decoder())
+        judge = PreviewJudge(
+            pipeline, load_reward(wanted, device), reward_name(wanted), find_decoder and find_decoder()
+        )
     else:
         judge = GapJudge() if kind == "gap" else FocusJudge(pipeline)
     if not told:
