@@ -33,10 +33,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from promptprobe.backbones import BACKBONES
 from promptprobe.evaluation import best_of_n, equal_images
+from promptprobe.policies import POLICIES
 from promptprobe.prompt_files import read_prompts
 from promptprobe.rewards import load_reward
 from promptprobe.runs import make_scorer
-from promptprobe.search import POLICIES, select_pair
+from promptprobe.search import select_pair
 
 PROMPT = "three red cars above a blue fish on a white background"
 WORDINGS = (PROMPT, "3 red cars above one blue fish, white background", "a blue fish below three red cars on white",

@@ -39,6 +39,7 @@ LAYERS = [
     "judges judges.*",
     "runner race",
     "scoring thresholds staged selection",
+    "policies",
     "search",
     "runs",
     "facts*",

@@ -18,9 +18,10 @@ from promptprobe.cli import main
 from promptprobe.diagnosis import diagnose
 from promptprobe.judges import ProbeJudge
 from promptprobe.observation import observe
+from promptprobe.policies import _diverse
 from promptprobe.runs import make_scorer
 from promptprobe.scoring import Scorer
-from promptprobe.search import _diverse, select_seed
+from promptprobe.search import select_seed
 from promptprobe.thresholds import read_tau
 from promptprobe.trajectory import finish, preview, start
 
