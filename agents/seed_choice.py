@@ -6,6 +6,7 @@ each. The trajectories that the loop has begun go on where they are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..diagnosis import diagnose
 from ..errors import InputError
 from ..records import whole
 from ..runs import settle_search
+from ..scoring import Scorer
 from ..search import take_seed
 from .rounds import SEEDS_INSTEAD, Context, State
 
@@ -27,13 +29,15 @@ def is_due(state: State) -> bool:
     return state["stop_reason"] == SEEDS_INSTEAD
 
 
-def choose_seed(state: State, context: Context) -> dict[str, Any]:
-    """What changes by a search of the prompt's seeds; in the context the winner's trajectory takes the place of the first.
+def seeds_of(scorer: Scorer, given: Sequence[int]) -> tuple[str, float | None, Sequence[int]]:
+    """Policy, budget and seeds of a search: several seeds that were `given`, else as many as a search takes by itself."""
+    return settle_search(scorer, given if len(given) > 1 else None, given[0])
 
-    Several seeds that were asked for are the ones that are searched, else as many as a search takes by itself.
-    """
-    scorer, own, given = context.scorer, context.scored[0], state["seeds"]
-    policy, budget, seeds = settle_search(scorer, given if len(given) > 1 else None, given[0])
+
+def choose_seed(state: State, context: Context) -> dict[str, Any]:
+    """What changes by a search of the prompt's seeds; in the context the winner's trajectory takes the place of the first."""
+    scorer, own = context.scorer, context.scored[0]
+    policy, budget, seeds = seeds_of(scorer, state["seeds"])
     before = sum(paused.step for paused, _ in own.trajectories)
     context.tell("searching", seeds=len(seeds))
     try:

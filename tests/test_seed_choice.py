@@ -9,6 +9,7 @@ import pytest
 import torch
 from promptprobe.agents import Service
 from promptprobe.agents.batch import run_batch
+from promptprobe.agents.estimate import estimate
 from promptprobe.agents.plan import make_plan
 
 from promptprobe import optimize
@@ -41,6 +42,8 @@ def test_the_words_stay_and_the_best_of_several_seeds_is_finished(scorer, tmp_pa
     run_batch(plan, [PROMPT], tmp_path / "batch")
     line = json.loads((tmp_path / "batch" / "results.jsonl").read_text())
     assert (line["seed"], line["reward"]) == (record.seed, pytest.approx(record.reward, abs=1e-4))
+    least, most = estimate(plan, 1)["denoiser calls"]
+    assert least <= record.denoiser_calls["used"] <= most
     assert Service(plan).optimize(PROMPT)[0]["seed"] == record.seed
 
 
