@@ -54,9 +54,10 @@ def make_app(service: Service) -> Any:
         return JSONResponse(body, status_code=status, headers=headers)
 
     async def optimised(given: dict[str, Any]) -> list[dict[str, Any]]:
-        answers = []
-        for i in range(given["n"]):
-            record, image = await service.run("optimize", given["prompt"], seed=given["seed"] + i)
+        answers, seed = [], given["seed"]
+        for _ in range(given["n"]):
+            record, image = await service.run("optimize", given["prompt"], seed=seed)
+            seed = 1 + max(s for c in record["candidates"] for s in c["seeds"])  # no image is made twice
             own = {k: record[k] for k in ("predicted_reward", "reward", "seed", "stop_reason")}
             answers.append(_answer(image, record["best_prompt"], own))
         return answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from promptprobe.agents import Service
 from promptprobe.agents.batch import run_batch
 from promptprobe.agents.estimate import estimate
 from promptprobe.agents.plan import make_plan
+from promptprobe.agents.server import make_app
 
 from promptprobe import optimize
 from promptprobe.runs import make_scorer
@@ -45,6 +47,18 @@ def test_the_words_stay_and_the_best_of_several_seeds_is_finished(scorer, tmp_pa
     least, most = estimate(plan, 1)["denoiser calls"]
     assert least <= record.denoiser_calls["used"] <= most
     assert Service(plan).optimize(PROMPT)[0]["seed"] == record.seed
+
+
+def test_several_images_of_a_request_are_of_different_seeds(scorer):
+    httpx = pytest.importorskip("httpx")
+    app = make_app(Service(make_plan(scorer=scorer, rewriter="offline", seeds_per_prompt=3)))
+
+    async def ask():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here") as client:
+            return await client.post("/v1/images/generations", json={"prompt": PROMPT, "n": 2}, timeout=None)
+
+    first, second = (d["promptprobe"]["seed"] for d in asyncio.run(ask()).json()["data"])
+    assert first in (0, 1, 2) and second in (3, 4, 5)
 
 
 def test_seeds_that_were_asked_for_are_those_that_are_searched_and_no_rounds_search_none(scorer):
