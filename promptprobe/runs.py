@@ -134,11 +134,11 @@ def search_seeds(
     if scorer is not None:
         refuse_beside("scorer", set(options) & {*names_of(ScorerOptions)} - {"seed", "reward"})
     check_budget(o["budget"], o["policy"])
-    chosen = None if seeds is None else seed_list(seeds, o["seed"])
+    given = None if seeds is None else seed_list(seeds, o["seed"])
     if out is not None:
         check_writable(Path(out))
     scorer = scorer or make_scorer(**{n: o[n] for n in names_of(ScorerOptions) if n in o})
-    policy, budget, chosen = settle_search(scorer, chosen, o["seed"], o["policy"], o["budget"], o["top"])
+    policy, budget, chosen = settle_search(scorer, given, o["seed"], o["policy"], o["budget"], o["top"])
     _, measure = reward_of(o["reward"], scorer)
     found, pictures = found_seeds(
         scorer, prompt, chosen, policy=policy, top=o["top"], diverse=o["diverse"], budget=budget, reward=measure,
