@@ -86,9 +86,16 @@ def staged(row: StageRow, drawn: np.ndarray, price: float, budget: float | None)
 
 
 def draw(data: np.ndarray, seeds: int, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Seeds drawn for each prompt, several times: `[prompts * draws, seeds, steps]`."""
-    which = np.stack([rng.permutation(data.shape[1])[:seeds] for _ in range(len(data) * draws)])
-    which = which.reshape(len(data), draws, seeds)
+    """Seeds drawn for each prompt, several times: `[prompts * draws, seeds, steps]`.
+
+    One draw begins where the one before ends, so that every seed is drawn about as often.
+    """
+    rounds = data.shape[1] // seeds  # draws without a seed in common
+    each = [
+        rng.permutation(data.shape[1])[: rounds * seeds].reshape(rounds, seeds)
+        for _ in range(len(data) * -(-draws // rounds))
+    ]
+    which = np.concatenate(each).reshape(len(data), -1, seeds)[:, :draws]
     return np.take_along_axis(data[:, None], which[..., None], 2).reshape(-1, seeds, data.shape[-1])
 
 
