@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .plan import Plan, cost_of
+from .seed_choice import seeds_of
 
 # Input and output of one rewriting request, assumed: 700 to 1,300 and 250 for prompts of 44 to 139 letters, at four letters a
 # token, with four rewrites.
@@ -20,6 +21,8 @@ def estimate(plan: Plan, prompts: int) -> dict[str, Any]:
     goes_on = scorer.steps - scorer.probe_step
     least = prompts * (seeds * scorer.probe_step + goes_on)
     most = prompts * ((1 + rounds * plan.candidates) * seeds * scorer.probe_step + goes_on)
+    if plan.search_seeds and plan.rounds:
+        most = prompts * len(seeds_of(scorer, plan.seeds)[2]) * scorer.steps
     scorer.score(TIMED, plan.seeds)  # warm up
     calls, spent = scorer.denoiser_calls, scorer.denoising_seconds
     scorer.score(TIMED, plan.seeds)

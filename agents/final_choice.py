@@ -20,6 +20,7 @@ from ..rewards import RewardFunction, rewrite_margin
 from ..scoring import Scored, Scorer
 from ..worlds import settled_share
 from .rounds import Context, State
+from .seed_choice import choose_seed, is_due
 
 
 def finalists(state: State, context: Context) -> list[int]:
@@ -48,7 +49,9 @@ def choose(states: Sequence[State], contexts: Sequence[Context]) -> list[dict[st
     `choice` has each finalist's `preview`, the reward of its predicted image against the user's prompt. In the contexts the
     winner's trajectories are those of the choice, and the others' are freed.
     """
-    found: list[dict[str, Any]] = [{} for _ in states]
+    found: list[dict[str, Any]] = [
+        choose_seed(s, c) if is_due(s) else {} for s, c in zip(states, contexts, strict=True)
+    ]
     at = [(n, i) for n, (s, c) in enumerate(zip(states, contexts, strict=True)) for i in finalists(s, c)]
     if not at:
         return found
@@ -62,7 +65,7 @@ def choose(states: Sequence[State], contexts: Sequence[Context]) -> list[dict[st
         )  # fmt: skip
     except InputError as error:
         told = {"notes": [f"not chosen by predicted images: {error}"]}
-        return [told if any(m == n for m, _ in at) else {} for n in range(len(states))]
+        return [told if any(m == n for m, _ in at) else found[n] for n in range(len(states))]
     for n, context in enumerate(contexts):
         own = {i: scored for (m, i), scored in zip(at, looked, strict=True) if m == n}
         if own:

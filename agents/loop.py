@@ -106,6 +106,7 @@ def run(state: State, context: Context, generating: bool = True) -> State:
     The finished image is `context.image`; the best candidate's paused trajectories stay in `context`.
     """
     limit = 2 * state["rounds"] + 10
+    context.search_seeds &= generating
     return build(generating).invoke(state, context=context, config={"recursion_limit": limit})  # type: ignore[return-value,call-overload]
 
 

@@ -10,7 +10,7 @@ import re
 
 from ..phrases import Phrase, Reading, Thesaurus, read_prompt
 from ..words import FILLER
-from .rewrites import Rewrite, RewriteAnswer, RewriteRequest
+from .rewrites import Rewrite, RewriteAnswer, Rewriter, RewriteRequest
 
 _WORDS = {1: "a", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 _OF = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
@@ -45,6 +45,11 @@ class OfflineRewriter:
                 rewrites.append(Rewrite(strategy, text))
         notes = ["the offline rewriter knows no directions; an LLM does"] if request.direction else []
         return RewriteAnswer(rewrites, notes=notes)
+
+
+def no_words(rewriter: Rewriter | None, thesaurus: Thesaurus | None) -> bool:
+    """Whether nobody can reword prompts for a model with this thesaurus."""
+    return thesaurus is None and (rewriter is None or isinstance(rewriter, OfflineRewriter))
 
 
 def _proposals(prompt: str, reading: Reading, thesaurus: Thesaurus):

@@ -20,6 +20,7 @@ from ..thresholds import AUTO, threshold
 from ..trajectory import check_steps
 from ..worlds import thesaurus_of
 from .checking import guard_for
+from .offline import no_words
 from .rewriters import make_rewriter
 from .rewrites import Rewriter
 
@@ -30,7 +31,8 @@ class Plan:
 
     `seeds` are those on which every candidate is compared; `threshold` is τ as a number (None: candidates are only
     compared), `tau` as it was given or chosen; `label` and `measure` are name and function of the reward, `prices` those of
-    a million input and output tokens; `guard` says who checks rewrites.
+    a million input and output tokens; `guard` says who checks rewrites; with `search_seeds` nobody can reword
+    prompts, and their seeds are searched instead.
     """
 
     scorer: Scorer
@@ -47,6 +49,7 @@ class Plan:
     max_seconds: float | None
     notes: list[str]
     guard: str = "code"
+    search_seeds: bool = False
 
     @property
     def seed(self) -> int:
@@ -101,8 +104,8 @@ def plan_of(where: str, options: Mapping[str, Any], scorer: Scorer | None = None
     prices = prices_of(o["llm_price"])
     seeds = seeds_from(o["seed"], o["seeds_per_prompt"])
     rewriter, notes = o["rewriter"], []
+    model = o["model"] if scorer is None else scorer.model or ""
     if isinstance(rewriter, str):
-        model = o["model"] if scorer is None else scorer.model or ""
         rewriter, note = make_rewriter(
             rewriter, llm_model=o["llm_model"], llm_base_url=o["llm_base_url"], seed=o["seed"],
             timeout=o["llm_timeout"], max_tokens=o["llm_max_tokens"], effort=o["llm_effort"], prices=prices,
@@ -128,7 +131,7 @@ def plan_of(where: str, options: Mapping[str, Any], scorer: Scorer | None = None
         scorer=scorer, rewriter=rewriter, seeds=seeds, rounds=o["rounds"], candidates=o["candidates"],
         tau=AUTO if o["tau"] == "auto" and wanted is not None else str(o["tau"]), threshold=wanted, label=label,
         measure=measure, prices=prices, max_llm_calls=o["max_llm_calls"], max_seconds=o["max_seconds"], notes=notes,
-        guard=guard,
+        guard=guard, search_seeds=no_words(rewriter, thesaurus_of(model)),
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from .choice import best_of, margin_of, scale_of
 from .rewrites import Rejected, RewriteAnswer, Rewriter, RewriteRequest, Try, Waiting
 
 FRUITLESS = 2  # rounds in a row
+SEEDS_INSTEAD = "no rewriter for this model: its seeds are searched"
 
 FINALISTS = 4  # rewrites between whom the last choice is made, beside the user's own prompt
 
@@ -90,6 +91,7 @@ class Settled(Protocol):
     max_llm_calls: int | None
     max_seconds: float | None
     guard: str
+    search_seeds: bool
 
 
 @dataclass
@@ -98,7 +100,8 @@ class Context:
 
     `guarding` says who checks rewrites, `margin` by how much an unsure one must win (`best_of`). `scored` are the
     candidates' scores by id, `measure` and `label` the reward by which the last choice is made, `reached` the state after
-    the last probing, `image` the finished image.
+    the last probing, `image` the finished image. With `search_seeds` nobody can reword the prompt, and the last choice is
+    one among its seeds (`seed_choice`).
     """
 
     scorer: Scorer
@@ -114,6 +117,7 @@ class Context:
     measure: RewardFunction | None = None
     label: str | None = None
     reached: State | None = None
+    search_seeds: bool = False
 
     def seconds_left(self) -> float | None:
         """What is left of `max_seconds`; None without a limit."""
@@ -152,7 +156,7 @@ def begin(prompt: str, plan: Settled, on_event: OnEvent | None = None) -> tuple[
     }  # fmt: skip
     return state, Context(
         plan.scorer, plan.rewriter, plan.max_llm_calls, plan.max_seconds, on_event, Guarding(plan.guard),
-        margin_of(plan.scorer), measure=plan.measure, label=plan.label,
+        margin_of(plan.scorer), measure=plan.measure, label=plan.label, search_seeds=plan.search_seeds and plan.rounds > 0,
     )  # fmt: skip
 
 
@@ -280,6 +284,9 @@ def _stop(state: State, context: Context, best: Mapping[str, Any]) -> str:
     if state["tau"] is not None and best["score"] >= state["tau"]:
         return "good enough" if state["round"] else "good enough as it was"
     rewriter, calls, seconds = context.rewriter, context.max_llm_calls, context.max_seconds
+    late = seconds is not None and time.perf_counter() - context.began >= seconds
+    if context.search_seeds:
+        return "time used up" if late else SEEDS_INSTEAD
     if rewriter is None:
         return "no rewriter"
     if state["rewriter_gone"]:
@@ -290,7 +297,7 @@ def _stop(state: State, context: Context, best: Mapping[str, Any]) -> str:
         return "two rounds without a better prompt"
     if calls is not None and rewriter.calls_llm and state["llm_requests"] >= calls:
         return "LLM budget used up"
-    if seconds is not None and time.perf_counter() - context.began >= seconds:
+    if late:
         return "time used up"
     if state["round"] and not fresh(state) and not rewriter.calls_llm:
         return "no further rewrite"

@@ -1,6 +1,7 @@
 """An OpenAI-compatible images endpoint on loopback: clients that only know that API get the optimised image.
 
-`POST /v1/images/generations` runs the loop and answers with the image and `revised_prompt`; `GET /v1/models`, `/health`.
+`POST /v1/images/generations` runs the loop and answers with the image and `revised_prompt`; with a `policy` or `budget` of
+ours it searches the prompt's seeds instead. `GET /v1/models`, `/health`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from typing import Any
 
 from ..errors import InputError, PromptProbeError
+from ..options import check
 from ..version import __version__
 from .service import BusyError, Service
 
@@ -51,6 +53,25 @@ def make_app(service: Service) -> Any:
         body = {"error": {"message": message, "type": kind, "param": parameter, "code": None}}
         return JSONResponse(body, status_code=status, headers=headers)
 
+    async def optimised(given: dict[str, Any]) -> list[dict[str, Any]]:
+        answers, seed = [], given["seed"]
+        for _ in range(given["n"]):
+            record, image = await service.run("optimize", given["prompt"], seed=seed)
+            seed = 1 + max(s for c in record["candidates"] for s in c["seeds"])  # no image is made twice
+            own = {k: record[k] for k in ("predicted_reward", "reward", "seed", "stop_reason")}
+            answers.append(_answer(image, record["best_prompt"], own))
+        return answers
+
+    async def searched(given: dict[str, Any]) -> list[dict[str, Any]]:
+        found, images = await service.run(
+            "select_seed", given["prompt"], first_seed=given["seed"], top=given["n"], **given["search"]
+        )
+        rewards = {s["seed"]: s["reward"] for s in found["seeds"]}
+        return [
+            _answer(image, found["prompt"], {"reward": rewards[seed], "seed": seed, "notes": found["notes"]})
+            for seed, image in zip(found["best"], images, strict=True)
+        ]
+
     async def generations(request: Request) -> JSONResponse:
         if "origin" in request.headers:  # a web page must not drive the local GPU
             return refuse(403, "requests of web pages are not served")
@@ -69,14 +90,8 @@ def make_app(service: Service) -> Any:
             given = read_request(body, service)
         except InputError as error:
             return refuse(400, str(error))
-        answers = []
         try:
-            for i in range(given["n"]):
-                record, image = await service.run("optimize", given["prompt"], seed=given["seed"] + i)
-                answers.append(
-                    {"b64_json": base64.b64encode(image).decode(), "revised_prompt": record["best_prompt"],
-                     "promptprobe": {k: record[k] for k in ("predicted_reward", "reward", "seed", "stop_reason")}}
-                )  # fmt: skip
+            answers = await (searched if given["search"] else optimised)(given)
         except BusyError as error:
             return refuse(429, str(error))
         except InputError as error:
@@ -100,6 +115,10 @@ def make_app(service: Service) -> Any:
     )  # fmt: skip
 
 
+def _answer(image: bytes, prompt: str, own: dict[str, Any]) -> dict[str, Any]:
+    return {"b64_json": base64.b64encode(image).decode(), "revised_prompt": prompt, "promptprobe": own}
+
+
 def read_request(body: dict[str, Any], service: Service) -> dict[str, Any]:
     """The parts of an images request that are used, checked; raises `InputError` that names the parameter."""
     if "prompt" not in body:
@@ -120,7 +139,10 @@ def read_request(body: dict[str, Any], service: Service) -> dict[str, Any]:
         width, height = service.size
         if size != f"{width}x{height}":
             raise InputError(f"size is {size!r}; this server makes {width}x{height} (or leave it out)")
-    return {"prompt": body["prompt"], "n": n, "seed": seed}
+    search = {name: body[name] for name in ("policy", "budget") if body.get(name) is not None}
+    for name, value in search.items():
+        check(name, value)
+    return {"prompt": body["prompt"], "n": n, "seed": seed, "search": search}
 
 
 def serve(service: Service, host: str = "127.0.0.1", port: int = 8721) -> None:

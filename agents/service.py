@@ -26,8 +26,8 @@ from ..files import lock_file
 from ..options import DEFAULT_MODEL, PlanOptions, check, check_made, default_of, refuse_beside, refuse_unknown, signed
 from ..pnginfo import png_bytes
 from ..records import carried
-from ..runs import found_seeds, generated, score_as_dict
-from ..search import usual_policy
+from ..runs import found_seeds, generated, score_as_dict, settle_search
+from ..search import check_budget
 from ..seeds import seeds_from
 from ..sizes import own_size
 from ..text import MAX_CHARACTERS
@@ -164,28 +164,37 @@ class Service:
             ]
 
     def select_seed(
-        self, prompt: str, *, seeds: int = 10, first_seed: int | None = None, policy: str | None = None, top: int = 1,
-        progress: Progress | None = None, cancel: threading.Event | None = None,
+        self, prompt: str, *, seeds: int | None = None, first_seed: int | None = None, policy: str | None = None,
+        budget: float | None = None, top: int = 1, progress: Progress | None = None, cancel: threading.Event | None = None,
     ) -> tuple[dict[str, Any], list[bytes]]:  # fmt: skip
         """The best of several seeds: what each was thought worth, and PNGs of the best.
 
-        `policy` defaults to racing where the probe can, to staged without a probe.
+        `seeds`, `policy` and `budget` are settled as in `search_seeds`.
         """
         prompt = check_prompt(prompt)
-        check_count(seeds)
+        if seeds is not None:
+            check_count(seeds)
         check("policy", "auto" if policy is None else policy)
         check("top", top)
+        if budget is not None:
+            check("budget", budget)
+        check_budget(budget, policy or "auto")
         with self.turn(cancel) as plan:
-            policy = usual_policy(plan.scorer) if policy in (None, "auto") else policy
 
             def event(name: str, values: dict[str, Any]) -> None:
                 _check(cancel)
                 if progress:
                     progress(values.get("step", 0) / plan.scorer.steps, f"{name} at step {values.get('step', '')}")
 
-            tried = seeds_from(plan.seed if first_seed is None else check("seed", first_seed), seeds)
+            first = plan.seed if first_seed is None else first_seed
+            given = None if seeds is None else seeds_from(first, seeds)
+            how, images, tried = settle_search(plan.scorer, given, first, policy or "auto", budget, top)
+            if len(tried) > MAX_SEEDS:
+                raise InputError(
+                    f"{len(tried)} seeds are too many for a call, at most {MAX_SEEDS}; give seeds, or less of budget or top"
+                )
             found, pictures = found_seeds(
-                plan.scorer, prompt, tried, policy=policy, top=top, reward=plan.measure, on_event=event
+                plan.scorer, prompt, tried, policy=how, top=top, budget=images, reward=plan.measure, on_event=event
             )
             return found.as_dict(), pictures
 

@@ -30,7 +30,10 @@ PROMPTS: Any = (
     list[str],
     Field(min_length=1, max_length=MAX_PROMPTS, description="Prompts to compare."),
 )
-SEEDS: Any = (int, Field(10, ge=1, le=MAX_SEEDS, description="How many seeds to try."))
+SEEDS: Any = (
+    Annotated[int, Field(ge=1, le=MAX_SEEDS)] | None,
+    Field(None, description="How many seeds to try. Default: 10, or as many as the budget is for."),
+)
 
 
 def _own(name: str) -> Any:
@@ -58,7 +61,8 @@ ScoreArguments = _arguments(
 SelectSeedArguments = _arguments(
     "SelectSeedArguments",
     "Find the seed that suits a prompt best for a fraction of the compute, and generate its image.",
-    prompt=PROMPT, seeds=SEEDS, first_seed=_own("seed"), policy=_own("policy"), top=_own("top"),
+    prompt=PROMPT, seeds=SEEDS, first_seed=_own("seed"), policy=_own("policy"),
+    budget=_own("budget"), top=_own("top"),
 )  # fmt: skip
 GenerateArguments = _arguments(
     "GenerateArguments", "Generate one image of a prompt as it is.", prompt=PROMPT, seed=_own("seed")

@@ -34,10 +34,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from promptprobe.backbones import BACKBONES
 from promptprobe.evaluation import best_of_n, equal_images
 from promptprobe.pipelines import load_pipeline
+from promptprobe.policies import POLICIES
 from promptprobe.prompt_files import read_prompts
 from promptprobe.rewards import load_reward
 from promptprobe.runs import make_scorer
-from promptprobe.search import POLICIES, select_pair
+from promptprobe.search import select_pair
 from promptprobe.worlds import DEFAULT
 
 PROMPT = "three red cars above a blue fish on a white background"

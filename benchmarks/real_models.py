@@ -19,13 +19,15 @@ from rich.console import Console
 from rich.table import Table
 
 from promptprobe.evaluation import best_of_n, equal_images
-from promptprobe.stage_rows import PLAIN, Look, Rate, StageRow
-from promptprobe.stages import MOST_SPENT, expected, margins, spread_of
+from promptprobe.stage_rows import PLAIN, Look, Pool, Rate, StageRow
+from promptprobe.stages import MOST_SPENT, expected, margins, most_seeds, rate_for, spread_of
 
 LOOKS = (6, 8, 10, 12, 14, 16)  # of 20
-PRICES = (2.5, 1.8, 1.3, 0.95, 0.7, 0.5, 0.36, 0.26, 0.19, 0.13, 0.08, 0.04)
+PRICES = (2.5, 1.8, 1.3, 0.95, 0.7, 0.5, 0.36, 0.26, 0.19, 0.13, 0.09, 0.06, 0.04, 0.02, 0.01)
+POOLS = (5, 10, 14, 20)  # seeds to choose from
+TEN = {"70": 3.45, "100": 4.95}  # of ten seeds: steps of 200, in images
 BUDGETS = (1.5, 2, 3, 4, 5, 6)
-MOST = 40  # seeds drawn of a prompt, and images of plain best of n
+MOST = 40  # images of plain best of n
 
 
 def fit_row(data: np.ndarray, name: str, begin: int = 4) -> StageRow:
@@ -62,47 +64,59 @@ def staged(row: StageRow, drawn: np.ndarray, price: float, budget: float | None)
     worth = margins(row.looks, price * row.spread / spread) * spread[:, None]
     stage = np.zeros(drawn.shape[:2], int)
     stage[:, : row.begin] = 1
-    told = np.zeros(drawn.shape[:2])
-    told[:, : row.begin] = expected(row, row.looks[0], first, mean[:, None])
+    index = np.repeat(worth[:, :1], drawn.shape[1], 1)
+    index[:, : row.begin] = expected(row, row.looks[0], first, mean[:, None]) + worth[:, 1:2]
     spent = np.full(len(drawn), row.begin * at[0] / steps)
-    taken = np.full(len(drawn), -1)
-    while (taken < 0).any():
-        index = told + np.take_along_axis(worth, stage, 1)
+    taken, on = np.full(len(drawn), -1), each
+    while len(on):
         if budget is not None:
-            over = spent + 1 > MOST_SPENT * budget
-            index = np.where(over[:, None] & (stage == 0), -np.inf, index)
-        best = index.argmax(1)
-        now = stage[each, best]
-        done = (now == len(at)) & (taken < 0)
-        taken[done] = best[done]
-        on = np.flatnonzero(taken < 0)
+            over = on[spent[on] + 1 > MOST_SPENT * budget]
+            index[over] = np.where(stage[over] == 0, -np.inf, index[over])
+        best = index[on].argmax(1)
+        now = stage[on, best]
+        taken[on[now == len(at)]] = best[now == len(at)]
+        on, best, now = (v[now < len(at)] for v in (on, best, now))
         for s in range(len(at)):
-            rows = on[now[on] == s]
-            own = best[rows]
-            told[rows, own] = expected(row, row.looks[s], drawn[rows, own, at[s] - 1], mean[rows])
+            rows, own = on[now == s], best[now == s]
+            told = expected(row, row.looks[s], drawn[rows, own, at[s] - 1], mean[rows])
+            index[rows, own] = told + worth[rows, s + 1]
             spent[rows] += (at[s] - (at[s - 1] if s else 0)) / steps
             stage[rows, own] += 1
     return drawn[each, taken, -1], spent + (steps - at[-1]) / steps, (stage > 0).sum(1)
 
 
 def draw(data: np.ndarray, seeds: int, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Seeds drawn for each prompt, several times: `[prompts * draws, seeds, steps]`."""
-    which = np.stack([rng.permutation(data.shape[1])[:seeds] for _ in range(len(data) * draws)])
-    which = which.reshape(len(data), draws, seeds)
+    """Seeds drawn for each prompt, several times: `[prompts * draws, seeds, steps]`.
+
+    One draw begins where the one before ends, so that every seed is drawn about as often.
+    """
+    rounds = data.shape[1] // seeds  # draws without a seed in common
+    each = [
+        rng.permutation(data.shape[1])[: rounds * seeds].reshape(rounds, seeds)
+        for _ in range(len(data) * -(-draws // rounds))
+    ]
+    which = np.concatenate(each).reshape(len(data), -1, seeds)[:, :draws]
     return np.take_along_axis(data[:, None], which[..., None], 2).reshape(-1, seeds, data.shape[-1])
 
 
-def rates(row: StageRow, data: np.ndarray, draws: int, rng: np.random.Generator) -> tuple[Rate, ...]:
-    """What each price gives on `data`; the cap on what is spent follows from the mean without it."""
-    drawn, found = draw(data, MOST, draws, rng), []
+def pools(row: StageRow, data: np.ndarray, draws: int, rng: np.random.Generator, sizes: tuple[int, ...]) -> StageRow:
+    """The row with what each price gives on `data` for several numbers of seeds to choose from, as far as that is better
+    than plain best of n; the cap on what is spent follows from the mean without it."""
+    drawn = draw(data, max(sizes), draws, rng)
     curve, one = best_of_n(data[..., -1], MOST).mean(1), data[..., -1].mean()
-    for price in PRICES:
-        _, free, _ = staged(row, drawn, price, None)
-        value, spent, begun = staged(row, drawn, price, float(free.mean()))
-        good = equal_images(value.mean() - one, curve)
-        found.append(Rate(price, round(float(begun.mean()), 1), round(float(spent.mean()), 2), round(good, 2)))
-    rising = [r for i, r in enumerate(found) if i == 0 or r.images > max(f.images for f in found[:i])]
-    return tuple(rising)
+    made = []
+    for size in sizes:
+        found: list[Rate] = []
+        for price in PRICES:
+            _, free, _ = staged(row, drawn[::2, :size], price, None)
+            value, spent, begun = staged(row, drawn[:, :size], price, float(free.mean()))
+            images, good = round(float(spent.mean()), 2), round(equal_images(value.mean() - one, curve), 2)
+            if good < images:
+                break
+            if not found or images > found[-1].images:
+                found.append(Rate(price, round(float(begun.mean()), 1), images, good))
+        made.append(Pool(size, tuple(found)))
+    return replace(row, pools=tuple(made))
 
 
 def three_stages(drawn: np.ndarray) -> tuple[np.ndarray, float]:
@@ -137,8 +151,7 @@ def main() -> None:
             for k in range(data.shape[-1] - 1, 0, -1):  # a step without figures: those of the next
                 data[..., k - 1] = np.where(np.isnan(data[..., k - 1]), data[..., k], data[..., k - 1])
             if args.rows:
-                row = fit_row(data, key)
-                console.print(replace(row, rates=rates(row, data, args.draws, rng)))
+                console.print(pools(fit_row(data, key), data, args.draws, rng, POOLS))
                 continue
             report(key, data, args.draws, rng, by_budget, ten)
     if not args.rows:
@@ -148,15 +161,14 @@ def main() -> None:
 def report(key: str, data: np.ndarray, draws: int, rng: np.random.Generator, by_budget: Table, ten: Table) -> None:
     """Add a file's rows to both tables."""
     folds, count = np.arange(len(data)) % 5, len(data)
-    wanted = {b: np.zeros((3, count)) for b in (*BUDGETS, "70", "100")}
+    wanted = {b: np.zeros((3, count)) for b in (*BUDGETS, *TEN)}
     for fold in range(5):
-        row = fit_row(data[folds != fold], key)
-        known = rates(row, data[folds != fold], max(draws // 3, 3), rng)
-        many, few = draw(data[folds == fold], MOST, draws, rng), draw(data[folds == fold], 10, draws, rng)
+        row = pools(fit_row(data[folds != fold], key), data[folds != fold], max(draws // 2, 4), rng, POOLS[1:3])
+        drawn = draw(data[folds == fold], POOLS[2], draws, rng)
         for b, kept in wanted.items():
-            images = int(b) / 200 * 10 if isinstance(b, str) else b
-            price = float(np.interp(images, [r.images for r in known], [r.price for r in known]))
-            out = staged(row, few if isinstance(b, str) else many, price, images)
+            images = TEN[b] if isinstance(b, str) else b
+            most = 10 if isinstance(b, str) else most_seeds(b)
+            out = staged(row, drawn[:, :most], rate_for(row, images, most).price, images)
             kept[:, folds == fold] = [v.reshape(-1, draws).mean(1) for v in out]
     curves, one = best_of_n(data[..., -1], MOST), data[..., -1].mean(1)
     again = [np.arange(count), *(rng.integers(0, count, count) for _ in range(1000))]
@@ -176,7 +188,7 @@ def report(key: str, data: np.ndarray, draws: int, rng: np.random.Generator, by_
     ways = [("random", steps, one)]
     ways += [("fixed", 10 * steps // 5 + steps - steps // 5, fixed.reshape(count, -1).mean(1))]
     ways += [("three stages", cost, three.reshape(count, -1).mean(1))]
-    ways += [(f"staged, {b} steps", wanted[b][1].mean() * steps, wanted[b][0]) for b in ("70", "100")]
+    ways += [(f"staged, {b} steps", wanted[b][1].mean() * steps, wanted[b][0]) for b in TEN]
     for name, spent, value in ways:
         shares = [(value - one)[i].mean() / curves[9, i].mean() for i in again]
         low, high = np.percentile(shares, [2.5, 97.5])

@@ -42,7 +42,7 @@ def rewards_of(model: str, shift: float | None, prompts: list[str], seeds: int, 
     result = np.full((len(prompts), seeds, STEPS), np.nan, np.float32)
     for i, prompt in enumerate(track(prompts, f"{model}, shift {shift or 'its own'}")):
         texts = [prompt] * seeds
-        held: Any = start(pipeline, texts, range(seeds), steps=STEPS, stop=STEPS, watch=watched, **settings)
+        held: Any = start(pipeline, texts, range(seeds), steps=STEPS, stop=STEPS, watch=watched, blocks=(), **settings)
         for k in watched:
             result[i, :, k - 1] = measure(reward, preview(pipeline, held, step=k, decoder=decoder), texts)
         result[i, :, -1] = measure(reward, finish(pipeline, held), texts)

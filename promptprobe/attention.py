@@ -38,6 +38,8 @@ class AttentionTap:
     attention probability from each image position to each of the prompt's tokens. Rows of prompts with fewer tokens
     than the longest end in zeros. Of a step with two denoiser calls the one for the prompt is read. Armed with `cut`, the
     call goes no further than the last probed block: `CutOff` leaves the denoiser then.
+
+    Told to watch no `blocks`, it computes no attention: the maps have no planes and tell the grid alone.
     """
 
     def __init__(self, pipeline, blocks: Sequence[str] | None = None):
@@ -110,6 +112,9 @@ class AttentionTap:
                 f"no attention was seen in {len(missing)} of {len(self.blocks)} probed blocks (first: {missing[0]}); "
                 "use the default attention processors with PyTorch 2 scaled-dot-product attention, and no step cache"
             )
+        if not self.blocks:
+            assert self._layout is not None and self._columns is not None
+            return torch.zeros(len(self._columns), max(map(len, self._columns)), 0, *self._layout.grid)
         height = max(m.shape[-2] for m in self._maps.values())
         width = max(m.shape[-1] for m in self._maps.values())
         # Block by block: all at once they would stand on the device twice.
@@ -136,7 +141,7 @@ class AttentionTap:
             self._handles.append(module.register_forward_hook(self._cut_off))
 
     def _refuse_what_hides_attention(self) -> None:
-        if getattr(self.denoiser, "is_cache_enabled", False):
+        if self.blocks and getattr(self.denoiser, "is_cache_enabled", False):
             raise CaptureError("a step cache is enabled and skips blocks; call disable_cache() on the denoiser first")
         for name, module in self._modules.items():
             processor = getattr(module, "processor", None)
@@ -170,6 +175,8 @@ class AttentionTap:
             return
         call = self._arguments.bind_partial(*args, **kwargs).arguments
         self._layout = self.backbone.layout(module, call)
+        if not self.blocks:
+            return
         self._reading = True
         rows = self._conditional(call[self.backbone.text_argument], f"{type(module).__name__}'s text")
         rows = [row.flatten(1) for row in rows]  # some are told several layers of the text encoder for each token

@@ -14,17 +14,8 @@ import torch
 
 from .backbones import backbone_of
 from .errors import InputError, ModelError
+from .options import ENGINES_OWN
 from .solver import listening
-
-# What a pipeline's call takes and the engine sets, and what to do instead.
-_ONE_EACH = "for several images of a prompt give it once for each seed"
-_ON_STEP = "give on_step"
-_ENGINES_OWN = {
-    "callback": _ON_STEP, "callback_on_step_end": _ON_STEP, "callback_steps": _ON_STEP, "return_dict": "leave it out",
-    "num_images_per_prompt": _ONE_EACH, "latents": _ONE_EACH, "generator": _ONE_EACH,
-    "prompt": "give prompts", "prompt_2": "every text encoder is told the prompt", "num_inference_steps": "give steps",
-    "prompt_3": "every text encoder is told the prompt", "output_type": "give output to finish",
-}  # fmt: skip
 
 
 def check_settings(pipeline, settings: Mapping[str, Any]) -> None:
@@ -32,8 +23,8 @@ def check_settings(pipeline, settings: Mapping[str, Any]) -> None:
     that is the engine's own."""
     taken = inspect.signature(pipeline.__call__).parameters
     for key, value in settings.items():
-        if key in _ENGINES_OWN:
-            raise InputError(f"{key} is set by the engine; {_ENGINES_OWN[key]}")
+        if key in ENGINES_OWN:
+            raise InputError(f"{key} is set by the engine; {ENGINES_OWN[key]}")
         if key.endswith(("_embeds", "_embeds_mask", "_attention_mask")):
             raise InputError(f"{key} is set by the engine, which has the pipeline encode every text; give the text")
         if key.startswith("negative_prompt") and not isinstance(value, (str, type(None))):

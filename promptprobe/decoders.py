@@ -246,7 +246,8 @@ def _load(pipeline: Any, folder: Path, row: TinyDecoder | None = None) -> nn.Mod
     vae = getattr(pipeline, "vae", None)
     own = type(vae).__name__
     if kind not in ("AutoencoderTiny", own):
-        raise InputError(f"{option} is of class {kind}; {type(pipeline).__name__} takes an AutoencoderTiny or an {own}")
+        fitting = " or an ".join(dict.fromkeys(("AutoencoderTiny", own)))
+        raise InputError(f"{option} is of class {kind}; {type(pipeline).__name__} takes an {fitting}")
     source = row.source if row else next((d.source for d in DECODERS if _is_from(d.source, folder, named)), None)
     known = known_decoder(pipeline)
     if source is not None and not is_tiny(vae) and source != (known.source if known else None):

@@ -16,6 +16,8 @@ def what_goes_on(event: str, values: dict[str, Any]) -> str | None:
         return f"round {values['round']}: probing {len(values['prompts'])} prompts"
     if event == "rewriting":
         return f"round {values['round']}: rewriting"
+    if event == "searching":
+        return f"looking for the best of {values['seeds']} seeds"
     if event == "waiting":
         return waiting_in_words(values)
     return "generating the best" if event == "generating" else None

@@ -92,11 +92,11 @@ class Observation:
 
         Raises `InputError` for a block that was not watched.
         """
-        if not self.blocks or tuple(blocks) == self.blocks:
+        if tuple(blocks) == self.blocks or (not self.blocks and self.maps.shape[2]):
             return self
         missing = [b for b in blocks if b not in self.blocks]
         if missing:
-            raise InputError(f"block {missing[0]!r} was not watched; watched were {', '.join(self.blocks)}")
+            raise InputError(f"block {missing[0]!r} was not watched; watched were {', '.join(self.blocks) or 'none'}")
         return replace(self, maps=self.maps[:, :, [self.blocks.index(b) for b in blocks]], blocks=tuple(blocks))
 
 

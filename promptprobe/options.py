@@ -28,11 +28,17 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")  # how much an LLM thinks
 MOST_SEEDS = 100_000  # of one prompt: a list of more is a slip of the keyboard
-# Set by the engine itself in the pipeline's call.
-OWN_ARGUMENTS = frozenset(
-    ["prompt", "generator", "latents", "num_inference_steps", "output_type", "return_dict", "num_images_per_prompt",
-     "callback", "callback_steps", "callback_on_step_end", "callback_on_step_end_tensor_inputs", "timesteps", "sigmas"]
-)  # fmt: skip
+# What a pipeline's call takes and the engine sets itself, and what to do instead.
+_ONE_EACH = "for several images of a prompt give it once for each seed"
+_EVERY_ENCODER = "every text encoder is told the prompt"
+_ON_STEP = "give on_step"
+ENGINES_OWN = {
+    "prompt": "give prompts", "prompt_2": _EVERY_ENCODER, "prompt_3": _EVERY_ENCODER, "prompt_4": _EVERY_ENCODER,
+    "num_images_per_prompt": _ONE_EACH, "latents": _ONE_EACH, "generator": _ONE_EACH,
+    "num_inference_steps": "give steps", "timesteps": "give steps", "output_type": "give output to finish",
+    "return_dict": "leave it out", "callback": _ON_STEP, "callback_steps": _ON_STEP, "callback_on_step_end": _ON_STEP,
+    "callback_on_step_end_tensor_inputs": _ON_STEP,
+}  # fmt: skip
 
 
 class UnknownOptionError(InputError, TypeError):
@@ -573,7 +579,7 @@ def read_pipe_args(given: Sequence[str]) -> dict[str, Any]:
         key, sign, text = pair.partition("=")
         if not sign or not key.isidentifier():
             raise InputError(f"pipe arg is {pair!r}; give name=value, such as max_sequence_length=256")
-        if key in OWN_ARGUMENTS:
+        if key in ENGINES_OWN:
             raise InputError(f"pipe arg {key} is set by promptprobe itself; use the option for it")
         try:
             values[key] = json.loads(text)

@@ -31,7 +31,8 @@ class Paused:
     `token_maps[k]` is `[batch, tokens, blocks, height, width]` of step k, for each watched step; `timesteps[k]` is the
     scheduler's timestep of that step. `token_embeddings` `[batch, tokens, size]` is what the denoiser was told of the
     tokens, None when nothing was watched. `clean_latents[k]` `[batch, channels, height, width]` are what step k
-    predicted the finished image's latents to be. `blocks` are those whose attention the maps show. `gap` `[batch]` is the
+    predicted the finished image's latents to be. `blocks` are those whose attention the maps show; without any,
+    the maps have no planes and there are no embeddings. `gap` `[batch]` is the
     guidance gap, summed over all steps so far, where it was measured from the first step on.
 
     A batch that was cut off (`cut` of `start` and `advance`) has the maps of step `step` + 1, and no clean latents.
@@ -62,6 +63,8 @@ class Paused:
         """The same with what is still read once a judge has looked: maps are means over blocks, embeddings are gone."""
         if self.blocks == [MEAN]:
             return self
+        if not self.blocks:
+            return replace(self, token_embeddings=None)
         means = {k: maps.mean(2, keepdim=True) for k, maps in self.token_maps.items()}
         return replace(self, token_maps=means, token_embeddings=None, blocks=[MEAN])
 

@@ -1,7 +1,6 @@
-"""What each policy does with the seeds of a search: who goes on at which stage, and which are taken.
+"""The policies at work: a race through the stages of one, the seeds that are taken by worth, or all of them made in full.
 
-Comes in: a race, or records of what is to be made. Goes out: the rows or images of the best, the best first; the records say
-what was seen of each seed and why it stopped.
+Comes in: a race or records of (prompt, seed), and who judges when. Goes out: the best; records say what became of each.
 """
 
 from __future__ import annotations
@@ -20,14 +19,37 @@ from .race import Race, Row
 from .rewards import RewardFunction, measure
 from .runner import Runner
 from .selection import SeedRecord
-from .staged import Interrupted, take_by_worth
+from .staged import Interrupted, fixed_stages, take_by_worth
 from .stages import StagePlan
 from .trajectory import finish, start
 
+WITH_PREVIEW = {"decoded": "fixed", "decoded-racing": "racing"}  # the policy whose last stage is the preview judge's
+POLICIES = ("racing", "fixed", "staged", "decoded-racing", "decoded", "full")
 STAGES = ((2, 0.7), (3, 0.3), (5, 0.2), (7, 0.1))  # racing: at this step of 25, at most this share of the seeds goes on
 
 
-def stages_of(scorer: Runner, judge: Judge, policy: str, count: int, top: int) -> list[tuple[int, int]]:
+def raced(
+    race: Race, records: list[SeedRecord], plan: StagePlan | None, policy: str, judge: Judge, last_judge: Judge, top: int,
+    diverse: float, tell: OnEvent, notes: list[str],
+) -> tuple[list[Row], list[str]]:  # fmt: skip
+    """The rows of the `top` best, and the names of the judges that looked."""
+    scorer = race.runner
+    for own in (judge, last_judge):
+        scorer.admit(own)
+    if plan:
+        race.alive = race.alive[: max(plan.seeds, top)]
+    if plan and plan.row:
+        return _by_worth(race, records, plan, judge, top, tell, notes), [judge.name]
+    if plan:
+        stages = fixed_stages(plan, judge, scorer.steps, top)
+    else:
+        stages = _stages(scorer, judge, WITH_PREVIEW.get(policy, policy), len(records), top)
+    judging = [(step, most, last_judge if most == top else judge) for step, most in stages]
+    looked = list(dict.fromkeys(own.name for _, _, own in judging))
+    return _run(race, records, judging, top, diverse, tell, notes), looked
+
+
+def _stages(scorer: Runner, judge: Judge, policy: str, count: int, top: int) -> list[tuple[int, int]]:
     """(step, how many may go on) of a policy; racing takes the steps nearest to `STAGES` at which the judge can look."""
     if policy == "fixed" or count <= top:
         return [(scorer.probe_step, top)]
@@ -46,7 +68,7 @@ def stages_of(scorer: Runner, judge: Judge, policy: str, count: int, top: int) -
     return [*several, (stages[len(several)][0], top)]
 
 
-def race_through(
+def _run(
     race: Race,
     records: list[SeedRecord],
     stages: Sequence[tuple[int, int, Judge]],
@@ -80,7 +102,7 @@ def race_through(
     return [race.alive[i] for i in diverse_top([race.value(r.place) for r in race.alive], top, diverse, latents)]
 
 
-def take_worthiest(
+def _by_worth(
     race: Race, records: list[SeedRecord], plan: StagePlan, judge: Judge, top: int, tell: OnEvent, notes: list[str]
 ) -> list[Row]:
     """Take `top` seeds by what they are worth; the records say what was seen and why the others stopped."""
@@ -106,7 +128,7 @@ def take_worthiest(
         return stopped.taken
 
 
-def make_all(
+def everything(
     scorer: Runner,
     records: list[SeedRecord],
     against: Sequence[str],

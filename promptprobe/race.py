@@ -54,10 +54,12 @@ class Race:
         groups: Sequence[int] | None = None,
         against: Sequence[str] | None = None,
         on_step: OnStep | None = None,
+        words: bool = False,
     ):
         """`competitors[i]` is whose pair i is (default: each its own), `groups[c]` who competes with competitor c
-        (default: all with all), `against[i]` the prompt that pair i is measured against (default: its own)."""
-        self.runner, self.pairs, self.on_step = runner, list(pairs), on_step
+        (default: all with all), `against[i]` the prompt that pair i is measured against (default: its own). With `words`,
+        token maps are read to diagnose words, whether or not the judge reads any."""
+        self.runner, self.pairs, self.on_step, self.words = runner, list(pairs), on_step, words
         self.competitors = list(range(len(pairs)) if competitors is None else competitors)
         self.groups = list([0] * (max(self.competitors) + 1) if groups is None else groups)
         self.against = list([p for p, _ in pairs] if against is None else against)
@@ -80,9 +82,9 @@ class Race:
             before, rows = batch[0].paused, [r.row for r in batch]
             there = None  # the rows to judge of a batch that goes no further
             if before is None:
-                paused = runner.begin([self.pairs[r.place] for r in batch], step, chosen, self.on_step, cut)
+                paused = runner.begin([self.pairs[r.place] for r in batch], step, chosen, self.on_step, cut, self.words)
             elif before.step < step:
-                paused = runner.go_on(before, rows, step, chosen, self.on_step, cut)
+                paused = runner.go_on(before, rows, step, chosen, self.on_step, cut, self.words)
             else:
                 paused, there = before, rows
             judged = runner.judged(paused, step, chosen, [self.against[r.place] for r in batch], there)

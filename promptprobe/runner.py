@@ -46,7 +46,7 @@ class Runner:
     warnings: list[str] = field(default_factory=list)
     model: str | None = None  # None: a pipeline handed over from Python
     loading: dict[str, Any] = field(default_factory=dict)
-    decoder: Any = None  # of previews; None: the pipeline's own
+    find_decoder: Callable[[], Any] | None = field(default=None, repr=False)  # of previews, called once it is needed
 
     def __post_init__(self) -> None:
         self.admit(self.judge)
@@ -58,6 +58,11 @@ class Runner:
             settings=self.settings,
         )  # fmt: skip
         self.warnings += [w for w in told if w not in self.warnings]
+
+    @property
+    def decoder(self) -> Any:
+        """What decodes previews, loaded when it is first asked for; None is the pipeline's own."""
+        return self.find_decoder() if self.find_decoder else None
 
     @property
     def label(self) -> str:
@@ -78,8 +83,11 @@ class Runner:
         """How much of a denoiser call a judge has to see, 0..1."""
         return 1.0 if judge.needs.whole_step else share_until(self.pipeline, self.blocks_of(judge))
 
-    def blocks_of(self, judge: Judge) -> list[str]:
-        """The blocks that are watched for a judge: those that it needs, else those that words are diagnosed from."""
+    def blocks_of(self, judge: Judge, words: bool = False) -> list[str]:
+        """The blocks that are watched for a judge: those that it needs; of one that reads no maps none, unless `words` are to
+        be diagnosed."""
+        if not (judge.needs.maps or words):
+            return []
         return list(judge.needs.blocks) or probed_blocks(self.pipeline)
 
     def cuts(self, count: int, winners: int | None, judge: Judge | None = None) -> bool:
@@ -93,12 +101,13 @@ class Runner:
         judge: Judge,
         on_step: OnStep | None = None,
         cut: bool = False,
+        words: bool = False,
     ) -> Paused:
-        """Denoise new trajectories to `step`, watched for `judge`."""
+        """Denoise new trajectories to `step`, watched for `judge` and, if so, for a diagnosis of the `words`."""
         began = time.perf_counter()
         paused = start(
             self.pipeline, [p for p, _ in pairs], [s for _, s in pairs], steps=self.steps, stop=step,
-            blocks=self.blocks_of(judge), on_step=on_step, cut=cut, gap=judge.needs.gap,
+            blocks=self.blocks_of(judge, words), on_step=on_step, cut=cut, gap=judge.needs.gap,
             **self.settings,
         )  # fmt: skip
         return self._counted(paused, began, self.calls_of(paused, step, judge))
@@ -111,11 +120,12 @@ class Runner:
         judge: Judge,
         on_step: OnStep | None = None,
         cut: bool = False,
+        words: bool = False,
     ) -> Paused:
-        """Denoise rows of a paused batch on to `step`, watched for `judge`."""
+        """Denoise rows of a paused batch on to `step`, watched as in `begin`."""
         began = time.perf_counter()
         further = advance(
-            self.pipeline, paused, rows, stop=step, blocks=self.blocks_of(judge), on_step=on_step, cut=cut,
+            self.pipeline, paused, rows, stop=step, blocks=self.blocks_of(judge, words), on_step=on_step, cut=cut,
             gap=judge.needs.gap,
         )  # fmt: skip
         return self._counted(further, began, self.calls_of(further, step, judge) - paused.step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ from .tokens import clean_prompt, clean_prompts, tokenize_prompt
 from .trajectory import check_steps, finish, start
 from .worlds import name_since, note_on, world_of
 
+BUDGET = 3.0  # of a search that is told none, in images
+
 
 @signed(ScorerSettings)
 def make_scorer(
@@ -74,14 +77,17 @@ def load_scorer(o: Mapping[str, Any], pipeline: Any = None) -> Scorer:
     pipeline, call = open_pipeline(o["model"], pipeline, **_opening(o))
     loaded = loaded_of(pipeline)
     world = world_of(name) if name else None
-    decoder, told = decoder_for(pipeline, o["preview_decoder"], world.tiny if world else None)
+    found = cache(lambda: decoder_for(pipeline, o["preview_decoder"], world.tiny if world else None))
+    if o["preview_decoder"] != "auto":
+        found()  # what was asked for is looked at before anything is denoised, `auto` once it is needed
     judge, notes = choose_judge(
         o["judge"], pipeline, model=o["model"], probe=o["probe"], objective=o["objective"], reward=o["reward"],
-        settings=call, device=str(loaded.options.get("device", "cpu")), decoder=decoder,
+        settings=call, device=str(loaded.options.get("device", "cpu")), find_decoder=lambda: found()[0],
     )  # fmt: skip
     scorer = Scorer(pipeline, judge, o["steps"], o["probe_step"], call, o["batch_size"], o["early_step"])
-    scorer.warnings[:0] = [*loaded.notes, *notes, *([told] if told and isinstance(judge, PreviewJudge) else [])]
-    scorer.decoder = decoder
+    told = found()[1] if isinstance(judge, PreviewJudge) else None
+    scorer.warnings[:0] = [*loaded.notes, *notes, *([told] if told else [])]
+    scorer.find_decoder = lambda: found()[0]
     scorer.model, scorer.loading = name, {} if name is None else dict(loaded.options)
     return scorer
 
@@ -141,24 +147,19 @@ def search_seeds(
     check_made("scorer", scorer, Scorer, "make_scorer")
     if scorer is not None:
         refuse_beside("scorer", set(options) & {*names_of(ScorerOptions)} - {"seed", "reward"})
-    policy, budget = o["policy"], o["budget"]
-    if budget is not None and policy == "auto":
-        policy = "staged"
-    check_budget(budget, policy)
-    refuse_unused(o, "search_seeds", policy=policy)
-    chosen = seed_list(10 if seeds is None else seeds, o["seed"])
-    if o["seed"] and seeds is not None and chosen != seeds_from(o["seed"], len(chosen)):
+    check_budget(o["budget"], o["policy"])
+    told = "staged" if o["budget"] is not None and o["policy"] == "auto" else o["policy"]
+    refuse_unused(o, "search_seeds", policy=told)
+    given = None if seeds is None else seed_list(seeds, o["seed"])
+    if o["seed"] and given is not None and given != seeds_from(o["seed"], len(given)):
         raise InputError(
             f"seed is {o['seed']}, which does nothing beside a list of seeds; leave it out, or give a number"
         )
     if out is not None:
         out = check_writable(out)
     scorer = scorer or load_scorer(o)
-    policy = usual_policy(scorer) if policy == "auto" else policy
+    policy, budget, chosen = settle_search(scorer, given, o["seed"], o["policy"], o["budget"], o["top"])
     refuse_unused(o, "search_seeds", policy=policy, judge=scorer.judge.name)
-    if seeds is None and policy == "staged":
-        budget = budget or 3.0
-        chosen = seeds_from(o["seed"], max(plan_for(scorer, scorer.judge, budget, None).seeds, o["top"]))
     _, measure = reward_of(o["reward"], scorer)
     found, pictures = found_seeds(
         scorer, prompt, chosen, policy=policy, top=o["top"], diverse=o["diverse"], budget=budget, reward=measure,
@@ -173,6 +174,23 @@ def search_seeds(
         text = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"
         write_together({**files, Path(f"{base}.json"): text.encode()})
     return found
+
+
+def settle_search(
+    scorer: Scorer, seeds: Sequence[int] | None, first: int, policy: str = "auto", budget: float | None = None,
+    top: int = 1,
+) -> tuple[str, float | None, Sequence[int]]:  # fmt: skip
+    """Policy, budget and seeds of a search: `auto` is staged beside a budget, else the usual one; without `seeds` there are
+    10 from `first` on, or for staged as many as its budget (default: 3) is for. Raises as `check_budget`."""
+    check_budget(budget, policy)
+    if policy == "auto":
+        policy = usual_policy(scorer) if budget is None else "staged"
+    if seeds is not None:
+        return policy, budget, seeds
+    if policy != "staged":
+        return policy, budget, seeds_from(first, 10)
+    budget = budget or BUDGET
+    return policy, budget, seeds_from(first, max(plan_for(scorer, scorer.judge, budget, None).seeds, top))
 
 
 def found_seeds(

@@ -86,7 +86,7 @@ class Scorer(Runner):
         race = Race(
             self, [(p, s) for p in prompts for s in seeds], competitors=[i for i in each for _ in seeds],
             groups=groups, against=None if against is None else [against[i] for i in each for _ in seeds],
-            on_step=on_step,
+            on_step=on_step, words=True,
         )  # fmt: skip
         done: dict[int, Scored] = {}
         if self.early_step is not None and len(set(groups)) < len(prompts):

@@ -17,22 +17,20 @@ import time
 from collections.abc import Sequence
 
 from .errors import InputError
-from .events import OnEvent
+from .events import OnEvent, OnStep
 from .judges import Judge, PreviewJudge
 from .options import check
-from .policies import make_all, race_through, stages_of, take_worthiest
-from .race import Race
+from .paused import Paused
+from .policies import POLICIES, WITH_PREVIEW, everything, raced
+from .race import Race, Row
 from .records import whole
 from .rewards import RewardFunction, measure
 from .runner import Runner
 from .seeds import checked_seeds
 from .selection import SeedRecord, SeedSelection
 from .settling import refuse_unused
-from .staged import fixed_stages, plan_for
+from .staged import plan_for
 from .tokens import clean_prompt
-
-WITH_PREVIEW = {"decoded": "fixed", "decoded-racing": "racing"}  # the policy whose last stage is the preview judge's
-POLICIES = ("racing", "fixed", "staged", "decoded-racing", "decoded", "full")
 
 
 def select_seed(
@@ -109,26 +107,12 @@ def select_pair(
         tell("planned", {"note": plan.note, "looks": list(plan.looks)})
     if policy == "full" or (plan and not plan.looks and reward is not None):
         records = records[: max(plan.seeds, top)] if plan else records
-        kept, calls = make_all(scorer, records, judged, reward, top, tell, notes)  # type: ignore[arg-type]
+        kept, calls = everything(scorer, records, judged, reward, top, tell, notes)  # type: ignore[arg-type]
     else:
         if policy in WITH_PREVIEW and last_judge is None:
             last_judge = PreviewJudge(scorer.pipeline, reward, decoder=scorer.decoder)  # type: ignore[arg-type]
-        last_judge = last_judge or judge
-        for own in (judge, last_judge):
-            scorer.admit(own)
         race = Race(scorer, [(r.prompt, r.seed) for r in records], against=judged)
-        if plan and plan.row:
-            looked = [judge.name]
-            chosen = take_worthiest(race, records, plan, judge, top, tell, notes)
-        else:
-            if plan:
-                race.alive = race.alive[: max(plan.seeds, top)]
-                stages = fixed_stages(plan, judge, scorer.steps, top)
-            else:
-                stages = stages_of(scorer, judge, WITH_PREVIEW.get(policy, policy), len(pairs), top)
-            judging = [(step, most, last_judge if most == top else judge) for step, most in stages]
-            looked = list(dict.fromkeys(own.name for _, _, own in judging))
-            chosen = race_through(race, records, judging, top, diverse, tell, notes)
+        chosen, looked = raced(race, records, plan, policy, judge, last_judge or judge, top, diverse, tell, notes)
         kept = list(zip([records[r.place] for r in chosen], race.finish(chosen), strict=True))
         calls = sum(race.calls)
         for record, _ in kept:
@@ -145,6 +129,34 @@ def select_pair(
     )  # fmt: skip
 
 
+def take_seed(
+    scorer: Runner,
+    prompt: str,
+    seeds: Sequence[int],
+    policy: str,
+    budget: float | None = None,
+    begun: Sequence[tuple[Paused, int]] = (),
+    on_step: OnStep | None = None,
+) -> tuple[Race, Row, list[SeedRecord], list[str]]:
+    """As `select_seed` for one image, but the best seed stays paused: the race, its row, what is known of each seed, notes.
+
+    Words can be diagnosed from its last look. `begun` are trajectories of the first seeds, which go on where they are
+    if no look lies before that.
+    """
+    records, notes = [SeedRecord(prompt, s) for s in seeds], []
+    plan = plan_for(scorer, scorer.judge, budget, len(seeds)) if policy == "staged" else None
+    race = Race(scorer, [(prompt, s) for s in seeds], on_step=on_step, words=True)
+    first = plan.looks[0] if plan and plan.looks else scorer.probe_step
+    for place, (paused, row) in enumerate(begun):
+        if paused.step < first or first in paused.token_maps:
+            race.alive[place], race.calls[place] = Row(place, paused, row), paused.step
+    if plan:
+        notes.append(plan.note)
+    judge = scorer.judge
+    chosen, _ = raced(race, records, plan, policy, judge, judge, 1, 0.0, lambda event, values: None, notes)
+    return race, chosen[0], records, notes
+
+
 def usual_policy(scorer: Runner) -> str:
     """`staged` where the scorer's judge is not calibrated; else `racing` where it can look at several steps, or `fixed`."""
     if not scorer.judge.calibrated:
@@ -153,8 +165,8 @@ def usual_policy(scorer: Runner) -> str:
 
 
 def check_budget(budget: float | None, policy: str) -> None:
-    """Raise `InputError` for a budget beside a policy that has none."""
-    if budget is not None and policy != "staged":
+    """Raise `InputError` for a budget beside a policy that has none; `auto` becomes staged."""
+    if budget is not None and policy not in ("auto", "staged"):
         raise InputError(
             f"budget is {budget:g} beside policy {policy}, which has none; use --policy staged or no --budget"
         )

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from .backbones import denoiser_of
 from .errors import InputError
 from .judges import Judge
 from .race import Race, Row
@@ -23,7 +22,7 @@ Lost = Callable[[int, list[int]], None]
 
 def plan_for(runner: Runner, judge: Judge, budget: float | None, seeds: int | None) -> StagePlan:
     """The plan for a run and its judge; what was measured counts only for previews of the same reward."""
-    row = row_for(type(denoiser_of(runner.pipeline)).__name__, judge.label) if judge.name == "preview" else None
+    row = row_for(type(runner.pipeline), judge.label) if judge.name == "preview" else None
     return plan_stages(budget, seeds, runner.steps, row)
 
 

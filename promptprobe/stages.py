@@ -10,19 +10,20 @@ Weyl, Descending Price Optimally Coordinates Search, 2016.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from .errors import InputError
-from .stage_rows import PLAIN, ROWS, Look, StageRow
+from .stage_rows import PLAIN, ROWS, Look, Rate, StageRow
 
 FEW_STEPS = 8  # runs of at most so many steps: one late look
 NO_LOOK = 3  # of at most so many: none
 LATE = 0.75  # where the one look lies, as a share of the run
-MOST_BEGUN = 3  # times the mean number of seeds, when none are given
+SEEDS = 10  # to choose from, when none are given
+MOST_BEGUN = 2  # for each image of the budget, where that is more; of still more, a few prompts begin too many
 MOST_PLAIN = 1000
 MOST_SPENT = 2.0  # no new seed is begun when this many times the budget would be spent
 PRIOR = 2.0  # a prompt's spread is its row's as much as that of so many looks
@@ -48,15 +49,16 @@ class StagePlan:
     price: float = 0.0
 
 
-def row_for(denoiser: str, reward: str) -> StageRow | None:
-    """The row of a denoiser's class and a reward; None where nothing was measured."""
-    return next((row for row in ROWS if denoiser in row.denoisers and reward == row.reward), None)
+def row_for(pipeline: type, reward: str) -> StageRow | None:
+    """The row of a pipeline's class (or one made from it) and a reward; None where nothing was measured."""
+    names = {kind.__name__ for kind in pipeline.__mro__}
+    return next((row for row in ROWS if names & set(row.pipelines) and reward == row.reward), None)
 
 
 def plan_stages(budget: float | None, seeds: int | None, steps: int, row: StageRow | None) -> StagePlan:
-    """The plan for a mean `budget` in full images; without one, that which begins about `seeds` seeds (default: 10).
+    """The plan for a mean `budget` in full images; without one, that for which `seeds` (default: `SEEDS`) are not too many.
 
-    With `seeds`, no more than these are begun. Runs of at most `NO_LOOK` steps have no looks, of at most `FEW_STEPS` one.
+    No more than `seeds` are begun. Runs of at most `NO_LOOK` steps have no looks, of at most `FEW_STEPS` one.
     Raises `InputError` for a budget below one image.
     """
     if budget is not None and not (math.isfinite(budget) and budget >= 1):
@@ -75,23 +77,50 @@ def plan_stages(budget: float | None, seeds: int | None, steps: int, row: StageR
         return StagePlan(count, (look,), note, images, (1,))
     if row is None:
         return _plain(budget, seeds, steps, "this model and judge")
-    if budget is not None and budget < row.rates[0].images:
-        return _plain(budget, seeds, steps, f"less than {row.rates[0].images:.2f} images")
-    spent = [r.images for r in row.rates]
-    if budget is None:
-        budget = float(np.interp(seeds or 10, [r.seeds for r in row.rates], spent))
+    least = row.pools[0].rates[0].images
+    budget = max((seeds or SEEDS) / MOST_BEGUN, least) if budget is None else budget
+    if budget < least:
+        return _plain(budget, seeds, steps, f"less than {least:.2f} images")
     at = tuple(round(look.share * steps) for look in row.looks)
     if len(set(at)) < len(at):
         return _plain(budget, seeds, steps, f"runs of {steps} steps")
-    logs = [math.log(r.price) for r in row.rates]
-    price = math.exp(float(np.interp(budget, spent, logs)))
-    begun, good = (float(np.interp(budget, spent, [getattr(r, n) for r in row.rates])) for n in ("seeds", "as_good_as"))
-    images = min(max(budget, spent[0]), spent[-1])
-    most = seeds or math.ceil(MOST_BEGUN * begun)
-    note = f"about {begun:.0f} seeds for the price of {images:.1f} images on average, as good as the best of about {good:.1f}"
-    if most < begun:
+    most = seeds or most_seeds(budget)
+    rate = rate_for(row, budget, most)
+    note = (
+        f"about {rate.seeds:.0f} of {most} seeds for the price of {rate.images:.1f} images on average, as good as the best of "
+        f"about {rate.as_good_as:.1f}"
+    )
+    if most < row.pools[0].seeds:
         note = f"at most {most} seeds, each judged up to {len(at)} times"
-    return StagePlan(most, at, f"{note}; {row.source}", budget, row=row, price=price)
+    return StagePlan(most, at, f"{note}; {row.source}", budget, row=row, price=rate.price)
+
+
+def most_seeds(budget: float) -> int:
+    """How many seeds to choose from are right for a budget in images."""
+    return max(SEEDS, math.ceil(MOST_BEGUN * budget))
+
+
+def rate_for(row: StageRow, budget: float, seeds: int) -> Rate:
+    """The price at which a mean `budget` in images is spent where there are `seeds` to choose from, and what it gives;
+    between those that were measured, and never beyond them."""
+    pools = row.pools
+    count = min(max(seeds, pools[0].seeds), pools[-1].seeds)
+    above = next(i for i, pool in enumerate(pools) if pool.seeds >= count)
+    below = max(above - 1, 0)
+    low, high = (_rate_at(pools[i].rates, budget) for i in (below, above))
+    if below == above:
+        return high
+    share = math.log(count / pools[below].seeds) / math.log(pools[above].seeds / pools[below].seeds)
+    return Rate(*((1 - share) * a + share * b for a, b in zip(astuple(low), astuple(high), strict=True)))
+
+
+def _rate_at(rates: tuple[Rate, ...], images: float) -> Rate:
+    spent = [r.images for r in rates]
+    price = math.exp(float(np.interp(images, spent, [math.log(r.price) for r in rates])))
+    seeds, own, good = (
+        float(np.interp(images, spent, column)) for column in list(zip(*map(astuple, rates), strict=True))[1:]
+    )
+    return Rate(price, seeds, own, good)
 
 
 def _plain(budget: float | None, seeds: int | None, steps: int, unknown: str) -> StagePlan:
@@ -105,7 +134,7 @@ def _plain(budget: float | None, seeds: int | None, steps: int, unknown: str) ->
         going = [count, *left(count)]
         return (sum(n * (k - b) for n, k, b in zip(going, at, [0, *at], strict=False)) + steps - at[-1]) / steps
 
-    count = seeds or 10
+    count = seeds or SEEDS
     if budget is not None:
         count = max(n for n in range(1, math.ceil(4 * budget) + 2) if n == 1 or images(n) <= budget + 1e-9)
         count = min(count, seeds or count)

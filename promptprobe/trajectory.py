@@ -45,7 +45,7 @@ def start(
     """Denoise each of `prompts` with the seed of the same place in `seeds` to step `stop`.
 
     Token maps are read at the steps in `watch` (default: `stop`) of the modules named in `blocks` (default: those of
-    the pipeline's row in `backbones.py`). `on_step` is told each finished step, the first is 1.
+    the pipeline's row in `backbones.py`; none: no attention is computed, but what the steps predict is kept). `on_step` is told each finished step, the first is 1.
     With `cut`, step `stop` goes no further than its last probed block: the result has the step's maps, but is paused
     before it, and what goes on makes it anew. With `gap`, the guidance gap is summed up. `settings` go to the pipeline as they are (`guidance_scale`, `height`,
     `negative_prompt`, ...). Raises `InputError` for empty prompts, unequal lengths or steps out of range.
@@ -54,6 +54,8 @@ def start(
     if len(prompts) != len(seeds) or not prompts:
         raise InputError(f"{len(prompts)} prompts and {len(seeds)} seeds; give as many seeds as prompts, at least one")
     check_settings(pipeline, settings)
+    if settings.get("sigmas") is not None and len(settings["sigmas"]) != steps:
+        raise InputError(f"{len(settings['sigmas'])} sigmas are given for {steps} steps; give one for each step")
     wanted = set(watch if watch is not None else (stop,))
     for k in wanted:
         check_steps(stop, k)
@@ -223,7 +225,7 @@ def _run(
     """Denoise all of `paused` from its step to `stop`; `before` are its latents as the solver left them."""
     columns = [t.columns for t in paused.tokens]
     result = replace(paused, token_maps={}, clean_latents={}, timesteps={})
-    cut = cut and stop in wanted
+    cut = cut and stop in wanted and (blocks is None or len(blocks) > 0)
     at_once = False  # whether the first denoiser call is the one to cut off
     if cut and stop == paused.step + 1:
         assert before is not None
@@ -295,7 +297,7 @@ def _later(pipeline, paused: Paused) -> dict[str, Any]:
 def _read(tap: AttentionTap, result: Paused, step: int, timestep) -> torch.Tensor:
     """Put what the tap saw at a step into `result`; its maps."""
     result.token_maps[step] = tap.token_maps()
-    result.token_embeddings = tap.token_embeddings()
+    result.token_embeddings = tap.token_embeddings() if tap.blocks else None
     result.blocks = list(tap.blocks)
     result.timesteps[step] = float(timestep)
     return result.token_maps[step]

@@ -301,6 +301,15 @@ def test_a_trajectory_stays_with_its_pipeline_and_its_scheduler():
         finish(made("qwen-image"), paused)
     with pytest.raises(InputError, match="num_images_per_prompt is set by the engine"):
         start(made("flux"), PROMPTS, SEEDS, steps=STEPS, num_images_per_prompt=2)
+    with pytest.raises(InputError, match="3 sigmas are given for 6 steps"):
+        start(made("flux"), PROMPTS, SEEDS, steps=STEPS, sigmas=[1.0, 0.7, 0.3])
+
+
+def test_packed_latents_have_a_grid_when_no_attention_is_read():
+    watched, bare = (
+        start(made("flux"), PROMPTS, SEEDS, steps=STEPS, stop=3, blocks=b, **settings("flux")) for b in (None, ())
+    )
+    assert torch.equal(bare.clean_latents[3], watched.clean_latents[3]) and not bare.token_maps[3].numel()
 
 
 def test_what_the_pipeline_s_own_check_refuses_is_told_in_a_line():

@@ -88,7 +88,7 @@ def test_the_figures_on_real_models_are_those_of_the_shipped_rule(row):
 def test_what_is_not_known_is_named():
     flux = next(row for row in ROWS if row.name == "FLUX.1-dev")
     for told, plan in (
-        ("this model and judge", plan_stages(3, None, 20, None)), ("less than 2.01 images", plan_stages(2, None, 20, flux)),
+        ("this model and judge", plan_stages(3, None, 20, None)), ("less than 1.96 images", plan_stages(1.8, None, 20, flux)),
         ("runs of 9 steps", plan_stages(3, None, 9, flux)),
     ):  # fmt: skip
         assert plan.note.endswith(f"no figures are known for {told}") and plan.row is None

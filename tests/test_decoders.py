@@ -18,6 +18,7 @@ from promptprobe.decoders import DECODERS, decoder_for, known_decoder, markdown_
 from promptprobe.judges import PreviewJudge
 from promptprobe.observation import observe
 from promptprobe.runner import Runner
+from promptprobe.runs import make_scorer
 from promptprobe.trajectory import finish, preview, preview_values
 
 PROMPTS = ["a red fox in the snow", "a small house", "the sea"]
@@ -141,6 +142,17 @@ def test_auto_takes_the_tiny_one_where_it_is_on_disk_and_says_what_it_takes(how,
     assert decoder_for(pipeline, "full") == (None, None)
     pipeline.vae = tiny(4)  # a model whose own is tiny
     assert decoder_for(pipeline) == (None, None) == decoder_for(pipeline, "tiny")
+
+
+def test_it_is_looked_for_when_it_is_needed_or_asked_for(monkeypatch):
+    looked = []
+    monkeypatch.setattr("promptprobe.runs.decoder_for", lambda p, which: looked.append(which) or (None, "told"))
+    scorer = make_scorer(pipeline=made("sd"), judge="focus")
+    assert not looked and scorer.decoder is scorer.decoder is None and looked == ["auto"]
+    scorer = make_scorer(pipeline=made("sd"), judge="preview", reward=brightness)
+    assert looked == ["auto"] * 2 and "told" in scorer.warnings
+    make_scorer(pipeline=made("sd"), judge="focus", preview_decoder="full")
+    assert looked[2:] == ["full"]
 
 
 def test_a_model_without_a_known_one_previews_in_full_and_says_so():

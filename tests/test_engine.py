@@ -365,6 +365,8 @@ def test_one_negative_prompt_is_for_every_prompt_and_what_is_the_engine_s_is_ref
         start(sdxl, PROMPTS, SEEDS, prompt_2="a boat")
     with pytest.raises(InputError, match="callback_on_step_end is set by the engine; give on_step"):
         start(sd, PROMPTS, SEEDS, callback_on_step_end=print)
+    with pytest.raises(InputError, match="timesteps is set by the engine; give steps"):
+        start(sd, PROMPTS, SEEDS, timesteps=[900, 500])
     with pytest.raises(InputError, match="negative_prompt_embeds is set by the engine"):
         start(sd, PROMPTS, SEEDS, negative_prompt_embeds=torch.zeros(1, 77, 32))
     with pytest.raises(InputError, match=r"negative_prompt is \['a', 'b', 'c'\]; give one text"):

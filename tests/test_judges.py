@@ -192,6 +192,24 @@ def test_an_uncalibrated_judge_has_no_tau_but_a_number(sd):
 
 
 @pytest.mark.numbers
+def test_no_attention_is_computed_for_who_reads_none(sd, monkeypatch):
+    judged = Scorer(sd, PreviewJudge(sd, brightness), 4, 2, dict(SIZE))
+    gap = scorer_of(sd, SeedJudge(lambda p, s: s, needs=Needs(gap=True, maps=False)))
+    seen, expected = start(sd, [PROMPT], [1], steps=4, stop=2, **SIZE), judged.score([PROMPT], [1])[0]
+    assert expected.words and expected.maps.isfinite().all()  # words are diagnosed whoever judges
+    monkeypatch.setattr("promptprobe.attention.attention_to", None)
+    found = select_seed(judged, PROMPT, [1, 2], policy="fixed")
+    assert found.seeds[0].predicted[2] == pytest.approx(expected.score, abs=1e-4)
+    assert select_seed(gap, PROMPT, [1, 2], policy="fixed").best == [2]
+    assert judged.look_again([expected], judged.judge, 3, [PROMPT])[0].words == expected.words
+    bare = start(sd, [PROMPT], [1], steps=4, stop=2, blocks=(), cut=True, **SIZE)
+    assert torch.equal(bare.clean_latents[2], seen.clean_latents[2]) and torch.equal(bare.latents, seen.latents)
+    assert bare.token_embeddings is None and bare.reduced().token_maps[2].shape[2] == 0
+    with pytest.raises(InputError, match=r"was not watched; watched were none"):
+        FocusJudge(sd).judge(observe(bare, 2))
+
+
+@pytest.mark.numbers
 def test_a_probe_reads_its_own_blocks_of_what_was_watched(sd):
     torch.manual_seed(0)
     blocks = probed_blocks(sd, "all")

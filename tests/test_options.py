@@ -60,6 +60,18 @@ def test_tools_keep_what_the_server_was_started_with(plan):
     assert {s["seed"] for s in chosen["seeds"]} == {7, 8}
 
 
+def test_tools_search_for_a_budget_as_everywhere(plan):
+    own = promptprobe.search_seeds(PROMPT, scorer=plan.scorer, seed=7, budget=2)
+    chosen = json.loads(dispatch(Service(plan), "select_seed", {"prompt": PROMPT, "budget": 2}))
+    assert (chosen["policy"], chosen["best"], len(chosen["seeds"])) == ("staged", own.best, len(own.seeds))
+    assert chosen["notes"][:1] == own.notes[:1] and chosen["denoiser_calls"] == own.denoiser_calls <= 2 * 25
+    for given, wrong in (
+        ({"budget": 0.5}, "budget is 0.5; it must be at least 1"), ({"budget": 40}, "seeds are too many for a call"),
+        ({"budget": 2, "policy": "fixed"}, "budget is 2 beside policy fixed"),
+    ):  # fmt: skip
+        assert wrong in json.loads(dispatch(Service(plan), "select_seed", {"prompt": PROMPT} | given))["error"]
+
+
 def test_langchain_tools_keep_their_options(tmp_path):
     pytest.importorskip("langchain_core")
     tools = {t.name: t for t in langchain_tools(out=tmp_path, rounds=1, candidates=2, tau=99.0, rewriter="offline")}

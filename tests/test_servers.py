@@ -113,7 +113,9 @@ def test_mcp_over_http_selects_a_seed():
     async def talk(port):
         async with Client(f"http://127.0.0.1:{port}/mcp") as client:
             check_mcp_tools(await client.list_tools())
-            return await client.call_tool("select_seed", {"prompt": PROMPT, "seeds": 4})
+            return await client.call_tool(
+                "select_seed", {"prompt": PROMPT, "seeds": 4, "policy": "staged", "budget": 2}
+            )
 
     port = free_port()
     with running("mcp", "--transport", "http", "--rewriter", "offline", port=port):
@@ -133,10 +135,14 @@ def test_openai_images_client_gets_the_optimised_image():
         )
         picture(base64.b64decode(answer.data[0].b64_json))
         assert "blue cats" in answer.data[0].revised_prompt
+        searched = client.images.generate(model="icons", prompt=PROMPT, n=2, extra_body={"budget": 1.5, "seed": 3})
+        assert [d.revised_prompt for d in searched.data] == [PROMPT] * 2
+        assert len({d.model_extra["promptprobe"]["seed"] for d in searched.data}) == 2
         assert client.models.list().data[0].id == "icons"
         for wrong, message in (
             ({"prompt": " "}, "the prompt is empty"), ({"prompt": "a", "size": "512x512"}, "this server makes 256x256"),
             ({"prompt": "a", "n": 9}, "n is 9"), ({"prompt": "a", "response_format": "url"}, "b64_json"),
+            ({"prompt": "a", "extra_body": {"budget": 0.5}}, "budget is 0.5; it must be at least 1"),
         ):  # fmt: skip
             with pytest.raises(BadRequestError, match=message):
                 client.images.generate(model="icons", **wrong)

@@ -7,12 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from diffusers import FluxPipeline
 
 from promptprobe import InputError
 from promptprobe.judges import Judgement, PreviewJudge
 from promptprobe.scoring import Scorer
 from promptprobe.search import select_seed, usual_policy
 from promptprobe.stage_rows import ROWS
+from promptprobe.staged import plan_for
 from promptprobe.stages import margins, plan_stages, row_for, spread_of
 
 PROMPT = "a red cat and a blue dog"
@@ -29,21 +31,31 @@ def scorer(sd):
     return Scorer(sd, PreviewJudge(sd, brightness, "brightness"), 20, 4, dict(SIZE))
 
 
+def ten_times(pipeline):
+    return Scorer(
+        pipeline, PreviewJudge(pipeline, lambda i, p: 10 * brightness(i, p), "image-reward"), 20, 4, dict(SIZE)
+    )
+
+
 @pytest.fixture
-def known(sd):
+def known(sdxl):
     """A judge of a model and a reward of which there are figures."""
-    return Scorer(sd, PreviewJudge(sd, lambda i, p: 10 * brightness(i, p), "image-reward"), 20, 4, dict(SIZE))
+    return ten_times(sdxl)
 
 
 def test_a_plan_says_what_to_expect():
     plan = plan_stages(3, None, 20, FLUX)
     assert plan.looks == (6, 8, 10, 12, 14, 16)
-    assert plan.note.endswith("as good as the best of about 4.5; measured on FLUX.1-dev with ImageReward")
+    assert plan.note.endswith("as good as the best of about 4.7; measured on FLUX.1-dev with ImageReward")
+    assert plan_stages(3, 5, 20, FLUX).price < plan.price  # who has fewer to choose from, looks longer
+    assert plan_stages(3.5, 10, 20, FLUX) == plan_stages(3.5, None, 20, FLUX)
     assert plan_stages(5, None, 20, FLUX).price < plan.price  # who has more, looks longer
     assert plan_stages(3, 4, 20, FLUX).seeds == 4
     other = plan_stages(3, None, 20, None)
     assert other.row is None and other.left[-1] == 1 and "no figures are known" in other.note
-    assert row_for("FluxTransformer2DModel", "image-reward") is FLUX and row_for("FluxTransformer2DModel", "x") is None
+    fine_tuned = type("MyPipeline", (FluxPipeline,), {})
+    assert row_for(FluxPipeline, "image-reward") is row_for(fine_tuned, "image-reward") is FLUX
+    assert row_for(FluxPipeline, "x") is None
     for wrong in (0.5, math.nan):
         with pytest.raises(InputError, match="it must be at least 1, the price of one image"):
             plan_stages(wrong, None, 20, FLUX)
@@ -81,6 +93,13 @@ def test_seeds_go_on_by_what_they_are_worth(known):
     assert found.denoiser_calls == sum(max(s.predicted, default=0) for s in found.seeds) + 4
     two = select_seed(known, PROMPT, range(3), policy="staged", budget=2, top=2)
     assert len(two.images) == len(set(two.best)) == 2
+
+
+def test_figures_of_one_model_are_not_taken_for_another_s(sd, known):
+    """Stable Diffusion 1.5 and SDXL have a denoiser of one class."""
+    notes = [plan_for(s, s.judge, 3, None).note for s in (known, ten_times(sd))]
+    assert notes[0].endswith("measured on SDXL with ImageReward")
+    assert notes[1].endswith("no figures are known for this model and judge")
 
 
 def test_seeds_whose_look_is_no_number_are_out(known, monkeypatch):

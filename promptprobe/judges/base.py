@@ -22,8 +22,8 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a judge must be shown: the token maps of which blocks (none: any will do), the clean latents or not, the
-    guidance gap or not.
+    """What a judge must be shown: token maps or none, of which blocks (none named: any will do), the clean latents or
+    not, the guidance gap or not.
 
     A step that is judged by its maps alone can be cut off after the last of the blocks.
     """
@@ -31,11 +31,12 @@ class Needs:
     blocks: tuple[str, ...] = ()
     clean: bool = False
     gap: bool = False
+    maps: bool = True
 
     @property
     def whole_step(self) -> bool:
         """Whether the denoiser call of the judged step must be run to its end."""
-        return self.clean or self.gap
+        return self.clean or self.gap or not self.maps
 
 
 class Judge(ABC):

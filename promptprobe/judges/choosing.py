@@ -6,7 +6,7 @@ can be trusted and what would make it better.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,13 @@ def choose_judge(
     reward: str | RewardFunction | None,
     settings: Mapping[str, Any],
     device: str = "cpu",
-    decoder: Any = None,
+    find_decoder: Callable[[], Any] | None = None,
 ) -> tuple[Judge, list[str]]:
     """The judge `kind` (`auto`, `probe`, `preview`, `gap` or `focus`) for a pipeline, and notes on it.
 
     `auto` takes the probe given or known for the model, unless its own figures can't tell it from chance; else `preview`
-    where a reward is given or its weights are on this machine; else `gap` with guidance; else `focus`. `decoder` is that of
-    previews (`decoders.decoder_for`). Raises
+    where a reward is given or its weights are on this machine; else `gap` with guidance; else `focus`. `find_decoder`
+    gives that of previews where there are any. Raises
     `InputError` for what belongs to another judge, and what loading raises.
     """
     notes: list[str] = []
@@ -67,7 +67,9 @@ def choose_judge(
                 "the judge preview measures with a reward model, and none is on this machine: give --reward, such as "
                 "image-reward (downloaded once) or module:function of your own"
             )
-        judge = PreviewJudge(pipeline, load_reward(wanted, device), reward_name(wanted), decoder)
+        judge = PreviewJudge(
+            pipeline, load_reward(wanted, device), reward_name(wanted), find_decoder and find_decoder()
+        )
     else:
         judge = GapJudge() if kind == "gap" else FocusJudge(pipeline)
     if not told:

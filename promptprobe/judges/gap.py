@@ -21,7 +21,7 @@ class GapJudge(Judge):
 
     name = "gap"
     label = "gap"
-    needs = Needs(gap=True)
+    needs = Needs(gap=True, maps=False)
 
     def judge(self, seen: Observation) -> list[Judgement]:
         """Raises `InputError` when no gap was measured from the first step on."""

@@ -25,7 +25,7 @@ class PreviewJudge(Judge):
     """
 
     name = "preview"
-    needs = Needs(clean=True)
+    needs = Needs(clean=True, maps=False)
 
     def __init__(self, pipeline: Any, reward: RewardFunction, label: str | None = None, decoder: Any | None = None):
         self.pipeline, self.reward, self.decoder = pipeline, reward, decoder
