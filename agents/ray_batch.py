@@ -10,11 +10,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .plan import Plan, cost_of, make_plan
 from .rewrites import OnWait, Waiting
+
+if TYPE_CHECKING:
+    from .batch import Result
 
 CHUNK = 8  # prompts
 LOOK = 1.0  # seconds between looks at what the workers wait for
@@ -114,7 +117,7 @@ class _Worker:
         if answers is not None and self.plan.rewriter is not None:
             self.plan = dataclasses.replace(self.plan, rewriter=CachedRewriter(self.plan.rewriter, Path(answers)))
 
-    def run(self, prompts: list[str]) -> tuple[list[tuple[str, dict[str, Any], bytes | None]], int]:
+    def run(self, prompts: list[str]) -> tuple[list[Result], int]:
         """Results of a chunk, and the LLM tokens that it took."""
         from .batch import Budget, run_jobs
 

@@ -45,7 +45,8 @@ def rewards_of(model: str, shift: float | None, prompts: list[str], seeds: int, 
         held: Any = start(pipeline, texts, range(seeds), steps=STEPS, stop=STEPS, watch=watched, blocks=(), **settings)
         for k in watched:
             result[i, :, k - 1] = measure(reward, preview(pipeline, held, step=k, decoder=decoder), texts)
-        result[i, :, -1] = measure(reward, finish(pipeline, held), texts)
+        images: Any = finish(pipeline, held)
+        result[i, :, -1] = measure(reward, images, texts)
     return result
 
 
