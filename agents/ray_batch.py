@@ -122,7 +122,8 @@ class _Worker:
         from .batch import Budget, run_jobs
 
         budget = Budget()
-        results = list(run_jobs(self.plan, prompts, budget, self.llm_calls, on_wait=self._hear))
+        done = run_jobs(self.plan, prompts, budget, self.llm_calls, on_wait=self._hear)
+        results: list[tuple[str, dict[str, Any], bytes | None]] = list(done)
         self.heard = None
         return results, budget.tokens
 

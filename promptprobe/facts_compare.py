@@ -161,29 +161,31 @@ def _weather(wanted: Reading, given: Reading) -> list[str]:
 
 def _twins_swapped(wanted: Reading, given: Reading) -> list[str]:
     """Two things of one name, told apart by what they have, of which each does or is now what the other did or was."""
+    now = _twins(given)
     lost = []
-    for link in wanted.links[:MOST]:
-        for mine, theirs in _twins(link, wanted):
-            for other in given.links[:MOST]:
-                same = link.kind == other.kind and (
-                    link.name == other.name or (link.kind == "action" and same_verb(link.name, other.name))
-                )
-                for one, two in _twins(other, given) if same and link.name not in ("with", "of", "is", "next") else ():
-                    if mine & two and theirs & one and not (mine & one or theirs & two):
-                        head = wanted.mentions[link.lefts[0]].head
-                        lost.append(f"{head} {link.name} {head} (the two are swapped)")
+    for link, mine, theirs in _twins(wanted):
+        for other, one, two in now:
+            alike = link.name == other.name or (link.kind == "action" and same_verb(link.name, other.name))
+            if link.kind != other.kind or not alike or link.name in ("with", "of", "is", "next"):
+                continue
+            if mine & two and theirs & one and not (mine & one or theirs & two):
+                head = wanted.mentions[link.lefts[0]].head
+                lost.append(f"{head} {link.name} {head} (the two are swapped)")
     return lost
 
 
-def _twins(link: Link, reading: Reading) -> list[tuple[set[str], set[str]]]:
-    """What tells the two sides of a link apart, where they have the same name."""
-    sides = [s[0] for s in (link.lefts, link.rights) if s]
-    if len(sides) < 2 or sides[0] == sides[1] or link.negated:
-        return []
-    if reading.mentions[sides[0]].head != reading.mentions[sides[1]].head:
-        return []
-    one, other = ({*reading.mentions[i].values(), *_had(i, reading)} for i in sides)
-    return [(one - other, other - one)] if one != other else []
+def _twins(reading: Reading) -> list[tuple[Link, set[str], set[str]]]:
+    """Links between two things of one name, with what tells the left one from the right one, and the other way round."""
+    found = []
+    for link in reading.links[:MOST]:
+        ends = [s[0] for s in (link.lefts, link.rights) if s]
+        if len(ends) < 2 or ends[0] == ends[1] or link.negated:
+            continue
+        if reading.mentions[ends[0]].head == reading.mentions[ends[1]].head:
+            one, other = ({*reading.mentions[i].values(), *_had(i, reading)} for i in ends)
+            if one != other:
+                found.append((link, one - other, other - one))
+    return found
 
 
 def _had(index: int, reading: Reading) -> set[str]:
