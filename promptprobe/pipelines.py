@@ -32,10 +32,12 @@ from .worlds import DEFAULT, WORLDS, call_of, guidance_of, world_of
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a pipeline was loaded with, every `auto` resolved, and what people should know of it, a line each."""
+    """What a pipeline was loaded with, every `auto` resolved, and what people should know of it, a line each; `model` is
+    its name as it was asked for."""
 
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    model: str | None = None
 
 
 def loaded_of(pipeline: Any) -> Loaded:
@@ -108,7 +110,7 @@ def load_pipeline(
         "device": where, "dtype": kind, "offload": placed, "quantize": quantize, "scheduler": solver,
         "config": None if config is None else str(config), "lora": tuple(lora), "revision": revision, "variant": variant,
     }  # fmt: skip
-    pipeline._promptprobe_loaded = Loaded(options, tuple(notes))
+    pipeline._promptprobe_loaded = Loaded(options, tuple(notes), str(model))
     return pipeline
 
 

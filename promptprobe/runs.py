@@ -47,6 +47,7 @@ from .tokens import clean_prompt, clean_prompts, tokenize_prompt
 from .trajectory import check_steps, finish, start
 from .worlds import name_since, note_on, world_of
 
+OWN_PIPELINE = "the pipeline handed over"  # the name of a model of which nothing is known
 BUDGET = 3.0  # of a search that is told none, in images
 
 
@@ -74,6 +75,8 @@ def load_scorer(o: Mapping[str, Any], pipeline: Any = None) -> Scorer:
     o = {n: o.get(n, default_of(n)) for n in names_of(ScorerOptions)}
     check_steps(o["steps"], o["probe_step"])
     name = None if pipeline is not None else str(o["model"])
+    if pipeline is not None and o["model"] == DEFAULT_MODEL:  # the default is for those who hand none over
+        o["model"] = loaded_of(pipeline).model or OWN_PIPELINE
     pipeline, call = open_pipeline(o["model"], pipeline, **_opening(o))
     loaded = loaded_of(pipeline)
     world = world_of(name) if name else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .errors import InputError
@@ -89,11 +90,17 @@ def unused(given: Mapping[str, Any], where: str = "", **known: Any) -> list[str]
         beside = " and ".join(_beside(name, state[name]) for name in row.beside)
         change = " or ".join(_said(name) for name in row.beside)
         told += [
-            f"{_said(name)} is {given[name]!r:.80}, which does nothing {beside}; leave it out, or change {change}"
+            f"{_said(name)} is {_shown(given[name])}, which does nothing {beside}; leave it out, or change {change}"
             for name in row.names
             if name in given and given[name] != (default_of(name) if name in OPTIONS else None)
         ]
     return told
+
+
+def _shown(value: Any) -> str:
+    """A value as it was given; an object of the caller's own by its name."""
+    plain = isinstance(value, (str, int, float, Path, tuple, list, dict))
+    return f"{value!r:.80}" if plain else str(getattr(value, "name", type(value).__name__))
 
 
 def _is(value: Any, values: tuple[Any, ...]) -> bool:

@@ -146,7 +146,7 @@ def test_auto_takes_the_tiny_one_where_it_is_on_disk_and_says_what_it_takes(how,
 
 def test_it_is_looked_for_when_it_is_needed_or_asked_for(monkeypatch):
     looked = []
-    monkeypatch.setattr("promptprobe.runs.decoder_for", lambda p, which: looked.append(which) or (None, "told"))
+    monkeypatch.setattr("promptprobe.runs.decoder_for", lambda p, which, _: looked.append(which) or (None, "told"))
     scorer = make_scorer(pipeline=made("sd"), judge="focus")
     assert not looked and scorer.decoder is scorer.decoder is None and looked == ["auto"]
     scorer = make_scorer(pipeline=made("sd"), judge="preview", reward=brightness)

@@ -143,7 +143,8 @@ def test_judge_and_policy_are_chosen_apart(sd):
     kept = [s.seed for s in raced.seeds if max(s.predicted) == max(raced.winners[0].predicted)]
     assert raced.best == [max(kept)] and set(kept) <= {2, 3, 4} and len(kept) > 1
     for policy, plain in (("decoded", "fixed"), ("decoded-racing", "racing")):
-        named = select_seed(scorer, PROMPT, range(6), policy=policy, judge=mine, reward=brightness)
+        first = mine if plain == "racing" else None  # `decoded` has one look, the preview's
+        named = select_seed(scorer, PROMPT, range(6), policy=policy, judge=first, reward=brightness)
         judged = PreviewJudge(sd, brightness)
         apart = select_seed(scorer, PROMPT, range(6), policy=plain, judge=mine, last_judge=judged, reward=brightness)
         assert named.judges == (["preview"] if plain == "fixed" else ["mine", "preview"])

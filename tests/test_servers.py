@@ -185,7 +185,7 @@ def test_openai_function_tools_called_by_a_chat_model(llm, service, tmp_path):
     image = json.loads(dispatch(service, "generate_image", json.dumps({"prompt": PROMPT}), tmp_path))
     picture(Path(image["images"][0]).read_bytes())
     for name, arguments, message in (
-        ("generate_image", "{", "the arguments are no JSON"), ("generate_image", "{}", "prompt: Field required"),
+        ("generate_image", "{", "the arguments are no JSON"), ("generate_image", "{}", "prompt is missing"),
         ("generate_image", '{"prompt": "a", "path": "/etc/passwd"}', "unknown argument 'path'; it has prompt, seed"),
         ("delete_everything", "{}", "unknown tool"), ("score_prompts", '{"prompts": []}', "prompts"),
     ):  # fmt: skip
