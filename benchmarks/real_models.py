@@ -111,11 +111,10 @@ def pools(row: StageRow, data: np.ndarray, draws: int, rng: np.random.Generator,
             _, free, _ = staged(row, drawn[::2, :size], price, None)
             value, spent, begun = staged(row, drawn[:, :size], price, float(free.mean()))
             images, good = round(float(spent.mean()), 2), round(equal_images(value.mean() - one, curve), 2)
-            if good < images:
-                break
             if not found or images > found[-1].images:
                 found.append(Rate(price, round(float(begun.mean()), 1), images, good))
-        made.append(Pool(size, tuple(found)))
+        worth = [i for i, rate in enumerate(found) if rate.as_good_as >= rate.images]
+        made.append(Pool(size, tuple(found[: max(worth, default=0) + 1])))
     return replace(row, pools=tuple(made))
 
 
