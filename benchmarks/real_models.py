@@ -111,11 +111,10 @@ def pools(row: StageRow, data: np.ndarray, draws: int, rng: np.random.Generator,
             _, free, _ = staged(row, drawn[::2, :size], price, None)
             value, spent, begun = staged(row, drawn[:, :size], price, float(free.mean()))
             images, good = round(float(spent.mean()), 2), round(equal_images(value.mean() - one, curve), 2)
-            if good < images:
-                break
             if not found or images > found[-1].images:
                 found.append(Rate(price, round(float(begun.mean()), 1), images, good))
-        made.append(Pool(size, tuple(found)))
+        worth = [i for i, rate in enumerate(found) if rate.as_good_as >= rate.images]
+        made.append(Pool(size, tuple(found[: max(worth, default=0) + 1])))
     return replace(row, pools=tuple(made))
 
 
@@ -161,19 +160,19 @@ def main() -> None:
 def report(key: str, data: np.ndarray, draws: int, rng: np.random.Generator, by_budget: Table, ten: Table) -> None:
     """Add a file's rows to both tables."""
     folds, count = np.arange(len(data)) % 5, len(data)
-    wanted = {b: np.zeros((3, count)) for b in (*BUDGETS, *TEN)}
+    searches: dict[str, tuple[float, int]] = {f"{b:g}": (b, most_seeds(b)) for b in BUDGETS}
+    searches |= {name: (images, 10) for name, images in TEN.items()}
+    wanted = {name: np.zeros((3, count)) for name in searches}
     for fold in range(5):
         row = pools(fit_row(data[folds != fold], key), data[folds != fold], max(draws // 2, 4), rng, POOLS[1:3])
         drawn = draw(data[folds == fold], POOLS[2], draws, rng)
-        for b, kept in wanted.items():
-            images = TEN[b] if isinstance(b, str) else b
-            most = 10 if isinstance(b, str) else most_seeds(b)
+        for name, (images, most) in searches.items():
             out = staged(row, drawn[:, :most], rate_for(row, images, most).price, images)
-            kept[:, folds == fold] = [v.reshape(-1, draws).mean(1) for v in out]
+            wanted[name][:, folds == fold] = [v.reshape(-1, draws).mean(1) for v in out]
     curves, one = best_of_n(data[..., -1], MOST), data[..., -1].mean(1)
     again = [np.arange(count), *(rng.integers(0, count, count) for _ in range(1000))]
     for b in BUDGETS:
-        value, spent, begun = wanted[b]
+        value, spent, begun = wanted[f"{b:g}"]
         good = np.array([equal_images((value - one)[i].mean(), curves[:, i].mean(1)) for i in again])
         equal = good / np.array([spent[i].mean() for i in again])
         low, high = np.percentile(equal, [2.5, 97.5])
