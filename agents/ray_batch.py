@@ -123,7 +123,7 @@ class _Worker:
 
         budget = Budget()
         done = run_jobs(self.plan, prompts, budget, self.llm_calls, on_wait=self._hear)
-        results: list[tuple[str, dict[str, Any], bytes | None]] = list(done)
+        results = list(done)
         self.heard = None
         return results, budget.tokens
 
