@@ -13,9 +13,8 @@ from typing import Any
 from ..diagnosis import diagnose
 from ..errors import InputError
 from ..records import whole
-from ..runs import settle_search
 from ..scoring import Scorer
-from ..search import take_seed
+from ..search import settle_search, take_seed
 from .rounds import SEEDS_INSTEAD, Context, State
 
 NO_WORDS = (
@@ -31,7 +30,7 @@ def is_due(state: State) -> bool:
 
 def seeds_of(scorer: Scorer, given: Sequence[int]) -> tuple[str, float | None, Sequence[int]]:
     """Policy, budget and seeds of a search: several seeds that were `given`, else as many as a search takes by itself."""
-    return settle_search(scorer, given if len(given) > 1 else None, given[0])
+    return settle_search(scorer, given if len(given) > 1 else None, given[0])[:3]
 
 
 def choose_seed(state: State, context: Context) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from ..files import lock_file
 from ..options import DEFAULT_MODEL, PlanOptions, check, check_made, default_of, refuse_beside, refuse_unknown, signed
 from ..pnginfo import png_bytes
 from ..records import carried
-from ..runs import found_seeds, generated, score_as_dict, settle_search
-from ..search import check_budget
+from ..runs import found_seeds, generated, score_as_dict
+from ..search import check_budget, settle_search
 from ..seeds import seeds_from
 from ..sizes import own_size
 from ..text import MAX_CHARACTERS
@@ -188,14 +188,15 @@ class Service:
 
             first = plan.seed if first_seed is None else first_seed
             given = None if seeds is None else seeds_from(first, seeds)
-            how, images, tried = settle_search(plan.scorer, given, first, policy or "auto", budget, top)
-            if len(tried) > MAX_SEEDS:
+            how = settle_search(plan.scorer, given, first, policy or "auto", budget, top, (plan.label, plan.measure))
+            if len(how.seeds) > MAX_SEEDS:
                 raise InputError(
-                    f"{len(tried)} seeds are too many for a call, at most {MAX_SEEDS}; give seeds, or less of budget or top"
+                    f"{len(how.seeds)} seeds are too many for a call, at most {MAX_SEEDS}; give seeds, or less of budget or top"
                 )
             found, pictures = found_seeds(
-                plan.scorer, prompt, tried, policy=how, top=top, budget=images, reward=plan.measure, on_event=event
-            )
+                plan.scorer, prompt, how.seeds, policy=how.policy, top=top, budget=how.budget, reward=plan.measure,
+                judge=how.judge, on_event=event,
+            )  # fmt: skip
             return found.as_dict(), pictures
 
     def generate(

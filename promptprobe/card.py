@@ -24,7 +24,8 @@ class ProbeCard:
     `reward_scale` holds mean and standard deviation of each head's training rewards. By label and step, on the
     validation set: `quantiles` are predicted rewards at 0, 1, ..., 100 %, from which τ is taken; `residuals` the same
     of reward minus predicted reward, from which intervals are taken; `within` is the standard deviation of that error
-    among the seeds of one prompt (None where the validation set has one seed for each).
+    among the seeds of one prompt (None where the validation set has one seed for each), `ranks` the mean rank correlation
+    among them, with its 95 % interval.
     """
 
     denoiser: str
@@ -48,6 +49,7 @@ class ProbeCard:
     quantiles: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     residuals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     within: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    ranks: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
     version: int = 3

@@ -46,6 +46,7 @@ class Runner:
     warnings: list[str] = field(default_factory=list)
     model: str | None = None  # None: a pipeline handed over from Python
     loading: dict[str, Any] = field(default_factory=dict)
+    judge_asked: bool = True  # whether a person chose the judge
     find_decoder: Callable[[], Any] | None = field(default=None, repr=False)  # of previews, called once it is needed
 
     def __post_init__(self) -> None:

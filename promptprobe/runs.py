@@ -38,17 +38,19 @@ from .probe import Probe
 from .records import Origin
 from .rewards import RewardFunction, default_reward, load_reward, reward_name
 from .scoring import Scored, Scorer
-from .search import check_budget, select_seed, usual_policy
+from .search import check_budget, select_seed, settle_search
 from .seeds import seed_list, seeds_from
 from .selection import SeedSelection
 from .settling import refuse_unused, settle
-from .staged import plan_for
 from .tokens import clean_prompt, clean_prompts, tokenize_prompt
 from .trajectory import check_steps, finish, start
 from .worlds import name_since, note_on, world_of
 
 OWN_PIPELINE = "the pipeline handed over"  # the name of a model of which nothing is known
-BUDGET = 3.0  # of a search that is told none, in images
+TOO_BLUNT = (
+    "seeds were judged by the reward of their predicted images: the probe hardly tells the seeds of one prompt apart on its "
+    "validation set; --judge probe uses it all the same"
+)
 
 
 @signed(ScorerSettings)
@@ -91,6 +93,7 @@ def load_scorer(o: Mapping[str, Any], pipeline: Any = None) -> Scorer:
     told = found()[1] if isinstance(judge, PreviewJudge) else None
     scorer.warnings[:0] = [*loaded.notes, *notes, *([told] if told else [])]
     scorer.find_decoder = lambda: found()[0]
+    scorer.judge_asked = o["judge"] != "auto"
     scorer.model, scorer.loading = name, {} if name is None else dict(loaded.options)
     return scorer
 
@@ -161,12 +164,13 @@ def search_seeds(
     if out is not None:
         out = check_writable(out)
     scorer = scorer or load_scorer(o)
-    policy, budget, chosen = settle_search(scorer, given, o["seed"], o["policy"], o["budget"], o["top"])
-    refuse_unused(o, "search_seeds", policy=policy, judge=scorer.judge.name)
-    _, measure = reward_of(o["reward"], scorer)
+    label, measure = reward_of(o["reward"], scorer)
+    how = settle_search(scorer, given, o["seed"], o["policy"], o["budget"], o["top"], (label, measure))
+    refuse_unused(o, "search_seeds", policy=how.policy, judge=how.judge.name)
+    chosen = how.seeds
     found, pictures = found_seeds(
-        scorer, prompt, chosen, policy=policy, top=o["top"], diverse=o["diverse"], budget=budget, reward=measure,
-        on_event=on_event,
+        scorer, prompt, chosen, policy=how.policy, top=o["top"], diverse=o["diverse"], budget=how.budget, reward=measure,
+        judge=how.judge, on_event=on_event,
     )  # fmt: skip
     if out is not None:
         base = free_name(out, prompt, chosen[0])
@@ -179,28 +183,13 @@ def search_seeds(
     return found
 
 
-def settle_search(
-    scorer: Scorer, seeds: Sequence[int] | None, first: int, policy: str = "auto", budget: float | None = None,
-    top: int = 1,
-) -> tuple[str, float | None, Sequence[int]]:  # fmt: skip
-    """Policy, budget and seeds of a search: `auto` is staged beside a budget, else the usual one; without `seeds` there are
-    10 from `first` on, or for staged as many as its budget (default: 3) is for. Raises as `check_budget`."""
-    check_budget(budget, policy)
-    if policy == "auto":
-        policy = usual_policy(scorer) if budget is None else "staged"
-    if seeds is not None:
-        return policy, budget, seeds
-    if policy != "staged":
-        return policy, budget, seeds_from(first, 10)
-    budget = budget or BUDGET
-    return policy, budget, seeds_from(first, max(plan_for(scorer, scorer.judge, budget, None).seeds, top))
-
-
 def found_seeds(
     scorer: Scorer, prompt: str, seeds: Sequence[int], *, policy: str, **how: Any
 ) -> tuple[SeedSelection, list[bytes]]:
     """A search over seeds, and the PNG of each winner with its record; `how` as for `select_seed`."""
     found = select_seed(scorer, prompt, seeds, policy=policy, **how)
+    if scorer.judge.name == "probe" and found.judges == ["preview"] and policy == "staged":
+        found.notes.append(TOO_BLUNT)
     found.notes += notes_on([prompt], scorer.model)
     why = f"best of {len(seeds)} seeds, {policy}"
     tried = found.as_dict()["seeds"]

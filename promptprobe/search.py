@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from .errors import InputError
 from .events import OnEvent, OnStep
@@ -26,11 +27,14 @@ from .race import Race, Row
 from .records import whole
 from .rewards import RewardFunction, measure
 from .runner import Runner
-from .seeds import checked_seeds
+from .seeds import checked_seeds, seeds_from
 from .selection import SeedRecord, SeedSelection
 from .settling import refuse_unused
 from .staged import plan_for
 from .tokens import clean_prompt
+
+BLUNT = 0.3  # rank correlation among the seeds of a prompt: a probe that ranks them worse is no judge of seeds
+BUDGET = 3.0  # of a search that is told none, in images
 
 
 def select_seed(
@@ -162,6 +166,40 @@ def usual_policy(scorer: Runner) -> str:
     if not scorer.judge.calibrated:
         return "staged"
     return "racing" if len(scorer.judge.looks(scorer.steps)) > 1 else "fixed"
+
+
+class SearchPlan(NamedTuple):
+    """A search over seeds, settled: how, for how many images' worth, over which seeds, and who looks at them."""
+
+    policy: str
+    budget: float | None
+    seeds: Sequence[int]
+    judge: Judge
+
+
+def settle_search(
+    scorer: Runner, seeds: Sequence[int] | None, first: int, policy: str = "auto", budget: float | None = None,
+    top: int = 1, reward: tuple[str | None, RewardFunction | None] = (None, None),
+) -> SearchPlan:  # fmt: skip
+    """Policy, budget, seeds and judge of a search: `auto` is staged beside a budget, else the usual one; without `seeds`
+    there are 10 from `first` on, or for staged as many as its budget (default: 3) is for.
+
+    Where nobody asked for policy or judge, and the judge is a probe that hardly ranks the seeds of a prompt (`BLUNT`), seeds
+    are taken by worth, by the `reward` (name and function) of predicted images. Raises as `check_budget`.
+    """
+    check_budget(budget, policy)
+    judge, (label, measure) = scorer.judge, reward
+    rank = None if scorer.judge_asked else judge.ranks_seeds(scorer.probe_step, scorer.steps)
+    if rank is not None and rank < BLUNT and measure is not None and policy in ("auto", "staged"):
+        policy, judge = "staged", PreviewJudge(scorer.pipeline, measure, label, scorer.decoder)
+    if policy == "auto":
+        policy = usual_policy(scorer) if budget is None else "staged"
+    if seeds is not None:
+        return SearchPlan(policy, budget, seeds, judge)
+    if policy != "staged":
+        return SearchPlan(policy, budget, seeds_from(first, 10), judge)
+    budget = budget or BUDGET
+    return SearchPlan(policy, budget, seeds_from(first, max(plan_for(scorer, judge, budget, None).seeds, top)), judge)
 
 
 def check_budget(budget: float | None, policy: str) -> None:

@@ -178,6 +178,9 @@ def _note(
     freedom = sum(len(v) - 1 for v in several)
     spread = math.sqrt(sum(len(v) * float(np.var(v)) for v in several) / freedom) if freedom else None
     card.within.setdefault(label, {})[str(step)] = None if spread is None else round(spread, 5)
+    ranked = evaluation.within_prompts(prompts, predicted, measured, resamples=200)
+    if ranked is not None:
+        card.ranks.setdefault(label, {})[str(step)] = [round(x, 4) for x in (ranked.value, ranked.low, ranked.high)]
 
 
 def _text_loss(probe: Probe, texts: Items, size: int, generator: torch.Generator) -> torch.Tensor:

@@ -153,6 +153,22 @@ def test_judge_and_policy_are_chosen_apart(sd):
     assert usual_policy(scorer) == "staged"
 
 
+def test_a_probe_that_hardly_ranks_seeds_gives_way_to_predicted_images_unless_it_was_asked_for(sd):
+    blunt = SeedJudge(lambda prompt, seed: seed)
+    blunt.ranks_seeds = lambda step, steps: 0.1
+    scorer = scorer_of(sd, blunt)
+    told = ("bright", brightness)
+    assert settle_search(scorer, [1, 2], 0, reward=told).judge is blunt
+    scorer.judge_asked = False
+    found = settle_search(scorer, [1, 2], 0, reward=told)
+    assert (found.policy, found.judge.name, found.judge.label) == ("staged", "preview", "bright")
+    assert (
+        settle_search(scorer, [1, 2], 0).judge is settle_search(scorer, [1, 2], 0, "fixed", reward=told).judge is blunt
+    )
+    blunt.ranks_seeds = lambda step, steps: 0.6
+    assert settle_search(scorer, [1, 2], 0, reward=told).judge is blunt
+
+
 def test_what_has_no_uncertainty_is_dropped_by_the_quota_only(sd):
     unsure = SeedJudge(lambda prompt, seed: 100.0 * seed)
     sure = SeedJudge(lambda prompt, seed: 100.0 * seed, uncertainty=1.0)

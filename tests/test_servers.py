@@ -222,8 +222,8 @@ def test_the_loop_is_a_node_of_another_graph(service):
     graph.add_node("promptprobe", loop.subgraph(service.plan))
     graph.add_edge(START, "promptprobe")
     graph.add_edge("promptprobe", END)
-    ended = graph.compile().invoke({"prompt": "one crimson automobile"})
-    assert ended["best_prompt"] and ended["candidates"][0]["prompt"] == "one crimson automobile"
+    ended = graph.compile().invoke({"prompt": "a trio of cobalt felines on a cream backdrop"})
+    assert ended["candidates"][0]["prompt"] == "a trio of cobalt felines on a cream backdrop"
     scores = {c["prompt"]: c["score"] for c in ended["candidates"]}
     assert len(scores) > 1 and ended["predicted_reward"] == scores[ended["best_prompt"]]
 

@@ -55,6 +55,10 @@ class Judge(ABC):
     def judge(self, seen: Observation) -> list[Judgement]:
         """What it thinks of each row of `seen`, in order. Higher is better."""
 
+    def ranks_seeds(self, step: int, steps: int) -> float | None:
+        """How well it is known to rank the seeds of a prompt at a step, as a rank correlation; None where that is unknown."""
+        return None
+
     @property
     def objective(self) -> dict[str, float]:
         """What is predicted, as weights by label."""

@@ -62,6 +62,11 @@ class ProbeJudge(Judge):
             )
         return warnings
 
+    def ranks_seeds(self, step: int, steps: int) -> float | None:
+        card = self.probe.card
+        ranked = card.ranks.get(self.label, {}).get(str(card.known_step(step, steps)))
+        return ranked[0] if ranked else None
+
     def warning(self, seen: Observation) -> str | None:
         return check_timestep(self.probe.card, seen.steps, seen.step, float(seen.timesteps[0]))
 
