@@ -16,7 +16,7 @@ from promptprobe.judges import FocusJudge, Judge, Judgement, Needs, PreviewJudge
 from promptprobe.observation import Observation, observe
 from promptprobe.race import Race, chance_to_beat
 from promptprobe.scoring import Scorer
-from promptprobe.search import select_pair, select_seed, usual_policy
+from promptprobe.search import select_pair, select_seed, settle_search, usual_policy
 from promptprobe.thresholds import threshold
 from promptprobe.trajectory import preview
 
