@@ -15,7 +15,7 @@ from .decoding import split_lines, text_of
 from .flags import Parts, is_info_line, read_flags, read_infotext
 from .json_files import is_json, read_json, read_json_lines
 from .lines import read_lines
-from .rows import MAX_PROMPTS, Found, Notes, PromptFile, PromptRow, choose
+from .rows import MAX_PROMPTS, Found, Notes, PromptFile, PromptRow, choose, plain, plain_text
 from .tables import read_table
 
 Reader = Callable[[str, str | None, Notes], Iterator[Found]]
@@ -116,5 +116,6 @@ def _row(found: Found, notes: Notes, others: Counter[str]) -> PromptRow | None:
     except InputError:
         notes.left_out(line, "nothing but flags or controls; write what the picture should show")
         return None
-    columns = {**found.columns, **parts.others, **flags.others}
-    return PromptRow(prompt, line, found.id if found.id is not None else str(line), columns, settings)
+    columns = {plain_text(k): plain(v) for k, v in {**found.columns, **parts.others, **flags.others}.items()}
+    name = str(line) if found.id is None else plain_text(found.id)
+    return PromptRow(prompt, line, name, columns, {k: plain(v) for k, v in settings.items()})

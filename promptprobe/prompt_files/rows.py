@@ -107,7 +107,8 @@ class Notes:
         result = list(self._said)
         if self.taken:
             names = ", ".join(
-                f"{name!r} ({n})" if len(self.taken) > 1 else repr(name) for name, n in self.taken.items()
+                f"{_shown(name)!r} ({n})" if len(self.taken) > 1 else repr(_shown(name))
+                for name, n in self.taken.most_common(8)
             )
             result.append(f"prompts were taken from {names}; --column takes another")
         for text, (places, n) in self._counted.items():
@@ -148,9 +149,14 @@ def choose(names: Iterable[str], column: str | None, more: tuple[str, ...] = ())
 def no_column(names: Iterable[str], column: str | None, what: str) -> str:
     """Why no column could be chosen, and the remedy."""
     wanted = repr(column) if column else "prompt, caption or text"
-    shown = ["".join(c if c.isprintable() else " " for c in n[:41]) for n in list(names)[:20]]
-    given = ", ".join(n if len(n) <= 40 else n[:39] + "…" for n in shown)[:200]
+    given = ", ".join(_shown(n) for n in list(names)[:20])[:200]
     return f"there is no {wanted}; its {what} are: {given}; name one with --column"
+
+
+def _shown(name: str) -> str:
+    """A column's name in a line: without controls, at most 40 characters."""
+    name = "".join(c if c.isprintable() else " " for c in name[:41])
+    return name if len(name) <= 40 else name[:39] + "…"
 
 
 def id_of(columns: Mapping[str, Any]) -> str | None:
