@@ -28,7 +28,7 @@ def batch(
     from ..agents import batch as work
     from ..agents.estimate import estimate
     from ..agents.plan import make_plan
-    from ..prompt_files import expand_rows, read_prompts
+    from ..prompt_files import Notes, expand_rows, read_prompts
     from ..view import counter, print_summary
 
     if options["engine"] != "ray":
@@ -36,9 +36,10 @@ def batch(
     if options["wildcards"] and not options["expand"]:
         belongs(options, ("wildcards",), "--expand")
     found = read_prompts(prompts, options["column"])
-    rows = expand_rows(found.rows, options["wildcards"]) if options["expand"] else found.rows
+    notes = Notes(str(prompts), found.unit)
+    rows = expand_rows(found.rows, options["wildcards"], notes) if options["expand"] else found.rows
     texts = [row.prompt for row in rows if row.repeats is None]
-    for note in found.notes:
+    for note in [*found.notes, *notes.lines()]:
         typer.echo(f"note: {note}", err=True)
     asked = only(options, PlanOptions)
     ray = options["engine"] == "ray"

@@ -65,11 +65,11 @@ def read_prompts(path: Path | str, column: str | None = None) -> PromptFile:
     if not rows:
         raise notes.nothing()
     if others:
-        flags = ", ".join(f"--{name} ({n})" for name, n in others.most_common(12))
+        flags = ", ".join(f"{'' if name == '::' else '--'}{name} ({n})" for name, n in others.most_common(12))
         notes.say(f"Midjourney flags that mean nothing here were left out of the prompts: {flags}")
     if blank and reader is not read_lines:
         notes.say(f"{blank} blank prompts were left out")
-    return PromptFile(rows, notes.lines(), notes.bad_count)
+    return PromptFile(rows, notes.lines(), notes.bad_count, notes.unit)
 
 
 def _reader_of(text: str, column: str | None, notes: Notes) -> Reader:

@@ -52,11 +52,15 @@ class PromptRow:
 
 @dataclass
 class PromptFile:
-    """`rows` in the file's order, repeats too; `notes` for people; `left_out` counts what could not be read."""
+    """`rows` in the file's order, repeats too; `notes` for people; `left_out` counts what could not be read.
+
+    `unit` says what a row's `line` counts: lines, or items of a list.
+    """
 
     rows: list[PromptRow]
     notes: list[str] = field(default_factory=list)
     left_out: int = 0
+    unit: str = "line"
 
     @property
     def prompts(self) -> list[str]:
@@ -78,9 +82,8 @@ class Found:
 class Notes:
     """Takes notes while a file is read; `lines` gives them, with the lines of one kind together."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.unit = "line"
+    def __init__(self, path: str, unit: str = "line") -> None:
+        self.path, self.unit = path, unit
         self.bad: list[tuple[str, int, str]] = []
         self.bad_count = 0
         self._said: dict[str, None] = {}

@@ -51,8 +51,7 @@ def expand(prompts: list[str], wildcards: Path | None = None) -> list[str]:
     Raises `InputError` when choices are nested too deep, too many combinations come out, or there are wildcards but not
     the dynamicprompts library, which reads them.
     """
-    notes = Notes("prompts")
-    notes.unit = "prompt"
+    notes = Notes("prompts", "prompt")
     rows = [PromptRow(prompt, number, str(number)) for number, prompt in enumerate(prompts, 1)]
     return list(dict.fromkeys(row.prompt for row in expand_rows(rows, wildcards, notes)))
 
