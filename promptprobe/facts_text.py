@@ -27,7 +27,9 @@ _CAMERA = re.compile(
     re.IGNORECASE,
 )
 # 16:9 is no count of what stands behind it.
-_RATIO = re.compile(r"(?P<article>\b(?:an?|the) )?(?<![\w:.])\d{1,5}:\d{1,5}(?![\w:]|\.\d)(?: (?:aspect )?ratio\b)?", re.IGNORECASE)
+_RATIO = re.compile(
+    r"(?P<article>\b(?:an?|the) )?(?<![\w:.])\d{1,5}:\d{1,5}(?![\w:]|\.\d)(?: (?:aspect )?ratio\b)?", re.IGNORECASE
+)
 # What the sky does and the noun for it are one thing.
 _SUN = re.compile(
     r"\b(?:the )?sun (?:(?:is|was|just|slowly|now) ){0,3}(sets|rises|setting|rising|goes down|going down|comes up|coming up)\b"
@@ -195,7 +197,9 @@ def _spoken(text: str) -> list[str]:
 
 def _names(text: str, language: str) -> tuple[str, ...]:
     """Capitalised words inside sentences; none when most words are capitalised. German capitalises every noun."""
-    words = [m for m in re.finditer(r"(?<!\d)[^\W\d_](?:\w|['’-](?=\w))*", text) if m.group() not in ("BREAK", "AND", "§")]
+    words = [
+        m for m in re.finditer(r"(?<!\d)[^\W\d_](?:\w|['’-](?=\w))*", text) if m.group() not in ("BREAK", "AND", "§")
+    ]
     large = [w for w in words if w.group()[0].isupper()]
     if language == "german" or not large:
         return ()

@@ -224,7 +224,9 @@ def test_wildcards_have_the_values_of_their_files(tmp_path, caplog):
     with pytest.raises(InputError, match="is no folder"):
         expand(["a"], tmp_path / "thing.txt")
     notes = Notes("p.txt")
-    expand_rows([PromptRow("a {b|c} __no__", n, str(n)) for n in (1, 2)] + [PromptRow("__what__", 3, "3")], tmp_path, notes)
+    expand_rows(
+        [PromptRow("a {b|c} __no__", n, str(n)) for n in (1, 2)] + [PromptRow("__what__", 3, "3")], tmp_path, notes
+    )
     said = "\n".join(notes.lines())
     assert "lines 1, 2: __no__ has no values and stays as it stands; give its file in the folder of --wildcards" in said
     assert "Unable to read structured wildcard file" in said and "half of a surrogate pair were left out" in said

@@ -20,7 +20,9 @@ _QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "`": "`",
 def without_marks(lines: list[str], notes: Notes) -> list[str]:
     """First a number or bullet goes, then quotes: `1. "a cat",` is a cat."""
     for name, mark in _MARKS.items():
-        lines = _without(lines, [line[found.end() :] if (found := mark.match(line)) else None for line in lines], name, notes)
+        lines = _without(
+            lines, [line[found.end() :] if (found := mark.match(line)) else None for line in lines], name, notes
+        )
     return _without(lines, [_unquoted(line) for line in lines], "quotes", notes)
 
 

@@ -22,7 +22,9 @@ MAX_WRITTEN = 30_000_000  # characters and pieces of them
 _NAMED = 8  # wildcards without values
 MAX_NESTED = 10  # choices inside choices, wildcards inside wildcards
 # {2$$a|b}, {1-3$$ and $$a|b}: how many of the options, and what joins them
-_MANY = re.compile(r"\s*[@~!]?\s*(?:(?P<low>\d+)(?P<range>-(?P<high>\d*))?|-(?P<most>\d+))\$\$(?:(?P<joint>[^${}]*)\$\$)?")
+_MANY = re.compile(
+    r"\s*[@~!]?\s*(?:(?P<low>\d+)(?P<range>-(?P<high>\d*))?|-(?P<most>\d+))\$\$(?:(?P<joint>[^${}]*)\$\$)?"
+)
 _WEIGHT = re.compile(r"\s*(?:[+-]?(?:\d+\.?\d*|\.\d+)\s*::)?\s*")  # {3::a|b}: the same combinations
 _WILDCARD = re.compile(r"__([^_\s{}|$#()](?:[^_\s{}|$#()]|_(?!_))*)__")
 
@@ -56,7 +58,9 @@ def expand(prompts: list[str], wildcards: Path | None = None) -> list[str]:
     return list(dict.fromkeys(row.prompt for row in expand_rows(rows, wildcards, notes)))
 
 
-def expand_rows(rows: Sequence[PromptRow], wildcards: Path | None = None, notes: Notes | None = None) -> list[PromptRow]:
+def expand_rows(
+    rows: Sequence[PromptRow], wildcards: Path | None = None, notes: Notes | None = None
+) -> list[PromptRow]:
     """The rows of all combinations: ids get .1, .2, ... where a template makes several, columns and settings travel.
 
     `notes`, with the file's path, gets what was left as it stands or left out. Raises `InputError` as `expand` does.
@@ -183,7 +187,9 @@ class _Expander:
         if name in self.missing and name not in self.told:
             self.told.add(name)
             what = f"__{name[:40]}__ has" if name in [*self.missing][:_NAMED] else "more wildcards have"
-            self.notes.count(f"{what} no values and stays as it stands; give its file in the folder of --wildcards", self.row.line)
+            self.notes.count(
+                f"{what} no values and stays as it stands; give its file in the folder of --wildcards", self.row.line
+            )
         return self.known[name]
 
 
