@@ -219,7 +219,7 @@ def test_wildcards_have_the_values_of_their_files(tmp_path, caplog):
     things = ["C# logo, 5% $2 {x}", "cat", "dog", "old cup", "new cup"]
     assert expand(["a __thing__"], tmp_path) == [f"a {thing}" for thing in things]
     assert expand(["{2$$ $$__thing__}"], tmp_path) == [f"{a} {b}" for a in things for b in things if a != b]
-    with pytest.raises(InputError, match="prompt 1: 'b __loop__' .*__loop__ holds itself; correct its values"):
+    with pytest.raises(InputError, match=r"prompt 1: 'b __loop__' .*__loop__ holds itself; correct its values"):
         expand(["b __loop__"], tmp_path)
     with pytest.raises(InputError, match="is no folder"):
         expand(["a"], tmp_path / "thing.txt")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 from pathlib import Path
 
 from ..errors import InputError
@@ -137,7 +137,7 @@ class _Expander:
                 edges = [begin - 1, *(b for b in bars if b >= begin), close]
                 options = [
                     self.parts(text, _WEIGHT.match(text, a + 1, b).end(), b, choices, depth + 1)  # type: ignore[union-attr]
-                    for a, b in zip(edges, edges[1:], strict=False)
+                    for a, b in pairwise(edges)
                 ]
                 found.append(_choice(options, many))
                 literal = place = close + 1
