@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 MAX_ANSWER_BYTES = 4_000_000
 LOOPBACK_AT_ONCE = 1  # a local server mostly has one slot; more would only wait there, on the clock
 TICK = 0.1  # seconds between looks at the clock
+LEAST = 0.2  # seconds that must be left for a request to leave the queue
 
 _slots: dict[tuple[str, int], threading.Semaphore] = {}
 _slots_lock = threading.Lock()
@@ -134,7 +135,7 @@ class Endpoint:
 
     def _enter(self, until: float | None, on_tick: Callable[[bool], None]) -> None:
         while True:
-            if until is not None and time.monotonic() >= until:
+            if until is not None and time.monotonic() >= until - LEAST:
                 raise TooLate
             if self._slot is None or self._slot.acquire(timeout=TICK):
                 return

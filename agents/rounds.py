@@ -216,9 +216,9 @@ def calls_left(state: State, context: Context) -> int | None:
 
 
 def put(state: State, context: Context, request: RewriteRequest) -> RewriteAnswer:
-    """The answer to `next_request`, checked; takes as long as the LLM does."""
+    """The answer to `next_request`, checked; takes as long as the LLM does. Time spent in a queue before is gone."""
     return ask(
-        context.rewriter, request, context.guarding, calls=calls_left(state, context),
+        context.rewriter, replace(request, deadline=context.seconds_left()), context.guarding, calls=calls_left(state, context),
         on_wait=context.tell_waiting if context.on_event else None,
     )  # fmt: skip
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import random
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from promptprobe.agents.rewrites import RewriteRequest, Try, parse_rewrites
 
 from promptprobe.errors import InputError
 from promptprobe.facts import facts_of
-from promptprobe.prompt_files import expand_rows, read_prompts
+from promptprobe.prompt_files import Notes, expand_rows, read_prompts
 
 LIMIT = 2.0  # seconds of CPU for one input
 KEY = "sk-never-to-be-seen-0123456789"
@@ -51,7 +50,6 @@ def main() -> None:
     for name, number in (("files", 1000), ("answers", 1000), ("faults", 50), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=number)
     args = parser.parse_args()
-    logging.getLogger("dynamicprompts").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, Fickle() as server:
         found = [
             tried("prompt files", args.files, args.seed, lambda chance: a_file(chance, Path(folder))),
@@ -85,13 +83,14 @@ def a_file(chance: random.Random, folder: Path) -> None:
     path.write_bytes(file_bytes(chance))
     try:
         read = read_prompts(path, chance.choice([None, None, None, "prompt", "p", ""]))
-        rows = expand_rows(read.rows) if chance.random() < 0.2 else read.rows
+        notes = Notes(str(path), read.unit)
+        rows = expand_rows(read.rows, notes=notes) if chance.random() < 0.2 else read.rows
     except InputError as error:
         check_line(str(error))
         return
     assert rows and all(row.prompt == " ".join(row.prompt.split()) for row in rows)
     json.dumps([row.as_dict() for row in rows], allow_nan=False, ensure_ascii=False).encode()
-    for note in read.notes:
+    for note in read.notes + notes.lines():
         check_line(note)
 
 

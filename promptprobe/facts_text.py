@@ -26,6 +26,17 @@ _CAMERA = re.compile(
     r"\bf ?/ ?\d{1,2}(?:\.\d)?\b|\bf\d\.\d\b|\biso ?\d{2,5}\b|\b(?!35 ?mm)\d{1,4} ?mm(?: (?:prime )?(?:lens|film))?\b",
     re.IGNORECASE,
 )
+# 16:9 is no count of what stands behind it.
+_RATIO = re.compile(
+    r"(?P<article>\b(?:an?|the) )?(?<![\w:.])\d{1,5}:\d{1,5}(?![\w:]|\.\d)(?: (?:aspect )?ratio\b)?", re.IGNORECASE
+)
+# What the sky does and the noun for it are one thing.
+_SUN = re.compile(
+    r"\b(?:the )?sun (?:(?:is|was|just|slowly|now) ){0,3}(sets|rises|setting|rising|goes down|going down|comes up|coming up)\b"
+    r"|\b(?:the )?(setting|rising) sun\b",
+    re.IGNORECASE,
+)
+_FALL = re.compile(r"\b(snow|rain)fall\b", re.IGNORECASE)
 _BOUNDARY = re.compile(r"\b(?:BREAK|AND)\b")
 _SPOKEN = re.compile(
     r"\b(?:says?|saying|reads?|reading|spell(?:s|ing)?|titled|labell?ed|named|words?|text|letters)\s+"
@@ -61,8 +72,10 @@ def surface(prompt: str) -> Surface:
     # Brackets of attention are marks; round ones around a number are how counts are typed: "boats (2)".
     text = re.sub(r"[\[\]{}()\\]+", " ", text)
     text = _BOUNDARY.sub(" . ", text)
+    text = _RATIO.sub(lambda m: m["article"] or " , ", text)
     language = _language(text)
     if language == "english":
+        text = _FALL.sub(r"falling \1", _SUN.sub(_of_the_sun, text))
         quoted += [s for s in _spoken(text) if s not in quoted]
         text = _SPOKEN.sub(lambda m: m.group(0)[: m.start(1) - m.start(0)] + " § ", text)
     return Surface(
@@ -75,6 +88,10 @@ def surface(prompt: str) -> Surface:
         language,
         len(prompt) > LONGEST,
     )
+
+
+def _of_the_sun(found: re.Match[str]) -> str:
+    return "sunrise" if (found[1] or found[2]).lower().startswith(("ris", "com")) else "sunset"
 
 
 def tokens_of(text: str) -> list[str]:
@@ -180,7 +197,9 @@ def _spoken(text: str) -> list[str]:
 
 def _names(text: str, language: str) -> tuple[str, ...]:
     """Capitalised words inside sentences; none when most words are capitalised. German capitalises every noun."""
-    words = [m for m in re.finditer(r"[^\W\d_](?:\w|['’-](?=\w))*", text) if m.group() not in ("BREAK", "AND", "§")]
+    words = [
+        m for m in re.finditer(r"(?<!\d)[^\W\d_](?:\w|['’-](?=\w))*", text) if m.group() not in ("BREAK", "AND", "§")
+    ]
     large = [w for w in words if w.group()[0].isupper()]
     if language == "german" or not large:
         return ()

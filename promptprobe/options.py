@@ -308,8 +308,8 @@ class BatchOptions(TypedDict, total=False):
     """How a file of prompts is read and worked through."""
 
     column: Annotated[str | None, Option(None, "Column or key of the prompts.")]
-    expand: Annotated[bool, Option(False, "Expand {a|b} and __wildcards__ (promptprobe[batch]).")]
-    wildcards: Annotated[Path | None, Option(None, "Folder of wildcard files.")]
+    expand: Annotated[bool, Option(False, "Expand {a|b} and __wildcards__.")]
+    wildcards: Annotated[Path | None, Option(None, "Folder of wildcard files (promptprobe[batch]).")]
     engine: Annotated[str, Option("local", "local, or ray: a cluster (promptprobe[ray]).", choices=("local", "ray"))]
     workers: Annotated[int | None, Option(None, "Ray workers; default: one a GPU, or a CPU.", least=1)]
     dry_run: Annotated[bool, Option(False, "Estimate calls, time and cost; make nothing.")]

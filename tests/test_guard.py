@@ -18,6 +18,12 @@ from promptprobe.icons.scenes import random_scene
 from promptprobe.worlds import thesaurus_of
 
 SAME = {
+    "the sky": [
+        ("the sun sets over two mountains", "a sunset over two mountains"),
+        ("a red barn, the rising sun behind it", "a red barn at sunrise"),
+        ("snow falls on a village", "snowfall on a village"),
+    ],
+    "ratios": [("a 16:9 banner of a cat", "a wide banner of a cat"), ("a cat, 3:2 aspect ratio", "a cat")],
     "word forms": [
         ("a boy kicks a ball", "a boy kicking a ball"),
         ("the owl sat on a post", "an owl sits on a post"),
@@ -89,6 +95,7 @@ SAME = {
     "pairs of people": [("a couple dancing, the woman laughing", "a laughing woman and a man, a couple, dancing")],
 }  # fmt: skip
 CHANGED = {
+    "the sky": [("the sun sets over two mountains", "sunrise over two mountains")],
     "objects": [("a lamp and a rug", "a lamp"), ("a lemon next to a knife", "a lemon next to a fork")],
     "added objects": [("a lamp", "a lamp and a cat"), ("a llama next to a stove", "a llama next to a stove with a hat")],
     "counts": [("three owls", "four owls"), ("three owls", "owls"), ("a pair of owls", "an owl")],

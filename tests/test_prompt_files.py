@@ -10,7 +10,7 @@ import pytest
 
 from promptprobe import cli, prompt_files
 from promptprobe.errors import InputError
-from promptprobe.prompt_files import expand, expand_rows, read_prompts
+from promptprobe.prompt_files import Notes, PromptRow, expand, expand_rows, read_prompts
 
 PANDAS = {"prompt": {"0": "a cat", "1": "a dog"}, "seed": {"0": 1, "1": 2}}
 INFOTEXT = (
@@ -67,6 +67,13 @@ def written(tmp_path, name, data):
         ("a.csv", b"Image Prompt,Negative prompt\na cat,fog\n", ["a cat"]),
         ("a.txt", b"/imagine prompt: a cat --v 6\nhttps://x.y/z.png a dog\n/imagine a fox\n", ["a cat", "a dog", "a fox"]),
         ("a.txt", b"a cat --ar 16:9 --v 6\na dog --tile on a mat\na -- b --own\n", ["a cat", "a dog on a mat", "a -- b --own"]),
+        ("a.txt", b"1. a cat\n2. a dog\n\n10) 2 fish\n", ["a cat", "a dog", "2 fish"]),
+        ("a.txt", "- a cat\n* a dog\n• [ ] a fox\nlike -- this - here\n".encode(), ["a cat", "a dog", "a fox", "like -- this - here"]),
+        ("a.txt", b'"a cat",\n"a ""red"" dog\'s hat",\n"a \\"b\\""\n', ["a cat", 'a "red" dog\'s hat', 'a "b"']),
+        ("a.md", "1. “a cat”\n2. “a dog”\n".encode(), ["a cat", "a dog"]),
+        ("a.txt", b'"OPEN" sign\n"A" and "B"\n16:9 banner\n3:2 cats\n2 cats\n-5 degrees\n', ['"OPEN" sign', '"A" and "B"', "16:9 banner", "3:2 cats", "2 cats", "-5 degrees"]),
+        ("a.txt", b"- a cat\na dog\na fish\n", ["- a cat", "a dog", "a fish"]),
+        ("a.txt", b"a cat::2 a dog::-.5 x\nhot:: dog::1, big::0.5\nstd::vector {2::a|3 ::b} [a::0.5]\n", ["a cat, a dog, x", "hot, dog, big", "std::vector {2::a|3 ::b} [a::0.5]"]),
     ],
 )  # fmt: skip
 def test_prompts_are_read_from_every_kind_of_file(tmp_path, name, data, found):
@@ -103,6 +110,8 @@ def test_prompts_are_read_from_every_kind_of_file(tmp_path, name, data, found):
         ("a.txt", b"--prompt a --seed 3\n--steps 4", ["a"], "line 2 was left out: options but no --prompt"),
         ("a.txt", b"a --ar 3:2 --no fog\n", ["a"], "line 1: aspect, negative given beside the prompt"),
         ("a.csv", b"prompt\n\n \na\n", ["a"], "--column"),
+        ("a.txt", b"1. a\n2. b\nc\n", ["a", "b", "c"], "read as a list: the numbers of 2 lines were left out"),
+        ("a.txt", b"a cat::2 a dog::1\nb::3", ["a cat, a dog", "b"], "left out of the prompts: :: (2)"),
     ],
 )  # fmt: skip
 def test_what_is_changed_or_left_out_is_said_and_the_rest_is_read(tmp_path, name, data, found, note):
@@ -170,6 +179,11 @@ def test_columns_ids_settings_and_repeats_travel(tmp_path):
     row = read_prompts(written(tmp_path, "a.txt", line)).rows[0]
     assert row.prompt == 'a "big" -- cat' and row.settings == {"negative": 'a "b" c', "width": 512}
     assert json.loads(json.dumps(row.as_dict()))["columns"] == {"sd_model": "x"}
+    halves = b'--prompt "a cat" --sd_model \xed\xa0\xbd --sampler_name \xed\xa0\xbd --\xed\xa0\xbd x'
+    row = read_prompts(written(tmp_path, "a.txt", halves)).rows[0]
+    assert row.prompt == "a cat" and json.dumps(row.as_dict(), ensure_ascii=False).encode()
+    names = json.dumps([{"caption " + "y" * 6000: "a cat"}])
+    assert all(len(note) < 200 for note in read_prompts(written(tmp_path, "a.json", names)).notes)
     with pytest.raises(InputError, match="there is no 'name'"):
         read_prompts(written(tmp_path, "b.csv", table), "name")
     assert read_prompts(written(tmp_path, "b.csv", table), "seed").prompts == ["5", "6", "7"]
@@ -180,34 +194,72 @@ def test_many_bad_lines_are_counted(tmp_path):
     assert read.left_out == 500 and len(read.notes) == 11 and "490 more were left out, 500 in all" in read.notes[-1]
 
 
-def test_templates_are_expanded_and_nothing_else(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "template,made",
+    [
+        ("a {red|blue} fish", "a red fish/a blue fish"), ("{a|{b|c}} #{1|2}", "a #1/a #2/b #1/b #2/c #1/c #2"),
+        ("{2$$ and $$a|b}", "a and b/b and a"), ("{-2$$a|b}", "a/b/a,b/b,a"), ("{1-2$$ $$a|b}", "a/b/a b/b a"),
+        ("{3-1$$ $$a|b}", "a/b/a b/b a"), ("{2-$$ $$a|b}", "a b/b a"), ("{9999999999$$ $$a|b}", "a b/b a"),
+        ("{ red | blue }fish", "red fish/blue fish"), ("{0.5::red|2 :: blue}", "red/blue"), ("{|a} x", "x/a x"),
+        ("{a {b|c}", "{a b/{a c"), ("{2$$a|a|b}", "a,b/b,a"), ("a {red|blue} __nothing__", "a red __nothing__/a blue __nothing__"),
+        *((t, t) for t in ("a C# logo on a mug", "a 50% off sign", "$5 for ${x} and %{y}", "{{best}} {solo}", "a__b __c d__ __", "}{ | x")),
+    ],
+)  # fmt: skip
+def test_templates_are_expanded_and_nothing_else(template, made):
+    assert expand([template, template]) == made.split("/")
+
+
+def test_wildcards_have_the_values_of_their_files(tmp_path, caplog):
     pytest.importorskip("dynamicprompts")
-    (tmp_path / "thing.txt").write_text("cat\ndog\n# no\nC# logo, 5% $2 {x}\n")
-    assert expand(["a {red|blue} fish"]) == ["a red fish", "a blue fish"]
-    assert expand(["a __thing__"], tmp_path) == ["a C# logo, 5% $2 {x}", "a cat", "a dog"]
-    assert expand(["{2$$ and $$a|b}", "{a|{b|c}} #{1|2}"]) == ["a and b", "b and a"] + [
-        f"{x} #{n}" for x in "abc" for n in (1, 2)
-    ]
-    kept = [
-        "a C# logo on a mug",
-        "a 50% off sign",
-        "$5 for ${x} and %{y}",
-        "{{best}} {solo}",
-        "a__b __c d__ __",
-        "}{ | x",
-    ]
-    assert expand([*kept, kept[0]]) == kept
-    monkeypatch.setattr(prompt_files.templates, "MAX_EXPANDED", 1000)
-    with pytest.raises(InputError, match="more than 1000 prompts"):
-        expand(["{1|2|3|4|5|6|7|8|9|0}" * 6])
-    with pytest.raises(InputError, match="nested more than 10 deep"):
-        expand(["{a|" * 40 + "}" * 40])
+    (tmp_path / "thing.txt").write_text("cat\ndog\n# no\nC# logo, 5% $2 {x}\n{old|new} __deep/what__\n")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "what.json").write_text('["cup", "a \\ud83d"]')
+    (tmp_path / "loop.txt").write_text("a __loop__\n")
+    (tmp_path / "bad.json").write_text("{")
+    things = ["C# logo, 5% $2 {x}", "cat", "dog", "old cup", "new cup"]
+    assert expand(["a __thing__"], tmp_path) == [f"a {thing}" for thing in things]
+    assert expand(["{2$$ $$__thing__}"], tmp_path) == [f"{a} {b}" for a in things for b in things if a != b]
+    with pytest.raises(InputError, match=r"prompt 1: 'b __loop__' .*__loop__ holds itself; correct its values"):
+        expand(["b __loop__"], tmp_path)
     with pytest.raises(InputError, match="is no folder"):
         expand(["a"], tmp_path / "thing.txt")
+    notes = Notes("p.txt")
+    expand_rows(
+        [PromptRow("a {b|c} __no__", n, str(n)) for n in (1, 2)] + [PromptRow("__what__", 3, "3")], tmp_path, notes
+    )
+    said = "\n".join(notes.lines())
+    assert "lines 1, 2: __no__ has no values and stays as it stands; give its file in the folder of --wildcards" in said
+    assert "Unable to read structured wildcard file" in said and "half of a surrogate pair were left out" in said
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "template,message",
+    [
+        ("{1|2|3|4|5|6|7|8|9|0}" * 6, "more than 100000 combinations in this file; give fewer choices"),
+        ("{|}" * 3000, "more than 30000000 characters"), ("{" + "|" * 9000 + "}" + "{a|b}" * 9, "more than 100000 comb"),
+        ("{5$$" + "a|" * 30 + "a}", "more than 100000 combinations"), ("{900-$$" + "a|b|" * 1000 + "a}", "more than 30000000 char"),
+        ("{a|" * 11 + "}" * 11, "nested more than 10 deep; write fewer"),
+        (("{a|" * 10 + "}" * 10) * 150, "more than 100000 comb"), ("{9$$" * 9 + "a|b" + "|c}" * 9 + "{d|e}" * 20, "more than"),
+    ],
+)  # fmt: skip
+def test_what_expands_too_far_is_refused_at_once(template, message):
+    began = time.process_time()
+    rows = [PromptRow("a fish", 1, "1"), PromptRow(template, 7, "7")]
+    with pytest.raises(InputError, match=f"'p.txt', line 7: .*{message}") as error:
+        expand_rows(rows, notes=Notes("p.txt"))
+    assert time.process_time() - began < 2 and len(str(error.value)) < 300
+
+
+def test_what_expands_to_nothing_is_left_out():
+    notes = Notes("p.txt")
+    assert [r.prompt for r in expand_rows([PromptRow("{|}", 1, "1"), PromptRow("a", 2, "2")], notes=notes)] == ["a"]
+    assert "line 1 was left out: its template makes no prompt" in notes.lines()[0]
+    with pytest.raises(InputError, match="makes no prompt"):
+        expand(["{|}"])
 
 
 def test_expanded_rows_keep_what_belongs_to_them(tmp_path):
-    pytest.importorskip("dynamicprompts")
     rows = read_prompts(written(tmp_path, "a.csv", b"id,prompt\n7,a {red|blue} fish\n8,a red fish\n")).rows
     made = expand_rows(rows)
     assert [(r.id, r.prompt, r.repeats) for r in made] == [

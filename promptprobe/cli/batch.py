@@ -29,13 +29,14 @@ def batch(
     from ..agents.estimate import estimate
     from ..agents.plan import plan_of
     from ..printing import print_summary
-    from ..prompt_files import expand_rows, read_prompts
+    from ..prompt_files import Notes, expand_rows, read_prompts
     from ..view import counter
 
     found = read_prompts(prompts, options["column"])
-    rows = expand_rows(found.rows, options["wildcards"]) if options["expand"] else found.rows
+    notes = Notes(str(prompts), found.unit)
+    rows = expand_rows(found.rows, options["wildcards"], notes) if options["expand"] else found.rows
     texts = [row.prompt for row in rows if row.repeats is None]
-    for note in found.notes:
+    for note in [*found.notes, *notes.lines()]:
         typer.echo(f"note: {note}", err=True)
     asked = only(options, PlanOptions)
     ray = options["engine"] == "ray"

@@ -4,7 +4,7 @@ Comes in: a file. Goes out: its prompts with ids, columns and settings, and note
 """
 
 from .reading import read_prompts
-from .rows import COLUMNS, MAX_BYTES, MAX_LINE, MAX_PROMPTS, PromptFile, PromptRow
+from .rows import COLUMNS, MAX_BYTES, MAX_LINE, MAX_PROMPTS, Notes, PromptFile, PromptRow
 from .templates import MAX_EXPANDED, expand, expand_rows
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "MAX_EXPANDED",
     "MAX_LINE",
     "MAX_PROMPTS",
+    "Notes",
     "PromptFile",
     "PromptRow",
     "expand",

@@ -110,6 +110,9 @@ def read_infotext(text: str) -> Parts:
     return parts
 
 
+# "hot::2 dog::1" weighs its parts; "{2::a|b}" is a template's, "std::vector" nobody's
+_WEIGHT = re.compile(r"(?<=[^\s:])::(-?(?:\d{1,9}(?:\.\d{1,9})?|\.\d{1,9}))?\s*(?=[\s,;]|\.(?!\d)|$)")
+_TEMPLATE = re.compile(r"[{|]\s*[+-]?[\d.]+\s*$")
 # "/imagine prompt: https://a.b/c.png a cat": the command, and pictures given before the words
 _COMMAND = re.compile(r"\s*(?:/imagine\b\s*(?:prompt\b\s*:?)?\s*)?(?P<images>(?:https?://\S+\s+)*)")
 
@@ -120,6 +123,9 @@ def read_flags(text: str) -> Parts:
     images = (command["images"] or "").split() if command else []
     text = text[command.end() :] if command else text
     others = {"image": " ".join(images)} if images else {}
+    text, weights = _without_weights(text)
+    if weights:
+        others["::"] = " ".join(weights)
     first = _FLAG.search(text) if "--" in text or "—" in text else None
     if not first:
         return Parts(text, others=others)
@@ -150,6 +156,21 @@ def read_flags(text: str) -> Parts:
         _put(parts, name, " ".join(values))
     parts.prompt = " ".join(kept)
     return parts
+
+
+def _without_weights(text: str) -> tuple[str, list[str]]:
+    """A text whose weighted parts are separated by commas, and their weights."""
+    kept: list[str] = []
+    weights: list[str] = []
+    place = 0
+    for match in _WEIGHT.finditer(text) if "::" in text else ():
+        if _TEMPLATE.search(text, max(0, match.start() - 30), match.start()):
+            continue
+        last = not text[match.end() :].strip(" ,.;")
+        kept.append(text[place : match.start()] + ("" if last or text[match.end()] in ",.;" else ", "))
+        weights.append(match[1] or "1")
+        place = match.end()
+    return "".join([*kept, text[place:]]), weights
 
 
 def _put(parts: Parts, name: str, value: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import InputError
 from .decoding import split_lines
-from .rows import MAX_LINE, Found, Notes, choose, id_of, no_column, plain, plain_text
+from .rows import MAX_LINE, Found, Notes, choose, id_of, no_column, plain_text
 
 _LISTS = ("annotations", "prompts", "data", "rows", "items", "captions", "examples")
 _DEEP = "nested too deeply; give a list of texts or of objects with a key prompt"
@@ -230,7 +230,7 @@ def _item(number: int, item: Any, column: str | None, notes: Notes, name: str | 
         notes.left_out(number, no_column(map(plain_text, item), column, "keys"))
         return
     notes.taken[plain_text(chosen)] += 1
-    columns = {plain_text(k): plain(v) for k, v in item.items() if k != chosen}
+    columns = {k: v for k, v in item.items() if k != chosen}
     yield from _texts(number, item[chosen], name if name is not None else id_of(columns), columns, notes)
 
 

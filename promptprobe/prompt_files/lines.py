@@ -6,16 +6,17 @@ from collections.abc import Iterator
 
 from .decoding import split_lines
 from .flags import is_info_line, is_options, read_infotext, read_options
+from .marks import without_marks
 from .rows import MAX_LINE, Found, Notes
 
 
 def read_lines(text: str, column: str | None, notes: Notes) -> Iterator[Found]:
-    """One prompt a line. Where a line is an infotext's last, the paragraph before it is one prompt."""
+    """One prompt a line, without the marks of a list. Where a line is an infotext's last, the paragraph before it is one prompt."""
     lines = split_lines(text)
     if any(is_info_line(line) for line in lines):
         yield from _infotexts(lines, notes)
         return
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(without_marks(lines, notes), 1):
         yield from _one(line, number, notes)
 
 

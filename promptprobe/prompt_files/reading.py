@@ -15,7 +15,7 @@ from .decoding import split_lines, text_of
 from .flags import Parts, is_info_line, read_flags, read_infotext
 from .json_files import is_json, read_json, read_json_lines
 from .lines import read_lines
-from .rows import MAX_PROMPTS, Found, Notes, PromptFile, PromptRow, choose
+from .rows import MAX_PROMPTS, Found, Notes, PromptFile, PromptRow, choose, plain, plain_text
 from .tables import read_table
 
 Reader = Callable[[str, str | None, Notes], Iterator[Found]]
@@ -65,11 +65,11 @@ def read_prompts(path: Path | str, column: str | None = None) -> PromptFile:
     if not rows:
         raise notes.nothing()
     if others:
-        flags = ", ".join(f"--{name} ({n})" for name, n in others.most_common(12))
+        flags = ", ".join(f"{'' if name == '::' else '--'}{name} ({n})" for name, n in others.most_common(12))
         notes.say(f"Midjourney flags that mean nothing here were left out of the prompts: {flags}")
     if blank and reader is not read_lines:
         notes.say(f"{blank} blank prompts were left out")
-    return PromptFile(rows, notes.lines(), notes.bad_count)
+    return PromptFile(rows, notes.lines(), notes.bad_count, notes.unit)
 
 
 def _reader_of(text: str, column: str | None, notes: Notes) -> Reader:
@@ -116,5 +116,6 @@ def _row(found: Found, notes: Notes, others: Counter[str]) -> PromptRow | None:
     except InputError:
         notes.left_out(line, "nothing but flags or controls; write what the picture should show")
         return None
-    columns = {**found.columns, **parts.others, **flags.others}
-    return PromptRow(prompt, line, found.id if found.id is not None else str(line), columns, settings)
+    columns = {plain_text(k): plain(v) for k, v in {**found.columns, **parts.others, **flags.others}.items()}
+    name = str(line) if found.id is None else plain_text(found.id)
+    return PromptRow(prompt, line, name, columns, {k: plain(v) for k, v in settings.items()})

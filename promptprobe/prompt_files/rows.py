@@ -52,11 +52,15 @@ class PromptRow:
 
 @dataclass
 class PromptFile:
-    """`rows` in the file's order, repeats too; `notes` for people; `left_out` counts what could not be read."""
+    """`rows` in the file's order, repeats too; `notes` for people; `left_out` counts what could not be read.
+
+    `unit` says what a row's `line` counts: lines, or items of a list.
+    """
 
     rows: list[PromptRow]
     notes: list[str] = field(default_factory=list)
     left_out: int = 0
+    unit: str = "line"
 
     @property
     def prompts(self) -> list[str]:
@@ -78,9 +82,8 @@ class Found:
 class Notes:
     """Takes notes while a file is read; `lines` gives them, with the lines of one kind together."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.unit = "line"
+    def __init__(self, path: str, unit: str = "line") -> None:
+        self.path, self.unit = path, unit
         self.bad: list[tuple[str, int, str]] = []
         self.bad_count = 0
         self._said: dict[str, None] = {}
@@ -107,7 +110,8 @@ class Notes:
         result = list(self._said)
         if self.taken:
             names = ", ".join(
-                f"{name!r} ({n})" if len(self.taken) > 1 else repr(name) for name, n in self.taken.items()
+                f"{_shown(name)!r} ({n})" if len(self.taken) > 1 else repr(_shown(name))
+                for name, n in self.taken.most_common(8)
             )
             result.append(f"prompts were taken from {names}; --column takes another")
         for text, (places, n) in self._counted.items():
@@ -148,9 +152,14 @@ def choose(names: Iterable[str], column: str | None, more: tuple[str, ...] = ())
 def no_column(names: Iterable[str], column: str | None, what: str) -> str:
     """Why no column could be chosen, and the remedy."""
     wanted = repr(column) if column else "prompt, caption or text"
-    shown = ["".join(c if c.isprintable() else " " for c in n[:41]) for n in list(names)[:20]]
-    given = ", ".join(n if len(n) <= 40 else n[:39] + "…" for n in shown)[:200]
+    given = ", ".join(_shown(n) for n in list(names)[:20])[:200]
     return f"there is no {wanted}; its {what} are: {given}; name one with --column"
+
+
+def _shown(name: str) -> str:
+    """A column's name in a line: without controls, at most 40 characters."""
+    name = "".join(c if c.isprintable() else " " for c in name[:41])
+    return name if len(name) <= 40 else name[:39] + "…"
 
 
 def id_of(columns: Mapping[str, Any]) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from ..errors import InputError
 from .decoding import split_lines
-from .rows import MAX_LINE, Found, Notes, choose, id_of, no_column, plain_text
+from .rows import MAX_LINE, Found, Notes, choose, id_of, no_column
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _MAX_RECORD = 1000  # lines of a quoted field; longer ones are a quote that was never closed
@@ -78,9 +78,7 @@ def _fitted(
         return
     if not whole:
         row = [_unquoted(f) for f in row]
-    columns = {
-        plain_text(h): plain_text(v) for i, (h, v) in enumerate(zip(header, row, strict=False)) if i != place and h
-    }
+    columns = {h: v for i, (h, v) in enumerate(zip(header, row, strict=False)) if i != place and h}
     notes.taken[header[place]] += 1
     yield Found(line, row[place], id_of(columns), columns)
 
