@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from promptprobe.agents import asking
 from promptprobe.agents.answers import clean_text
-from promptprobe.agents.endpoint import MAX_ANSWER_BYTES
+from promptprobe.agents.endpoint import MAX_ANSWER_BYTES, Endpoint, TooLate
 from promptprobe.agents.providers import HOUSES, find_place, ollama_url
 from promptprobe.agents.rewriter import ChatRewriter
 from promptprobe.agents.rewriters import CachedRewriter, make_rewriter
@@ -598,3 +598,8 @@ def test_a_kept_answer_does_not_depend_on_the_time_left(tmp_path):
     cached = CachedRewriter(inner, tmp_path)
     assert cached.rewrite(request(deadline=5.0)).rewrites == cached.rewrite(request(deadline=3.0)).rewrites
     assert inner.count == 1
+
+
+def test_a_request_with_no_time_left_is_not_sent():
+    with pytest.raises(TooLate):  # nobody listens there: sent, it would end in Broken
+        Endpoint("http://127.0.0.1:9/v1", "k").send("/x", {}, timeout=5, until=time.monotonic() + 0.1)
