@@ -1,6 +1,6 @@
 """Looks at previews of FLUX.1-dev and SDXL: what `staged` gives for its compute, against plain best of n.
 
-    python benchmarks/real_models.py --data FILE.npz [--draws 20]
+    python benchmarks/real_models.py --data FILE.npz [--draws 20] [--looks 0.3,0.4,0.5,0.6,0.7,0.8]
 
 FILE has rewards of previews as float arrays `[prompts, seeds, steps]`, the last step being the finished image, by keys
 `flux|sdxl / image-reward|pickscore|hpsv2 / plain|tuned`; the project ships none (the authors of TTSnap,
@@ -22,7 +22,7 @@ from promptprobe.evaluation import best_of_n, equal_images
 from promptprobe.stage_rows import PLAIN, Look, Pool, Rate, StageRow
 from promptprobe.stages import MOST_SPENT, expected, margins, most_seeds, rate_for, spread_of
 
-LOOKS = (6, 8, 10, 12, 14, 16)  # of 20
+LOOKS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # shares of the run
 PRICES = (2.5, 1.8, 1.3, 0.95, 0.7, 0.5, 0.36, 0.26, 0.19, 0.13, 0.09, 0.06, 0.04, 0.02, 0.01)
 POOLS = (5, 10, 14, 20)  # seeds to choose from
 TEN = {"70": 3.45, "100": 4.95}  # of ten seeds: steps of 200, in images
@@ -30,16 +30,17 @@ BUDGETS = (1.5, 2, 3, 4, 5, 6)
 MOST = 40  # images of plain best of n
 
 
-def fit_row(data: np.ndarray, name: str, begin: int = 4) -> StageRow:
+def fit_row(data: np.ndarray, name: str, shares: tuple[float, ...] = LOOKS, begin: int = 4) -> StageRow:
     """A row without rates from `[prompts, seeds, steps]`."""
     steps, centred = data.shape[-1], data - data.mean(1, keepdims=True)
     final = centred[..., -1]
     spread = float(np.sqrt((final**2).mean()))
+    at = [max(1, round(share * steps)) for share in shares]
     drawn = draw(data, begin + 8, 20, np.random.default_rng(0))
-    mean = np.repeat(drawn[:, :begin, LOOKS[0] - 1].mean(1), 8)
+    mean = np.repeat(drawn[:, :begin, at[0] - 1].mean(1), 8)
     rewards = drawn[:, begin:, -1].ravel()
     looks = []
-    for k in LOOKS:
+    for k in at:
         seen = centred[..., k - 1]
         a, b, c = line(rewards, drawn[:, begin:, k - 1].ravel(), mean)
         within = float((seen * final).sum() / (seen**2).sum())
@@ -137,7 +138,11 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--only", default="", help="keys that contain this text")
     parser.add_argument("--rows", action="store_true", help="print rows for the package, fitted on all prompts")
+    parser.add_argument(
+        "--looks", default=",".join(map(str, LOOKS)), help="shares of the run at which seeds are judged"
+    )
     args = parser.parse_args()
+    shares = tuple(float(x) for x in args.looks.split(","))
     console, rng = Console(width=150), np.random.default_rng(0)
     by_budget = Table(
         "rewards", "budget", "equal compute [95 %]", "as the best of", "images spent", "seeds", "better: plain"
@@ -150,21 +155,29 @@ def main() -> None:
             for k in range(data.shape[-1] - 1, 0, -1):  # a step without figures: those of the next
                 data[..., k - 1] = np.where(np.isnan(data[..., k - 1]), data[..., k], data[..., k - 1])
             if args.rows:
-                console.print(pools(fit_row(data, key), data, args.draws, rng, POOLS))
+                console.print(pools(fit_row(data, key, shares), data, args.draws, rng, POOLS))
                 continue
-            report(key, data, args.draws, rng, by_budget, ten)
+            report(key, data, args.draws, rng, by_budget, ten, shares)
     if not args.rows:
         console.print(by_budget, ten)
 
 
-def report(key: str, data: np.ndarray, draws: int, rng: np.random.Generator, by_budget: Table, ten: Table) -> None:
+def report(
+    key: str,
+    data: np.ndarray,
+    draws: int,
+    rng: np.random.Generator,
+    by_budget: Table,
+    ten: Table,
+    shares: tuple[float, ...],
+) -> None:
     """Add a file's rows to both tables."""
     folds, count = np.arange(len(data)) % 5, len(data)
     searches: dict[str, tuple[float, int]] = {f"{b:g}": (b, most_seeds(b)) for b in BUDGETS}
     searches |= {name: (images, 10) for name, images in TEN.items()}
     wanted = {name: np.zeros((3, count)) for name in searches}
     for fold in range(5):
-        row = pools(fit_row(data[folds != fold], key), data[folds != fold], max(draws // 2, 4), rng, POOLS[1:3])
+        row = pools(fit_row(data[folds != fold], key, shares), data[folds != fold], max(draws // 2, 4), rng, POOLS[1:3])
         drawn = draw(data[folds == fold], POOLS[2], draws, rng)
         for name, (images, most) in searches.items():
             out = staged(row, drawn[:, :most], rate_for(row, images, most).price, images)

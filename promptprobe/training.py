@@ -38,6 +38,7 @@ def train(
     validation: Items,
     *,
     texts: Items | None = None,
+    warm_start: Probe | None = None,
     labels: Sequence[str] | None = None,
     variant: str | None = None,
     features: int = 16,
@@ -51,9 +52,9 @@ def train(
 ) -> Probe:
     """Train a probe on `data` and keep the epoch with the best mean validation SRCC.
 
-    `texts` are prompts without images. `variant` defaults to the one that reads all there is. The lowest reward is drawn
+    `texts` are prompts without images. Weights begin with those of `warm_start`, a probe of the same network. `variant` defaults to the one that reads all there is. The lowest reward is drawn
     `oversample` times as often as the highest. `on_epoch` gets (epoch, training loss, validation SRCC). Raises
-    `InputError` when training and validation share a prompt or differ in settings.
+    `InputError` when training and validation share a prompt or differ in settings, or the network differs from `warm_start`'s.
     """
     _check_images(data)
     _check_images(validation)
@@ -77,6 +78,8 @@ def train(
     if texts is not None:
         _check_texts(texts, data, towers)
     probe = Probe(_card(data, labels, rewards, variant=variant, features=features, dropout=dropout, towers=towers))
+    if warm_start is not None:
+        _begin_with(probe, warm_start)
     chances = _oversampling(rewards, oversample)
     mates = _mates(data.prompts)
     has_mate = mates != torch.arange(len(data))
@@ -181,6 +184,17 @@ def _note(
     ranked = evaluation.within_prompts(prompts, predicted, measured, resamples=200)
     if ranked is not None:
         card.ranks.setdefault(label, {})[str(step)] = [round(x, 4) for x in (ranked.value, ranked.low, ranked.high)]
+
+
+def _begin_with(probe: Probe, other: Probe) -> None:
+    """Take another probe's weights; raise `InputError` naming what its network has otherwise."""
+    for what in ("variant", "labels", "features", "blocks", "embedding_size", "latent_channels", "towers"):
+        have, given = getattr(probe.card, what), getattr(other.card, what)
+        if (len(have) != len(given)) if what == "blocks" else have != given:
+            raise InputError(
+                f"the probe to start from has {what} {given!r}, the new one {have!r}; they must be the same"
+            )
+    probe.load_state_dict(other.state_dict())
 
 
 def _text_loss(probe: Probe, texts: Items, size: int, generator: torch.Generator) -> torch.Tensor:

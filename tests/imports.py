@@ -34,7 +34,7 @@ LAYERS = [
     "single_file placing",
     "pipelines rewards rewards.*",
     "diagnosis dataset evaluation",
-    "training",
+    "canonical training",
     "records pnginfo heatmaps sheets",
     "judges judges.*",
     "runner race",

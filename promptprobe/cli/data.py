@@ -89,6 +89,12 @@ def train(
             help="Data sets made by `collect --texts`: they teach what prompts ask for.", rich_help_panel="Data"
         ),
     ] = None,
+    warm_start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a probe of the same network to start from; few images then do.", rich_help_panel="Data"
+        ),
+    ] = None,
     *,
     train_batch_size: int,
     labels: str | None,
@@ -97,12 +103,13 @@ def train(
     """Train a probe on collected data."""
     from .. import dataset, training
     from ..files import check_writable
+    from ..probe import Probe
 
     check_writable(out)
     epochs = options["epochs"]
     probe = training.train(
         dataset.load(data), dataset.load(validation), texts=dataset.load(texts) if texts else None,
-        labels=labels.split(",") if labels else None, batch_size=train_batch_size,
+        warm_start=Probe.load(warm_start) if warm_start else None, labels=labels.split(",") if labels else None, batch_size=train_batch_size,
         on_epoch=lambda e, loss, figure: typer.echo(f"epoch {e}/{epochs}  loss {loss:.4f}  validation SRCC {figure:.4f}"),
         **options,
     )  # fmt: skip
