@@ -113,7 +113,7 @@ class BatchFolder:
             return {}
         lines: dict[str, dict[str, Any]] = {}
         text = path.read_bytes().decode("utf-8", errors="replace")
-        for raw in text.splitlines():
+        for raw in text.split("\n"):  # other line ends, such as U+2028, may stand within a text
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 line = json.loads(raw)
                 if not line.get("error") and (self.out / line["image"]).is_file():

@@ -19,9 +19,10 @@ from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
-from ..errors import InputError, PromptProbeError
+from ..errors import InputError, PromptProbeError, reason_of
 from ..files import check_writable, make_folder
 from ..options import DEFAULT_MODEL
+from ..text import printable
 from ..worlds import name_since
 from .commands import COMMANDS, act_on
 from .desk import Desk, SessionState, first_state
@@ -82,19 +83,30 @@ class Session:
         except sqlite3.DatabaseError as error:
             if connection is not None:
                 connection.close()
-            raise InputError(f"{str(store)!r} is no session store ({error}); choose another --store") from error
+            raise InputError(
+                f"{str(store)!r} is no session store ({printable(str(error), 200)}); choose another --store"
+            ) from error
         self._connection = connection
         make_folder(out)  # the history of what was typed is kept there
         self.graph = build(saver)
         self.desk = Desk(plan, out, on_wait=on_wait)
         self.config: Any = {"configurable": {"thread_id": name}, "recursion_limit": 1000}
-        self.taken_up = bool(self.state)
-        kept = self.state.get("model", plan.origin.model)
+        try:
+            before = self.state
+            self.taken_up = bool(before)
+            kept = before.get("model", plan.origin.model)
+        except Exception as error:  # whatever SQLite and msgpack make of bytes that aren't theirs
+            self.close()
+            raise damaged(store, name, error) from error
         if kept != plan.origin.model:
             self.close()
             raise InputError(f"the session {name!r} was begun with --model {kept}; give that, or another --name")
         if not self.taken_up:
-            self._go_on(first_state(plan))
+            try:
+                self._go_on(first_state(plan))
+            except sqlite3.Error as error:
+                self.close()
+                raise damaged(store, name, error) from error
 
     @property
     def state(self) -> SessionState:
@@ -121,6 +133,13 @@ class Session:
         self._connection.close()
 
 
+def damaged(store: Path, name: str, error: BaseException) -> InputError:
+    """What to say of a session that can't be read."""
+    return InputError(
+        f"the session {name!r} in {str(store)!r} is damaged ({printable(reason_of(error), 200)}); choose another --name or --store"
+    )
+
+
 def kept_model(store: Path, name: str) -> str | None:
     """The model that a session was begun with; None for a new session, or one with a pipeline from Python."""
     from langgraph.checkpoint.sqlite import SqliteSaver
@@ -128,8 +147,11 @@ def kept_model(store: Path, name: str) -> str | None:
     if name not in names(store):
         return None
     with closing(sqlite3.connect(store, check_same_thread=False)) as connection:
-        state = build(SqliteSaver(connection)).get_state({"configurable": {"thread_id": name}}).values
-    return state.get("model", name_since(DEFAULT_MODEL, ""))
+        try:
+            state = build(SqliteSaver(connection)).get_state({"configurable": {"thread_id": name}}).values
+            return state.get("model", name_since(DEFAULT_MODEL, ""))
+        except Exception as error:  # whatever SQLite and msgpack make of bytes that aren't theirs
+            raise damaged(store, name, error) from error
 
 
 def names(store: Path) -> list[str]:

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from .judges import load_probe
     from .pipelines import load_pipeline
     from .probe import Probe
+    from .replaying import replay
     from .rewards import load_reward
-    from .runs import generate, replay, score, search_seeds
+    from .runs import generate, score, search_seeds
     from .trajectory import Paused, advance, finish, start
 
 _LAZY = {
     "AttentionTap": "attention", "load_pipeline": "pipelines", "load_probe": "judges", "generate": "runs",
-    "optimize": "agents.optimize", "optimize_async": "agents.optimize", "replay": "runs", "score": "runs", "search_seeds": "runs", "Probe": "probe", "ProbeCard": "card", "load_reward": "rewards",
+    "optimize": "agents.optimize", "optimize_async": "agents.optimize", "replay": "replaying", "score": "runs", "search_seeds": "runs", "Probe": "probe", "ProbeCard": "card", "load_reward": "rewards",
     "Paused": "trajectory", "advance": "trajectory", "finish": "trajectory", "start": "trajectory",
 }  # fmt: skip
 

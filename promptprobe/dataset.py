@@ -12,9 +12,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import torch
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from .attention import AttentionTap
 from .backbones import denoiser_of
@@ -22,8 +24,10 @@ from .errors import InputError, ModelError
 from .files import check_writable, write_together
 from .paused import Paused
 from .rewards import RewardFunction, measure
+from .text import printable
 from .tokens import clean_prompt
 from .trajectory import finish, start
+from .untrusted import checked
 
 SETTINGS_FILE = "dataset.json"
 _BUCKET = 512  # items that are sorted by length together, so that batches have little padding
@@ -224,7 +228,7 @@ def load(folders: Sequence[Path]) -> Items:
             raise InputError(
                 f"{str(folder)!r} is no data set: it has no {SETTINGS_FILE}; `promptprobe collect` makes one"
             )
-        own = json.loads((folder / SETTINGS_FILE).read_text("utf-8"))
+        own = _settings_of(folder / SETTINGS_FILE)
         own.pop("seed", None)
         if settings is not None and own != settings:
             raise InputError(f"{str(folder)!r} was made with other settings than the data sets before it")
@@ -295,11 +299,34 @@ def _write_shard(path: Path, tensors: dict, prompts: list[str], seeds: list[int]
     write_together({path: save({k: v.contiguous() for k, v in tensors.items()}, metadata={"items": items})})
 
 
+class _Settings(TypedDict):
+    """What every data set says of itself."""
+
+    denoiser: str
+    steps: Annotated[int, Field(ge=1, le=1000)]
+    settings: dict[str, Any]
+    labels: list[str]
+    blocks: NotRequired[list[str]]
+    probe_steps: NotRequired[list[Annotated[int, Field(ge=1, le=1000)]]]
+    scheduler: NotRequired[str]
+    model: NotRequired[str]
+
+
+def _settings_of(path: Path) -> dict[str, Any]:
+    """How a data set was made; raises `ModelError` for a damaged file."""
+    try:
+        made = json.loads(path.read_text("utf-8"))
+        checked(_Settings, made)
+    except (ValueError, RecursionError) as error:  # of JSON and UTF-8, too
+        raise ModelError(f"{path} is damaged ({printable(str(error), 200)}); collect into another folder") from error
+    return made
+
+
 def _check_settings(path: Path, made_with: dict[str, Any]) -> None:
     if not path.exists():
         write_together({path: (json.dumps(made_with, indent=1, sort_keys=True) + "\n").encode()})
         return
-    before = json.loads(path.read_text("utf-8"))
+    before = _settings_of(path)
     for key, value in made_with.items():
         if before.get(key) != json.loads(json.dumps(value)):
             raise InputError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from . import __version__
 from .errors import InputError
+from .text import printable
+from .untrusted import record_of
 
 KEY = "promptprobe"
-MAX_RECORD = 2**22  # characters of a record that are read back
 
 
 def png_bytes(image: Image.Image, record: dict[str, Any] | None = None) -> bytes:
@@ -53,27 +55,28 @@ def _plain(name: str) -> str:
 
 
 def read_record(path: Path | str) -> dict[str, Any]:
-    """Our record in a PNG file.
+    """Our record in a PNG file. The file may come from anywhere: what it says is checked and bounded, not believed.
 
-    Raises `InputError` when the file is no image or carries no record.
+    Raises `InputError` when the file is no image, or carries no record or a damaged one.
     """
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("error")  # Pillow's, of a picture that is too large to be one
             image.load()
             text = image.info.get(KEY) or getattr(image, "text", {}).get(KEY)
             foreign = image.info.get("parameters")
     except UnidentifiedImageError as error:
         raise InputError(f"{str(path)!r} is no image") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"can't read image {str(path)!r}: {reason}") from error
+    except Exception as error:  # a damaged file makes Pillow raise classes of many kinds
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"can't read image {str(path)!r}: {printable(reason, 200)}") from error
     if not isinstance(text, str):
-        more = f"; it was made by another tool: {foreign.splitlines()[0][:80]!r}" if isinstance(foreign, str) else ""
+        first = foreign.strip().split("\n")[0] if isinstance(foreign, str) else ""
+        more = f"; it was made by another tool: {printable(first, 80)!r}" if first else ""
         raise InputError(f"{str(path)!r} carries no promptprobe record{more}")
     try:
-        record = json.loads(text[:MAX_RECORD])
-        if not isinstance(record, dict):
-            raise ValueError("no object")
-    except ValueError as error:
-        raise InputError(f"{str(path)!r} carries a damaged promptprobe record ({error})") from error
-    return record
+        return record_of(text)
+    except InputError as error:
+        raise InputError(
+            f"{str(path)!r} carries a damaged promptprobe record ({printable(str(error), 200)})"
+        ) from error

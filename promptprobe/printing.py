@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from .text import printable
 from .word_bars import focus_text, unsure_note
 
 
@@ -87,7 +88,7 @@ def print_seeds(found: Any) -> None:
 
 
 def print_record(record: dict[str, Any]) -> None:
-    """A record that an image carries, in lines."""
+    """A record that an image carries, in lines; whatever it says, no control character reaches the terminal."""
     console = Console()
     lines = [("prompt", record.get("prompt")), ("best prompt", record.get("best_prompt"))]
     lines += [
@@ -97,11 +98,13 @@ def print_record(record: dict[str, Any]) -> None:
     lines += [("rewriter", record.get("rewriter")), ("version", record.get("version"))]
     for name, value in lines:
         if value is not None:
-            console.print(f"{name:18}{escape(str(value))}", soft_wrap=True, highlight=False)
+            console.print(
+                f"{escape(printable(name)):18}{escape(printable(str(value)))}", soft_wrap=True, highlight=False
+            )
     for c in record.get("candidates", []):
         score = "  out" if c.get("score") is None else f"{c['score']:.3f}"
         why = f"   [{c['rejected']}]" if c.get("rejected") else unsure_note(c)
-        console.print(f"  {score}  {escape(str(c.get('prompt')) + why)}", soft_wrap=True, highlight=False)
+        console.print(f"  {score}  {escape(printable(str(c.get('prompt')) + why))}", soft_wrap=True, highlight=False)
 
 
 def print_rewards(images: Sequence[str], table: dict[str, list[float]]) -> None:

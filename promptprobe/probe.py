@@ -23,12 +23,15 @@ from .card import ProbeCard
 from .errors import InputError, ModelError
 from .files import write_together
 from .observation import Observation
+from .text import printable
+from .untrusted import checked
 
 VARIANTS = ("latents", "words", "maps", "plain")
 SQUEEZED = 2  # planes that say where
 GRID = 4  # on which the place of a token's attention is kept
 MIXED = 128  # width in which tokens see each other
 CELLS = 4  # latents become at most this many cells a side
+LARGEST = {"features": 1024, "embedding_size": 65_536, "latent_channels": 4096}  # of a card that is read
 WEIGHTS_FILE = "probe.safetensors"
 CARD_FILE = "card.json"
 
@@ -288,12 +291,17 @@ class Probe(nn.Module):
             if not (folder / name).is_file():
                 raise ModelError(f"no probe in {str(folder)!r}: {name} is missing; `promptprobe train` makes one")
         try:
-            card = ProbeCard(**json.loads((folder / CARD_FILE).read_text("utf-8")))
-        except (ValueError, TypeError) as error:
-            raise ModelError(f"{folder / CARD_FILE} is not a probe card: {error}") from error
+            card = checked(ProbeCard, asdict(ProbeCard(**json.loads((folder / CARD_FILE).read_text("utf-8")))))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ModelError(f"{folder / CARD_FILE} is not a probe card: {printable(str(error), 200)}") from error
         if card.version != ProbeCard.version:
             raise ModelError(
                 f"{folder / CARD_FILE} is of version {card.version}, this promptprobe reads {ProbeCard.version}; train again"
+            )
+        large = [n for n, most in LARGEST.items() if not 0 <= getattr(card, n) <= most]
+        if large:
+            raise ModelError(
+                f"{folder / CARD_FILE}: {large[0]} is {getattr(card, large[0])}; at most {LARGEST[large[0]]} is read"
             )
         probe = cls(card)
         try:

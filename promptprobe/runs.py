@@ -11,7 +11,6 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from .calling import check_settings
 from .decoders import decoder_for
 from .errors import InputError
 from .events import OnEvent, OnStep
@@ -32,8 +31,8 @@ from .options import (
     refuse_beside,
     signed,
 )
-from .pipelines import load_pipeline, loaded_of, loading_here, open_pipeline
-from .pnginfo import png_bytes, read_record
+from .pipelines import loaded_of, open_pipeline
+from .pnginfo import png_bytes
 from .probe import Probe
 from .records import Origin
 from .rewards import RewardFunction, default_reward, load_reward, reward_name
@@ -44,7 +43,7 @@ from .selection import SeedSelection
 from .settling import refuse_unused, settle
 from .tokens import clean_prompt, clean_prompts, tokenize_prompt
 from .trajectory import check_steps, finish, start
-from .worlds import name_since, note_on, world_of
+from .worlds import note_on, world_of
 
 OWN_PIPELINE = "the pipeline handed over"  # the name of a model of which nothing is known
 TOO_BLUNT = (
@@ -212,14 +211,15 @@ def generate(
     o = settle(GenerateOptions, options, "generate")
     out = check_picture(out)
     pipeline, call = open_pipeline(o["model"], **_opening(o))
-    _tell(on_event, loaded_of(pipeline).notes)
+    tell_notes(on_event, loaded_of(pipeline).notes)
     origin = Origin.of(pipeline, str(o["model"]), o["steps"], call, loaded_of(pipeline).options)
     _, picture = generated(pipeline, origin, prompt, o["seed"])
     write_together({out: picture})
     return tokenize_prompt(pipeline, prompt, call).cut
 
 
-def _tell(on_event: OnEvent | None, notes: Sequence[str]) -> None:
+def tell_notes(on_event: OnEvent | None, notes: Sequence[str]) -> None:
+    """Tell `on_event`, if there is one, each line as a `note`."""
     for note in notes if on_event else ():
         on_event("note", {"text": note})  # type: ignore[misc]
 
@@ -229,51 +229,16 @@ def generated(
 ) -> tuple[dict[str, Any], bytes]:
     """One image of a prompt as it is: its record, and the PNG that carries it."""
     seeds_from(seed, 1)
-    image = _made(pipeline, origin.steps, origin.call, prompt, seed, on_step)
+    image = made_image(pipeline, origin.steps, origin.call, prompt, seed, on_step)
     record = origin.image_record(prompt, seed, "generated as it is")
     return record, png_bytes(image, record)
 
 
-def _made(pipeline: Any, steps: int, call: Any, prompt: str, seed: int, on_step: Any = None) -> Any:
+def made_image(pipeline: Any, steps: int, call: Any, prompt: str, seed: int, on_step: Any = None) -> Any:
+    """One PIL image of a prompt as it is; `call` are the settings of the pipeline's call."""
     paused = start(pipeline, [prompt], [seed], steps=steps, stop=steps, watch=(), on_step=on_step, **call)
     images: Any = finish(pipeline, paused)
     return images[0]
-
-
-def replay(image: Path | str, out: Path | str | None = None, *, on_event: OnEvent | None = None) -> tuple[Any, int]:
-    """Make the image of a PNG file again from the record it carries; return it and the largest pixel difference.
-
-    With `out`, a .png file, the new image is written there. A device that this machine has not is replaced, and `on_event` is told
-    `note` with a `text` for that. Raises `InputError` when the file carries no record that can be replayed.
-    """
-    import numpy as np
-
-    from .rewards.images import open_image
-
-    out = None if out is None else check_picture(out)
-    record = read_record(image)
-    try:
-        prompt, seed = clean_prompt(record["best_prompt"]), int(record["seed"])
-        steps = int(record["settings"]["steps"])
-        model = name_since(str(record["settings"]["model"]), str(record.get("version", "")))
-        call, loading = dict(record["call"]), dict(record["loading"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the record of {str(image)!r} lacks what a replay needs: {error}") from error
-    unknown = sorted(set(loading) - {*names_of(LoadingOptions)})
-    if unknown:
-        raise InputError(f"the record of {str(image)!r} has an unknown loading option {unknown[0]!r}")
-    check_steps(steps, steps)
-    seeds_from(seed, 1)
-    loading, notes = loading_here(loading)
-    pipeline = load_pipeline(model, **loading)
-    _tell(on_event, [*notes, *loaded_of(pipeline).notes])
-    check_settings(pipeline, call)
-    made = _made(pipeline, steps, call, prompt, seed)
-    before, now = np.asarray(open_image(image), int), np.asarray(made.convert("RGB"), int)
-    difference = 255 if before.shape != now.shape else int(abs(before - now).max())
-    if out is not None:
-        write_together({out: png_bytes(made, record)})
-    return made, difference
 
 
 def reward_of(reward: str | RewardFunction | None, scorer: Scorer) -> tuple[str | None, RewardFunction | None]:

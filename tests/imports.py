@@ -20,7 +20,7 @@ MAPPED = ("agents", "prompts")  # folders beside `promptprobe/` that are install
 # the package itself is `__init__`. Every module stands on exactly one line; a name that no module has yet does no harm.
 LAYERS = [
     "__init__ errors events lazy version forms threads words text fonts schedulers",
-    "options settling files seeds stage_rows stages",
+    "options settling files seeds stage_rows stages untrusted",
     "icons icons.* phrases prompts",
     "worlds loading",
     "backbones",
@@ -42,6 +42,7 @@ LAYERS = [
     "policies",
     "search",
     "runs",
+    "replaying",
     "facts*",
     "agents agents.loose_json agents.fact_check agents.endpoint",
     "agents.answers agents.replies agents.dialect",

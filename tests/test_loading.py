@@ -245,7 +245,7 @@ def test_records_say_what_was_chosen_and_replay_honours_it(tmp_path):
     chosen = {"device": "cpu", "dtype": "float32", "offload": "none", "scheduler": "dpm++2m"}
     assert record["loading"] == chosen and record["settings"]["scheduler"] == "DPMSolverMultistepScheduler"
     assert len(told) == 2 and "can't be paused" in told[1]
-    assert promptprobe.replay(tmp_path / "a.png")[1] == 0
+    assert promptprobe.replay(tmp_path / "a.png", model=model)[1] == 0
 
 
 def test_a_picture_of_another_machine_is_made_again_here_and_that_is_said(tmp_path):

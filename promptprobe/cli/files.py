@@ -20,10 +20,13 @@ def show(image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made
     """Print what an image carries: prompts, scores, seed, model, why it stopped."""
     from ..pnginfo import read_record
     from ..printing import print_record
+    from ..text import printable
 
     record = read_record(image)
     if as_json:
-        typer.echo(json.dumps(record, indent=1, ensure_ascii=False))
+        plain = json.dumps(record, indent=1, ensure_ascii=False)
+        lines = plain.split("\n")
+        typer.echo(plain if all(line == printable(line, len(line)) for line in lines) else json.dumps(record, indent=1))
     else:
         print_record(record)
 
@@ -32,13 +35,25 @@ def show(image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made
 def replay(
     image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made.")],
     out: Annotated[Path, typer.Option(help="The PNG file to write.", rich_help_panel="Output")] = Path("replay.png"),
+    model: Annotated[
+        str | None, typer.Option(help="Load this model, whatever the record names.", rich_help_panel="Model")
+    ] = None,
+    trust_record: Annotated[
+        bool,
+        typer.Option(
+            "--trust-record", help="Load the model and adapters that the record names.", rich_help_panel="Model"
+        ),
+    ] = False,
 ) -> None:
-    """Make the same image again from the record that it carries."""
-    from ..runs import replay as run
+    """Make the same image again from the record that it carries.
+
+    A record can name any model and adapter: only built-in worlds are loaded without --model or --trust-record.
+    """
+    from ..replaying import replay as run
 
     if out.resolve() == image.resolve():
         raise InputError(f"out is {str(out)!r}, the image itself; choose another file")
-    _, difference = run(image, out, on_event=say_notes)
+    _, difference = run(image, out, model=model, trust_record=trust_record, on_event=say_notes)
     same = "identical" if difference == 0 else f"largest difference {difference} of 255"
     typer.echo(f"{out}: {same}")
 

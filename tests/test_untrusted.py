@@ -1,0 +1,121 @@
+"""Pictures from anywhere and damaged files of ours: data that is checked, bounded, and never believed."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from promptprobe.agents.batch_folder import RESULTS, BatchFolder
+
+import promptprobe
+from promptprobe import Probe, dataset, replaying, worlds
+from promptprobe.errors import ModelError
+from promptprobe.pnginfo import png_bytes, read_record
+from promptprobe.text import printable
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import damaged
+
+RECORD = {
+    "prompt": "a red car", "best_prompt": "a red car", "seed": 1, "settings": {"model": "icons", "steps": 1}, "call": {}, "loading": {}, "version": "0.2.0",
+}  # fmt: skip
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """Writes a PNG with a record that differs from a sound one."""
+
+    def write(**changes) -> Path:
+        path = tmp_path / "picture.png"
+        path.write_bytes(png_bytes(Image.new("RGB", (8, 8)), {**RECORD, **changes}))
+        return path
+
+    return write
+
+
+def test_damaged_pictures_end_in_a_line(tmp_path):
+    with damaged.nothing_loaded():
+        for number in range(60):
+            damaged.a_picture(random.Random(f"pictures {number}"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": "1"}, {"seed": -1}, {"prompt": 3}, {"prompt": "x" * 20_000}, {"call": []}, {"candidates": [3]}, {"reward": "high"},
+     {"settings": {"a": json.loads("[" * 15 + "]" * 15)}}],
+)  # fmt: skip
+def test_a_record_with_a_field_of_another_kind_is_damaged(picture, changes):
+    with pytest.raises(promptprobe.InputError, match="damaged promptprobe record"):
+        read_record(picture(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "loads"),
+    [
+        ({"settings": {"model": "someone/model", "steps": 1}}, {}, "--trust-record to load it"),
+        ({"settings": {"model": "/tmp/folder", "steps": 1}}, {}, "--trust-record to load it"),
+        ({"loading": {"lora": ["someone/adapter"]}}, {}, "also wants lora"),
+        ({"loading": {"lora": ["someone/adapter"]}}, {"model": "icons"}, "also wants lora"),
+        ({"call": {"height": 10**6, "width": 256}}, {}, "height is 1000000"),
+        ({"call": {"generator": {"a": 1}}}, {}, "is a dict"),
+        ({"settings": {"model": "icons", "steps": 10**9}}, {}, "steps is"),
+        ({}, {}, damaged.Loaded),
+        ({"settings": {"model": "someone/model", "steps": 1}}, {"model": "mine"}, damaged.Loaded),
+        ({"settings": {"model": "someone/model", "steps": 1}}, {"trust_record": True}, damaged.Loaded),
+        ({"loading": {"lora": ["someone/adapter"]}}, {"trust_record": True}, damaged.Loaded),
+    ],
+)
+def test_a_replay_loads_what_somebody_here_named_and_nothing_else(picture, changes, given, loads):
+    with damaged.nothing_loaded():
+        if isinstance(loads, str):
+            with pytest.raises(promptprobe.InputError, match=loads):
+                replaying.replay(picture(**changes), **given)
+        else:
+            with pytest.raises(loads) as caught:
+                replaying.replay(picture(**changes), **given)
+            assert str(caught.value) == given.get("model", changes.get("settings", RECORD["settings"])["model"])
+
+
+def test_a_foreign_text_moves_no_cursor():
+    assert printable("a\x1b[2J\u202eb\u2028\ud800") == "a\\x1b[2J\\u202eb\\u2028\\ud800"
+    assert printable("猫 é 👩‍🚀\u3000x", 100) == "猫 é 👩‍🚀\u3000x" and printable("abcdef", 4) == "abc…"
+
+
+def test_a_line_with_another_line_end_in_a_text_is_kept(tmp_path):
+    settings = {"model": "icons"}
+    BatchFolder(tmp_path, settings).close()
+    (tmp_path / "images" / "a.png").write_bytes(b"")
+    line = {
+        "key": "k",
+        "prompt": "a car",
+        "row": {"columns": {"note": "one\u2028two\x85three"}},
+        "image": "images/a.png",
+    }
+    (tmp_path / RESULTS).write_text(json.dumps(line, ensure_ascii=False) + "\n", "utf-8")
+    folder = BatchFolder(tmp_path, settings)
+    assert list(folder.lines) == ["k"]
+    folder.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("blocks", 3), ("features", 10**9), ("quantiles", {"icons": 3}), ("steps", None), ("labels", [[]])],
+)
+def test_a_damaged_card_is_named(tmp_path, field, value):
+    shutil.copytree(worlds.world_of("icons").probe, tmp_path / "probe")
+    path = tmp_path / "probe" / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(ModelError, match=f"card.json.*{field}"):
+        Probe.load(tmp_path / "probe")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"denoiser": 1}', "\x00", "[" * 100_000])
+def test_a_damaged_description_of_a_data_set_is_named(tmp_path, text):
+    (tmp_path / dataset.SETTINGS_FILE).write_text(text)
+    with pytest.raises(ModelError, match=r"dataset\.json is damaged"):
+        dataset.load([tmp_path])
