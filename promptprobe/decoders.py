@@ -115,7 +115,7 @@ def decoder_for(
                 f"({type(vae).__name__}, {channels_of(vae)} channels); use full, or give the folder of one"
             )
         return None, "previews are decoded by the model's own decoder: no tiny one is known for its latents"
-    folder = _on_disk(row)
+    folder = decoder_on_disk(row)
     if which == "tiny":
         return _load(pipeline, folder or _download(row), row), None
     if folder is None:
@@ -206,7 +206,7 @@ def _folder(given: str) -> Path:
     return Path(given)
 
 
-def _on_disk(row: TinyDecoder) -> Path | None:
+def decoder_on_disk(row: TinyDecoder) -> Path | None:
     """The folder of a decoder in the hub's cache, at its revision or else as a download of `main` left it."""
     from huggingface_hub import try_to_load_from_cache
 

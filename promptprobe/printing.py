@@ -115,6 +115,24 @@ def print_rewards(images: Sequence[str], table: dict[str, list[float]]) -> None:
     Console().print(shown)
 
 
+def print_findings(found: Sequence[Any]) -> None:
+    """What the doctor found, part by part: a mark, a name, what it is, and under it what to do."""
+    console = Console()
+    marks = {"ok": ("ok", "green"), "missing": ("--", "yellow"), "wrong": ("!!", "bold red")}
+    part = ""
+    for f in found:
+        if f.part != part:
+            part = f.part
+            console.print(f"\n{escape(part)}", style="bold")
+        mark, style = marks[f.state]
+        line = Text.assemble(("  " + mark, style), f"  {printable(f.name):22} {printable(f.what)}")
+        console.print(line, soft_wrap=True)
+        if f.remedy:
+            console.print(f"      {escape(f.remedy)}", style="dim", soft_wrap=True, highlight=False)
+    wrong = sum(f.state == "wrong" for f in found)
+    console.print(f"\n{f'{wrong} wrong' if wrong else 'nothing is wrong'}; -- is optional", highlight=False)
+
+
 def print_backbones(rows: Sequence[Any]) -> None:
     """The table of backbones."""
     table = Table("family", "denoiser", "probed blocks", "text keys", "tested solvers")

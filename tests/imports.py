@@ -48,6 +48,7 @@ LAYERS = [
     "agents.answers agents.replies agents.dialect",
     "agents.rewrites agents.guard",
     "agents.call agents.providers",
+    "agents.doctor",
     "agents.offline agents.asking agents.rewriter",
     "agents.rewriters",
     "agents.choice agents.checking",
