@@ -1,7 +1,7 @@
 """What is known of looks at unfinished images, a row for each family of models: the table behind `stages`.
 
-The figures are ours, derived by `benchmarks/real_models.py --rows` from what reward models said of decoded previews
-(published with TTSnap, arXiv:2511.22242).
+The figures are ours, derived by `benchmarks/real_models.py --rows` from what reward models said of decoded previews: of
+FLUX.1-dev and SDXL as published with TTSnap (arXiv:2511.22242), of the icon world by `benchmarks/settling.py`.
 """
 
 from __future__ import annotations
@@ -132,6 +132,40 @@ ROWS = (
                 Rate(0.7, 5.3, 2.76, 3.5), Rate(0.5, 6.2, 3.26, 4.07), Rate(0.36, 7.9, 4.11, 4.8), Rate(0.26, 9.6, 5.03, 5.72),
                 Rate(0.19, 10.9, 5.84, 6.47), Rate(0.13, 12.6, 6.79, 7.28), Rate(0.09, 13.9, 7.55, 8.16), Rate(0.06, 14.8, 8.19, 8.97),
                 Rate(0.04, 15.7, 8.81, 9.78), Rate(0.02, 17.0, 9.74, 10.83), Rate(0.01, 18.0, 10.53, 11.87),
+            )),
+        ),
+    ),
+    StageRow(
+        "icons", ("FluxPipeline",), "icons",
+        "measured on the icon world with its own reward", 0.2938, 4, 0.3278, 0.8799,
+        (
+            Look(0.32, 0.324, 0.411, 0.513, 0.188, 1.532),
+            Look(0.4, 0.2356, 0.6514, 0.2937, 0.386, 1.305),
+            Look(0.48, 0.1436, 0.8, 0.1818, 0.522, 1.143),
+            Look(0.6, 0.1041, 0.8755, 0.122, 0.712, 1.087),
+            Look(0.72, 0.0747, 0.9444, 0.0614, 0.87, 1.039),
+            Look(0.8, 0.0754, 0.9563, 0.0358, 0.889, 1.045),
+        ),
+        (
+            Pool(5, (
+                Rate(2.5, 4.0, 2.04, 2.28), Rate(1.8, 4.0, 2.07, 2.34), Rate(1.3, 4.1, 2.12, 2.47), Rate(0.95, 4.1, 2.19, 2.56),
+                Rate(0.7, 4.2, 2.3, 2.67), Rate(0.5, 4.3, 2.45, 2.83), Rate(0.36, 4.4, 2.6, 2.97), Rate(0.26, 4.5, 2.74, 3.1),
+                Rate(0.19, 4.6, 2.87, 3.24), Rate(0.13, 4.7, 3.01, 3.43), Rate(0.09, 4.8, 3.11, 3.52), Rate(0.06, 4.9, 3.21, 3.63),
+                Rate(0.04, 4.9, 3.29, 3.67), Rate(0.02, 4.9, 3.4, 3.76), Rate(0.01, 5.0, 3.48, 3.83),
+            )),
+            Pool(10, (
+                Rate(2.5, 4.1, 2.06, 2.29), Rate(1.8, 4.2, 2.12, 2.37), Rate(1.3, 4.3, 2.21, 2.55), Rate(0.95, 4.5, 2.34, 2.67),
+                Rate(0.7, 4.8, 2.58, 2.85), Rate(0.5, 5.2, 2.91, 3.21), Rate(0.36, 5.9, 3.36, 3.68), Rate(0.26, 6.6, 3.81, 3.93),
+                Rate(0.19, 7.2, 4.26, 4.33), Rate(0.13, 8.0, 4.78, 4.88), Rate(0.09, 8.4, 5.13, 5.16), Rate(0.06, 8.9, 5.49, 5.58),
+                Rate(0.04, 9.1, 5.75, 5.78), Rate(0.02, 9.5, 6.08, 6.12), Rate(0.01, 9.6, 6.31, 6.41),
+            )),
+            Pool(14, (
+                Rate(2.5, 4.1, 2.06, 2.29), Rate(1.8, 4.2, 2.12, 2.37), Rate(1.3, 4.3, 2.21, 2.55), Rate(0.95, 4.5, 2.36, 2.66),
+                Rate(0.7, 4.9, 2.64, 2.87), Rate(0.5, 5.7, 3.14, 3.38), Rate(0.36, 6.9, 3.82, 3.89),
+            )),
+            Pool(20, (
+                Rate(2.5, 4.1, 2.06, 2.29), Rate(1.8, 4.2, 2.12, 2.37), Rate(1.3, 4.3, 2.22, 2.56), Rate(0.95, 4.5, 2.38, 2.67),
+                Rate(0.7, 5.0, 2.68, 2.89), Rate(0.5, 6.0, 3.26, 3.4),
             )),
         ),
     ),
