@@ -12,12 +12,13 @@ from ..lazy import attributes_of
 
 if TYPE_CHECKING:
     from .loop import subgraph
+    from .modular import modular_block
     from .service import BusyError, CancelledError, Service
-    from .tools import agents_sdk_tools, call_tool, dispatch, langchain_tools, openai_tools
+    from .tools import agents_sdk_tools, call_tool, dispatch, langchain_tools, openai_tools, responses_tools
 
 _LAZY = {
     "BusyError": "service", "CancelledError": "service", "Service": "service", "agents_sdk_tools": "tools",
-    "call_tool": "tools", "dispatch": "tools", "langchain_tools": "tools", "openai_tools": "tools", "subgraph": "loop",
+    "modular_block": "modular", "responses_tools": "tools", "call_tool": "tools", "dispatch": "tools", "langchain_tools": "tools", "openai_tools": "tools", "subgraph": "loop",
 }  # fmt: skip
 
 __all__ = [
@@ -28,7 +29,9 @@ __all__ = [
     "call_tool",
     "dispatch",
     "langchain_tools",
+    "modular_block",
     "openai_tools",
+    "responses_tools",
     "subgraph",
 ]
 

@@ -5,11 +5,16 @@ The nodes call the steps of `rounds`; `subgraph` is the loop as a node of anothe
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from collections.abc import Callable
+from typing import Any
 
+from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
+from typing_extensions import TypedDict
 
+from ..errors import InputError
+from ..events import OnEvent
 from ..tokens import clean_prompt
 from ..trajectory import finish
 from .final_choice import choose as choose_among
@@ -110,15 +115,30 @@ def run(state: State, context: Context, generating: bool = True) -> State:
     return build(generating).invoke(state, context=context, config={"recursion_limit": limit})  # type: ignore[return-value,call-overload]
 
 
+def _streamed(write: Callable[[dict[str, Any]], None]) -> OnEvent:
+    """Events for a stream of LangGraph's: plain values only."""
+
+    def tell(event: str, values: dict[str, Any]) -> None:
+        plain = {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool, list, dict, type(None)))}
+        write({"event": event, **plain})
+
+    return tell
+
+
 def subgraph(plan: Any = None, **options: Any):
     """The loop as a compiled graph with typed input (`Question`) and output (`Outcome`), to be a node of another graph.
 
-    It probes and rewrites but generates no image. `plan` is what `make_plan` returns; `options` are its arguments.
+    It probes and rewrites but generates no image. `plan` is what `make_plan` returns; `options` are its arguments. With
+    `stream_mode="custom"` what happens is streamed as `{"event": ..., ...}`: probing, step, probed, rewriting, rewritten.
+    Raises `InputError` for a state without a prompt, or with one that is none.
     """
     plan = plan or plan_of("subgraph", options, shows=False)
 
     def search(given: Question) -> Outcome:
-        final = run(*begin(clean_prompt(given["prompt"]), plan), generating=False)
+        if not isinstance(given, dict) or "prompt" not in given:
+            raise InputError("the state has no 'prompt'; give {\"prompt\": TEXT}")
+        write = get_stream_writer()
+        final = run(*begin(clean_prompt(given["prompt"]), plan, _streamed(write)), generating=False)
         best = final["candidates"][final["best"]]
         return {
             "best_prompt": best["prompt"], "predicted_reward": best["score"], "stop_reason": final["stop_reason"],

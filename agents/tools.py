@@ -178,12 +178,20 @@ def _checked(tool: Tool, arguments: Any) -> dict[str, Any]:
 
 
 def openai_tools() -> list[dict[str, Any]]:
-    """Function-tool schemas for OpenAI's chat completions; for the Responses API take each one's `function`."""
+    """Function-tool schemas for OpenAI's chat completions."""
     return [
         {
             "type": "function",
             "function": {"name": t.name, "description": t.description, "parameters": t.schema},
         }
+        for t in TOOLS.values()
+    ]
+
+
+def responses_tools() -> list[dict[str, Any]]:
+    """The same function tools as OpenAI's Responses API takes them."""
+    return [
+        {"type": "function", "name": t.name, "description": t.description, "parameters": t.schema, "strict": False}
         for t in TOOLS.values()
     ]
 

@@ -60,7 +60,7 @@ LAYERS = [
     "agents.session_facts",
     "agents.commands",
     "agents.session",
-    "agents.service agents.tools",
+    "agents.modular agents.studio agents.service agents.tools",
     "agents.server agents.mcp_server",
     "word_bars printing view",
     "cli cli.*",
