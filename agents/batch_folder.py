@@ -107,7 +107,7 @@ class BatchFolder:
             )
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        """Finished lines by key. A line cut off by a crash, failed ones and those without their image are dropped."""
+        """Finished lines by key. A line cut off by a crash, failed ones and those whose image is gone or doesn't open are dropped."""
         path = self.out / RESULTS
         if not path.exists():
             return {}
@@ -116,12 +116,24 @@ class BatchFolder:
         for raw in text.split("\n"):  # other line ends, such as U+2028, may stand within a text
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 line = json.loads(raw)
-                if not line.get("error") and (self.out / line["image"]).is_file():
+                if not line.get("error") and self._has_image(line["image"]):
                     lines[line["key"]] = line
         kept = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines.values())
         if kept != text:
             write_together({path: kept.encode()})
         return lines
+
+    def _has_image(self, name: str) -> bool:
+        """Whether an image lies in this folder under this name, whole; the name is a file's and may say anything."""
+        path = (self.out / name).resolve()
+        if not path.is_relative_to((self.out / IMAGES).resolve()) or not path.is_file():
+            return False
+        try:
+            with Image.open(path) as image:
+                image.verify()
+        except Exception:  # a damaged file makes Pillow raise classes of many kinds
+            return False
+        return True
 
     def add(self, line: dict[str, Any], image: bytes | None) -> None:
         """Keep a result: first its image, then its line, on the disk before this returns."""

@@ -11,6 +11,8 @@ from typing import Any
 
 from ..prompt_files import PromptRow
 
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # what a spreadsheet takes for the begin of one
+
 
 def links_of(rows: Iterable[PromptRow]) -> dict[str, dict[str, Any]]:
     """By prompt, what its line says: `row` is the first one's id, line, columns and settings, `repeated_by` the later ones'."""
@@ -47,4 +49,4 @@ def cell(value: Any) -> Any:
         return ""
     if isinstance(value, (dict, list)):
         value = json.dumps(value, ensure_ascii=False)
-    return f"'{value}" if isinstance(value, str) and value.startswith(tuple("=+-@\t\r")) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

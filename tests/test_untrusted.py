@@ -89,7 +89,7 @@ def test_a_foreign_text_moves_no_cursor():
 def test_a_line_with_another_line_end_in_a_text_is_kept(tmp_path):
     settings = {"model": "icons"}
     BatchFolder(tmp_path, settings).close()
-    (tmp_path / "images" / "a.png").write_bytes(b"")
+    (tmp_path / "images" / "a.png").write_bytes(png_bytes(Image.new("RGB", (8, 8))))
     line = {
         "key": "k",
         "prompt": "a car",
@@ -99,6 +99,26 @@ def test_a_line_with_another_line_end_in_a_text_is_kept(tmp_path):
     (tmp_path / RESULTS).write_text(json.dumps(line, ensure_ascii=False) + "\n", "utf-8")
     folder = BatchFolder(tmp_path, settings)
     assert list(folder.lines) == ["k"]
+    folder.close()
+
+
+@pytest.mark.parametrize(
+    "image", ["images/cut.png", "images/empty.png", "images/none.png", "../outside.png", "images", 3]
+)
+def test_a_result_whose_image_does_not_open_is_made_again(tmp_path, image):
+    out, whole = tmp_path / "out", png_bytes(Image.effect_noise((64, 64), 50))
+    BatchFolder(out, {}).close()
+    for name, data in (
+        ("images/good.png", whole),
+        ("images/cut.png", whole[:-900]),
+        ("images/empty.png", b""),
+        ("../outside.png", whole),
+    ):
+        (out / name).write_bytes(data)
+    lines = [{"key": "good", "image": "images/good.png"}, {"key": "bad", "image": image}]
+    (out / RESULTS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    folder = BatchFolder(out, {})
+    assert list(folder.lines) == ["good"]
     folder.close()
 
 
