@@ -152,3 +152,23 @@ def test_help_of_every_command_loads_no_torch():
         assert "Usage:" in out and " ".join(command) in out
     code = "import sys, promptprobe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_documented_commands_and_options_exist():
+    commands: Any = typer.main.get_command(app)
+    wrong, seen = [], 0
+    for path in (ROOT / "README.md", ROOT / "Dockerfile", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
+        text = path.read_text("utf-8").replace("\\\n", " ")
+        for name, rest in re.findall(r"(?:^|[`/&(] *|^ +|\$ )promptprobe ([a-z][a-z-]*)\b([^`|#\n;)]*)", text, re.M):
+            if name not in commands.commands:
+                if re.match(r" *--?\w|^$", rest) and "`" not in name:
+                    wrong.append(f"{path.name}: promptprobe {name}")
+                continue
+            seen += 1
+            known = {flag for p in commands.commands[name].params for flag in (*p.opts, *p.secondary_opts)} | {"--help"}
+            wrong += [
+                f"{path.name}: promptprobe {name} {flag}"
+                for flag in re.findall(r"(?<=\s)--[a-z][a-z-]*", rest)
+                if flag not in known
+            ]
+    assert seen > 20 and wrong == []
