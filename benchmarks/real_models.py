@@ -202,9 +202,9 @@ def report(
     ways += [("three stages", cost, three.reshape(count, -1).mean(1))]
     ways += [(f"staged, {b} steps", wanted[b][1].mean() * steps, wanted[b][0]) for b in TEN]
     for name, spent, value in ways:
-        shares = [(value - one)[i].mean() / curves[9, i].mean() for i in again]
-        low, high = np.percentile(shares, [2.5, 97.5])
-        ten.add_row(key, name, f"{spent:.0f} of {10 * steps}", f"{shares[0]:.2f} [{low:.2f}, {high:.2f}]")
+        kept = [(value - one)[i].mean() / curves[9, i].mean() for i in again]
+        low, high = np.percentile(kept, [2.5, 97.5])
+        ten.add_row(key, name, f"{spent:.0f} of {10 * steps}", f"{kept[0]:.2f} [{low:.2f}, {high:.2f}]")
 
 
 if __name__ == "__main__":
