@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -22,7 +23,8 @@ import pytest
 from PIL import Image
 from promptprobe.agents import BusyError, CancelledError, Service, call_tool, dispatch, langchain_tools, openai_tools
 from promptprobe.agents.plan import make_plan
-from promptprobe.agents.service import device_turn
+from promptprobe.agents.rewrites import RewriteAnswer
+from promptprobe.agents.turns import device_turn
 
 import promptprobe
 from promptprobe.errors import InputError
@@ -124,42 +126,210 @@ def test_mcp_over_http_selects_a_seed():
     picture(base64.b64decode(next(c.data for c in found.content if c.type == "image")))
 
 
+# What Open WebUI (routers/images.py: image_generations) and LibreChat (OpenAIImageTools.js, DALLE3.js) send by default, and
+# where they look for the picture.
+CHAT_SYSTEMS = {
+    "Open WebUI": ({"model": "dall-e-2", "n": 1, "size": "512x512", "response_format": "b64_json"}, "b64_json", (512, 512)),
+    "Open WebUI, gpt-image": ({"model": "gpt-image-1", "n": 1, "size": "auto"}, "b64_json", (256, 256)),
+    "LibreChat": ({"model": "gpt-image-1", "n": 1, "background": "auto", "output_format": "png", "quality": "auto",
+                   "size": "1536x1024"}, "b64_json", (1536, 1024)),
+    "LibreChat, DALL-E": ({"model": "dall-e-3", "n": 1, "quality": "standard", "style": "vivid", "size": "1024x1024"}, "url",
+                          (1024, 1024)),
+}  # fmt: skip
+REFUSED = (
+    ({"prompt": " "}, "the prompt is empty", "prompt"), ({"size": "9x9"}, "size is 9x9", "size"), ({"n": 11}, "n is 11", "n"),
+    ({"extra_body": {"budget": 0.5}}, "budget is 0.5; it must be at least 1", "budget"),
+    ({"extra_body": {"sise": 1}}, "Unknown parameter: 'sise'", "sise"), ({"background": "transparent"}, "background is", "background"),
+    ({"output_compression": 50}, "output_compression is 50 beside output_format png", "output_compression"),
+    ({"output_format": "gif"}, "output_format is 'gif'", "output_format"), ({"partial_images": 1}, "without stream", "partial_images"),
+)  # fmt: skip
+
+
+def answer(port: int, path: str, body: object = None, **headers: str) -> tuple[int, dict]:
+    """Status and JSON of one plain request."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", data, {"content-type": "application/json", **headers}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
 def test_openai_images_client_gets_the_optimised_image():
-    from openai import BadRequestError, OpenAI
+    from openai import BadRequestError, NotFoundError, OpenAI
 
     port = free_port()
     with running("serve", "--rewriter", "offline", "--tau", "99", "--rounds", "1", port=port):
         client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
-        answer = client.images.generate(
+        made = client.images.generate(
             model="icons", prompt="a trio of cobalt felines on a cream backdrop", size="256x256"
         )
-        picture(base64.b64decode(answer.data[0].b64_json))
-        assert "blue cats" in answer.data[0].revised_prompt
+        picture(base64.b64decode(made.data[0].b64_json))
+        assert "blue cats" in made.data[0].revised_prompt
         searched = client.images.generate(model="icons", prompt=PROMPT, n=2, extra_body={"budget": 1.5, "seed": 3})
         assert [d.revised_prompt for d in searched.data] == [PROMPT] * 2
         assert len({d.model_extra["promptprobe"]["seed"] for d in searched.data}) == 2
-        assert client.models.list().data[0].id == "icons"
-        for wrong, message in (
-            ({"prompt": " "}, "the prompt is empty"), ({"prompt": "a", "size": "512x512"}, "this server makes 256x256"),
-            ({"prompt": "a", "n": 9}, "n is 9"), ({"prompt": "a", "response_format": "url"}, "b64_json"),
-            ({"prompt": "a", "extra_body": {"budget": 0.5}}, "budget is 0.5; it must be at least 1"),
-        ):  # fmt: skip
-            with pytest.raises(BadRequestError, match=message):
-                client.images.generate(model="icons", **wrong)
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/v1/images/generations", b"{", {"origin": "http://evil.example"}
-        )
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(request)
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/images/generations", b"{")
-        with pytest.raises(urllib.error.HTTPError, match="400"):
-            urllib.request.urlopen(request)
+        webp = client.images.generate(prompt=PROMPT, output_format="webp", output_compression=50, quality="low")
+        assert base64.b64decode(webp.data[0].b64_json)[8:12] == b"WEBP" and webp.output_format == "webp"
+        events = list(client.images.generate(prompt=PROMPT, stream=True, partial_images=2))
+        assert [e.type.partition(".")[2] for e in events] == ["partial_image", "partial_image", "completed"]
+        assert [e.partial_image_index for e in events[:2]] == [0, 1] and len({e.b64_json for e in events}) == 3
+        for event in events:
+            picture(base64.b64decode(event.b64_json))
+        assert client.models.list().data[0].id == "icons" == client.models.retrieve("icons").id
+        for name, (given, where, size) in CHAT_SYSTEMS.items():
+            status, body = answer(port, "/v1/images/generations", {"prompt": PROMPT, **given})
+            assert status == 200 and ({"b64_json", "url"} & set(body["data"][0])) == {where}, (name, body)
+            data = body["data"][0][where]
+            image = Image.open(
+                io.BytesIO(base64.b64decode(data) if where == "b64_json" else urllib.request.urlopen(data).read())
+            )
+            assert image.size == size and body["size"] == f"{size[0]}x{size[1]}", name
+            notes = body["data"][0]["promptprobe"]["notes"]
+            assert any("made at 256x256" in note for note in notes) == (size != (256, 256)), notes
+        for wrong, message, parameter in REFUSED:
+            with pytest.raises(BadRequestError, match=message) as raised:
+                client.images.generate(**{"prompt": PROMPT, **wrong})
+            assert raised.value.param == parameter
+        with pytest.raises(NotFoundError, match="/v1/images/edits is not served"):
+            client.images.edit(image=b"x", prompt="a")
+        for status, headers in ((403, {"origin": "http://evil.example"}), (403, {"origin": "null"}),
+                                (421, {"host": "evil.example"}), (415, {"content-type": "text/plain"}),
+                                (400, {"origin": f"http://127.0.0.1:{port}"})):  # fmt: skip
+            got, body = answer(port, "/v1/images/generations", {}, **headers)
+            assert got == status and body["error"]["type"] == "invalid_request_error", (headers, body)
         # A second server on the same port says so at once.
         second = subprocess.run(
             [sys.executable, "-m", "promptprobe", "serve", "--port", str(port)], env=ENVIRONMENT, capture_output=True,
             text=True,
         )  # fmt: skip
         assert second.returncode == 2 and f"port {port} of 127.0.0.1 can't be used" in second.stderr
+
+
+@contextlib.contextmanager
+def served(service: Service):
+    """The images endpoint in a thread of this process, with its port."""
+    import uvicorn
+    from promptprobe.agents import gate
+    from promptprobe.agents.server import make_app
+
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(make_app(service), port=port, log_level="warning", http=gate._protocol()))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield port
+    server.should_exit = True
+    thread.join(10)
+
+
+@contextlib.contextmanager
+def counting(service: Service):
+    """A list that grows by one at each denoiser call."""
+    calls: list[int] = []
+    handle = service.plan.scorer.pipeline.transformer.register_forward_hook(lambda *_: calls.append(1))
+    yield calls
+    handle.remove()
+
+
+def settled(calls: list[int]) -> int:
+    """How many calls there were once there were no more for a while."""
+    while True:
+        before = len(calls)
+        time.sleep(0.6)
+        if len(calls) == before:
+            return before
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_stops_its_work(service, stream):
+    with served(service) as port, counting(service) as calls:
+        body = json.dumps({"prompt": PROMPT, "n": 8, "stream": stream}).encode()
+        head = f"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(head.encode() + body)
+            while not calls:
+                time.sleep(0.01)
+        assert settled(calls) < 25
+        assert answer(port, "/v1/images/generations", {"prompt": "a cat", "quality": "low"})[0] == 200
+
+
+def test_langchain_that_gives_up_stops_its_work(service, tmp_path):
+    tool = langchain_tools(service, tmp_path)[0]
+
+    async def given_up():
+        task = asyncio.create_task(tool.ainvoke({"prompt": PROMPT}))
+        while not calls:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with counting(service) as calls:
+        asyncio.run(given_up())
+        assert settled(calls) < 25
+
+
+def test_what_is_half_sent_or_not_read_ends(service, monkeypatch):
+    from promptprobe.agents import gate
+
+    monkeypatch.setattr(gate, "PATIENCE", 0.4)
+    monkeypatch.setattr(gate, "SLOW", 0.4)
+    monkeypatch.setattr(gate.Gate.__init__, "__defaults__", (None, 0.4))
+    with served(service) as port:
+        for half, expected in ((b"POST /v1/im", b""), (b"", b""), (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{", b"HTTP/1.1 408")):  # fmt: skip
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.settimeout(5)
+                client.sendall(half)
+                assert client.recv(1000).startswith(expected)
+        body = json.dumps({"prompt": PROMPT, "quality": "low", "size": "1600x1600", "n": 2}).encode()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(30)
+            client.connect(("127.0.0.1", port))
+            client.sendall(
+                b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                % len(body)
+                + body
+            )
+            assert client.recv(1) == b"H"
+            assert answer(port, "/v1/images/generations", {"prompt": "a cat", "quality": "low"})[0] == 200
+            time.sleep(0.6)
+            with pytest.raises(ConnectionResetError):  # cut off, not waited for
+                while client.recv(2**16):
+                    pass
+                raise ConnectionResetError
+
+
+class SlowRewriter:
+    """Says nothing until it is told to."""
+
+    name, calls_llm = "slow", True
+
+    def __init__(self):
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+
+    def rewrite(self, request):
+        self.asked.set()
+        assert self.may_answer.wait(30)
+        return RewriteAnswer([])
+
+
+def test_while_an_llm_is_asked_the_device_is_free(service):
+    slow = SlowRewriter()
+    own = Service(dataclasses.replace(service.plan, rewriter=slow, threshold=99.0, guard="off"))
+    results = []
+    thread = threading.Thread(target=lambda: results.append(own.optimize(PROMPT)))
+    thread.start()
+    assert slow.asked.wait(30)
+    assert own.score(["a cat"])[0]["prompt"] == "a cat" and not results
+    slow.may_answer.set()
+    thread.join(30)
+    assert results[0][0]["stop_reason"] == "rounds used up"
 
 
 def test_only_loopback_is_served():
@@ -290,8 +460,15 @@ def test_calls_take_turns_and_a_full_queue_is_busy(service):
     assert max(most) == 1 and len(most) == 2 and len(failures) == 2 and "busy" in failures[0]
     cancel = threading.Event()
     cancel.set()
-    with small._lock, pytest.raises(CancelledError):
+    with small.turn(), pytest.raises(CancelledError):
         small.generate(PROMPT, cancel=cancel)
+    small.generate("a cat")
+    with small.turn():
+        place = small.turns.place()
+        with pytest.raises(BusyError) as raised:
+            asyncio.run(small.run("generate", PROMPT))  # no thread is needed to be told so
+        place.leave()
+    assert raised.value.retry_after >= 1
 
 
 def test_a_turn_is_for_the_device_that_an_offloaded_pipeline_computes_on(service, monkeypatch):
@@ -300,7 +477,7 @@ def test_a_turn_is_for_the_device_that_an_offloaded_pipeline_computes_on(service
     for module in (pipeline.text_encoder, pipeline.text_encoder_2, pipeline.transformer, pipeline.vae):
         monkeypatch.setattr(module, "_hf_hook", SimpleNamespace(execution_device="cuda:1"), raising=False)
     monkeypatch.setattr(
-        "promptprobe.agents.service.device_turn", lambda device, *_: asked.append(device) or contextlib.nullcontext()
+        "promptprobe.agents.turns.device_turn", lambda device, *_: asked.append(device) or contextlib.nullcontext()
     )
     with service.turn():
         pass
@@ -309,7 +486,8 @@ def test_a_turn_is_for_the_device_that_an_offloaded_pipeline_computes_on(service
 
 HOLDS_THE_GPU = """
 import sys
-from promptprobe.agents.service import device_turn
+from promptprobe.agents.rewrites import RewriteAnswer
+from promptprobe.agents.turns import device_turn
 
 with device_turn("cuda:0", 1):
     print("mine", flush=True)
