@@ -41,7 +41,7 @@ class Job:
     def told(self) -> dict[str, Any]:
         """What is known of it, as plain values."""
         error = None if self.state != "failed" else str(self.task.exception())
-        return {"job": self.name, "tool": self.tool, "state": self.state, "progress": round(self.share, 4),
+        return {"job": self.name, "tool": self.tool, "state": self.state, "progress": 1.0 if self.state == "done" else round(self.share, 4),
                 "doing": self.doing, "error": error}  # fmt: skip
 
 

@@ -145,7 +145,7 @@ async def _followed(service: Service, name: str, arguments: dict[str, Any], cont
     work = service.begin(partial(call_tool, service, name, arguments, progress=progress))
     request = getattr(context.request_context, "request", None)
     gone = asyncio.ensure_future((request.scope[GONE] if request is not None and GONE in request.scope else asyncio.Event()).wait())  # fmt: skip
-    told = -1.0
+    told = 0.0
     try:
         while not work.done():
             changed.clear()
@@ -155,8 +155,8 @@ async def _followed(service: Service, name: str, arguments: dict[str, Any], cont
             if gone.done():
                 raise InputError("the client has left")
             if not work.done():
-                told = max(now[0], told + 1e-6)  # it must grow with each
-                await context.report_progress(round(told, 6), 1.0, now[1])
+                told = max(0.99 * now[0], told + 1e-6)  # it must grow with each
+                await context.report_progress(round(min(told, 1.0), 6), 1.0, now[1])
         return work.result()
     finally:
         work.cancel()
