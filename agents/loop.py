@@ -61,7 +61,10 @@ def probe(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     )
     changes = take_scores(state, context, scored)
     context.remember(state, scored, changes)
-    context.tell("probed", candidates=changes["candidates"], best=changes["best"], tau=state["tau"])
+    context.tell(
+        "probed", candidates=changes["candidates"], best=changes["best"], tau=state["tau"],
+        trajectory=context.scored[changes["best"]].trajectory,
+    )  # fmt: skip
     return changes
 
 
@@ -83,7 +86,7 @@ def generate(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     context = runtime.context
     winner = context.scored[state["best"]]
     paused, row = winner.trajectories[winner.best]
-    context.tell("generating", prompt=winner.prompt)
+    context.tell("generating", prompt=winner.prompt, trajectory=(paused, row))
     images: Any = finish(context.scorer.pipeline, paused, [row], on_step=lambda k: context.tell("step", step=k))
     context.image = images[0]
     return {}

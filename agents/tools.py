@@ -5,6 +5,7 @@ Every system gets the same four tools from the same table; arguments come from a
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable, Mapping
@@ -13,60 +14,19 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel
 from typing_extensions import Unpack
 
 from ..errors import InputError, PromptProbeError
 from ..files import check_writable, free_path, write_together
-from ..options import OPTIONS, PlanOptions, check, refuse_beside, signed
-from ..text import MAX_CHARACTERS
+from ..options import PlanOptions, check, refuse_beside, signed
 from ..worlds import what_it_draws
-from .service import MAX_PROMPTS, MAX_SEEDS, Service, check_count, check_prompt, check_prompts
-
-PROMPT: Any = (str, Field(min_length=1, max_length=MAX_CHARACTERS, description="What the picture should show."))
-PROMPTS: Any = (
-    list[str],
-    Field(min_length=1, max_length=MAX_PROMPTS, description="Prompts to compare."),
-)
-SEEDS: Any = (
-    Annotated[int, Field(ge=1, le=MAX_SEEDS)] | None,
-    Field(None, description="How many seeds to try. Default: 10, or as many as the budget is for."),
-)
-
-
-def _own(name: str) -> Any:
-    """An option of the table as an argument that may be left out: then the server's own value holds."""
-    known = OPTIONS[name]
-    bounds: dict[str, Any] = {k: v for k, v in (("ge", known.option.least), ("le", known.option.most)) if v is not None}
-    said = f"{known.option.help} Default: as this server was started."
-    return Annotated[known.kind, Field(**bounds)] | None, Field(None, description=said)
-
-
-def _arguments(name: str, doc: str, **fields: Any) -> type[BaseModel]:
-    return create_model(name, __doc__=doc, __config__=ConfigDict(extra="forbid"), **fields)
-
-
-OptimizeArguments = _arguments(
-    "OptimizeArguments",
-    "Probe a prompt, rewrite it while its predicted reward is low, and generate the best one.",
-    prompt=PROMPT, seed=_own("seed"), rounds=_own("rounds"), candidates=_own("candidates"),
-)  # fmt: skip
-ScoreArguments = _arguments(
-    "ScoreArguments",
-    "Predict the rewards of prompts and say which words the model does not attend to; makes no image.",
-    prompts=PROMPTS, seed=_own("seed"),
-)  # fmt: skip
-SelectSeedArguments = _arguments(
-    "SelectSeedArguments",
-    "Find the seed that suits a prompt best for a fraction of the compute, and generate its image.",
-    prompt=PROMPT, seeds=SEEDS, first_seed=_own("seed"), policy=_own("policy"),
-    budget=_own("budget"), top=_own("top"),
-)  # fmt: skip
-GenerateArguments = _arguments(
-    "GenerateArguments", "Generate one image of a prompt as it is.", prompt=PROMPT, seed=_own("seed")
-)
+from .arguments import check_count, check_images, check_prompt, check_prompts, check_size
+from .pictures_out import encoded, open_png, scaling_note
+from .service import Service
+from .tool_arguments import GenerateArguments, OptimizeArguments, ScoreArguments, SelectSeedArguments
 
 
 @dataclass(frozen=True)
@@ -90,6 +50,10 @@ class Tool:
         return (self.arguments.__doc__ or "").strip()
 
     @property
+    def makes_images(self) -> bool:
+        return "size" in self.arguments.model_fields
+
+    @property
     def schema(self) -> dict[str, Any]:
         """The arguments as JSON schema."""
         return self.arguments.model_json_schema()
@@ -98,7 +62,9 @@ class Tool:
 def about(service: Service) -> str:
     """The loaded model for a tool's description: its name, and what it can't draw."""
     draws = what_it_draws(service.model)
-    return f"The model is {service.model_name}" + (f": {draws}." if draws else ".")
+    size = service.known_size
+    named = service.model_name + (f", {size[0]}x{size[1]} pixels" if size else "")
+    return f"The model is {named}" + (f": {draws}." if draws else ".")
 
 
 def brief(record: dict[str, Any]) -> dict[str, Any]:
@@ -126,8 +92,22 @@ def _select_seed(service: Service, given: dict[str, Any], **how: Any) -> ToolRes
 
 
 def _generate(service: Service, given: dict[str, Any], **how: Any) -> ToolResult:
-    record, image = service.generate(**given, **how)
-    return ToolResult({"prompt": record["prompt"], "seed": record["seed"]}, [image])
+    n = given.pop("n", 1)
+    if n == 1:
+        record, image = service.generate(**given, **how)
+        return ToolResult({"prompt": record["prompt"], "seed": record["seed"]}, [image])
+    records, images = service.generate_several(given.pop("prompt"), n, **given, **how)
+    seeds = [record["seed"] for record in records]
+    return ToolResult({"prompt": records[0]["prompt"], "seed": seeds[0], "seeds": seeds}, images)
+
+
+def _delivered(result: ToolResult, size: Any) -> ToolResult:
+    """The images at the size that was asked for; a note says what that took."""
+    if size is None or not result.images:
+        return result
+    note = scaling_note(open_png(result.images[0]).size, size)
+    notes = [*result.values.get("notes", []), *([note] if note else [])]
+    return ToolResult(result.values | {"notes": notes}, [encoded(image, size) for image in result.images])
 
 
 TOOLS = {
@@ -142,13 +122,23 @@ TOOLS = {
 def call_tool(service: Service, name: str, arguments: str | dict[str, Any], **how: Any) -> ToolResult:
     """Run a tool with arguments as a language model gives them, JSON text or a mapping.
 
-    `service` does the work; `how` takes `progress` and `cancel`. Raises `InputError` that names the tool or argument and the remedy.
+    `service` does the work; `how` takes `progress`, `cancel` and `place`. Raises `InputError` that names the tool or argument and the remedy.
     """
-    tool = TOOLS.get(name)
-    if tool is None:
-        raise InputError(f"unknown tool {name!r}; known are {', '.join(TOOLS)}")
+    given = check_call(name, arguments)
+    size = given.get("size")
     try:
-        return tool.call(service, _checked(tool, arguments), **how)
+        return _delivered(TOOLS[name].call(service, given, **how), size)
+    except InputError as error:
+        raise InputError(f"tool {name}: {error}") from error
+
+
+def check_call(name: str, arguments: str | dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call, checked; raises as `call_tool`, and nothing is run."""
+    tool = TOOLS.get(name) if isinstance(name, str) else None
+    if tool is None:
+        raise InputError(f"unknown tool {name!r:.80}; known are {', '.join(TOOLS)}")
+    try:
+        return _checked(tool, arguments)
     except InputError as error:
         raise InputError(f"tool {name}: {error}") from error
 
@@ -156,6 +146,7 @@ def call_tool(service: Service, name: str, arguments: str | dict[str, Any], **ho
 # How an argument is checked that is no option of the table, or stands there under another name.
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "prompt": check_prompt, "prompts": check_prompts, "seeds": check_count, "first_seed": partial(check, "seed", said="first_seed"),
+    "n": check_images, "size": check_size,
 }  # fmt: skip
 
 
@@ -174,7 +165,8 @@ def _checked(tool: Tool, arguments: Any) -> dict[str, Any]:
     for name, field in fields.items():
         if field.is_required() and values.get(name) is None:
             raise InputError(f"{name} is missing; give it")
-    return {n: _CHECKS.get(n, partial(check, n))(v) for n, v in values.items() if v is not None}
+    checked = {n: _CHECKS.get(n, partial(check, n))(v) for n, v in values.items() if v is not None}
+    return {n: v for n, v in checked.items() if v is not None}
 
 
 def openai_tools() -> list[dict[str, Any]]:
@@ -244,8 +236,15 @@ def langchain_tools(
             except PromptProbeError as error:
                 raise ToolException(str(error)) from error
 
+        async def arun(**arguments: Any) -> dict[str, Any]:
+            try:
+                result = await service.begin(partial(call_tool, service, tool.name, arguments))
+                return await asyncio.to_thread(_as_text, result, tool.name, out)
+            except PromptProbeError as error:
+                raise ToolException(str(error)) from error
+
         return StructuredTool.from_function(
-            run, name=tool.name, description=tool.description, args_schema=tool.schema, handle_tool_error=True
+            run, arun, name=tool.name, description=tool.description, args_schema=tool.schema, handle_tool_error=True
         )
 
     return [made(t) for t in TOOLS.values()]
@@ -264,9 +263,11 @@ def agents_sdk_tools(
 
     def made(tool: Tool) -> Any:
         async def invoke(context: Any, arguments: str) -> str:
-            import asyncio
-
-            return await asyncio.to_thread(dispatch, service, tool.name, arguments, out)
+            try:
+                result = await service.begin(partial(call_tool, service, tool.name, arguments))
+                return json.dumps(await asyncio.to_thread(_as_text, result, tool.name, out), ensure_ascii=False)
+            except PromptProbeError as error:
+                return json.dumps({"error": str(error)})
 
         return function_tool(
             name=tool.name, description=tool.description, params_json_schema=tool.schema,

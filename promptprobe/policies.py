@@ -88,7 +88,7 @@ def _run(
                 notes.append(f"seed {records[place].seed} gave values that are no numbers at step {step} and is out")
             for row in race.alive:
                 records[row.place].predicted[step] = round(race.value(row.place), 5)
-            tell("probed", {"step": step, "seeds": [records[r.place] for r in race.alive]})
+            tell("probed", {"step": step, "seeds": [records[r.place] for r in race.alive], "trajectory": race.best()})
             for competitor, why, _ in race.drop(most, top):
                 records[competitor].why = why
             tell("dropped", {"step": step, "left": len(race.alive)})
@@ -112,7 +112,7 @@ def _by_worth(
             records[r.place].stopped_at, records[r.place].why = step, "worth less than what was taken"
             if math.isfinite(race.value(r.place)):
                 records[r.place].predicted[step] = round(race.value(r.place), 5)
-        tell("probed", {"step": step, "seeds": [records[r.place] for r in rows]})
+        tell("probed", {"step": step, "seeds": [records[r.place] for r in rows], "trajectory": race.best()})
 
     def lost(step: int, places: list[int]) -> None:
         for p in places:
@@ -144,7 +144,7 @@ def everything(
         own = [records[i] for i in places]
         paused = start(
             scorer.pipeline, [r.prompt for r in own], [r.seed for r in own], steps=scorer.steps, stop=scorer.steps,
-            watch=(), **scorer.settings,
+            watch=(), on_step=lambda k: tell("step", {"step": k}), **scorer.settings,
         )  # fmt: skip
         made: Any = finish(scorer.pipeline, paused)
         values = measure(reward, made, [against[i] for i in places]).tolist()

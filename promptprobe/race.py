@@ -104,6 +104,11 @@ class Race:
         judgement = self.latest[place]
         return -math.inf if judgement is None else judgement.predicted
 
+    def best(self) -> tuple[Paused, int] | None:
+        """The trajectory of the highest value: its paused batch and row; None before the first stage."""
+        row = max(self.alive, key=lambda r: self.value(r.place), default=None)
+        return None if row is None or row.paused is None else (row.paused, row.row)
+
     def rule_out_what_is_no_number(self) -> list[int]:
         """Take out trajectories whose latents or prediction are not finite; their places.
 
@@ -164,7 +169,7 @@ class Race:
         images: list[Image.Image] = []
 
         def work(batch: list[Row]) -> Any:
-            return finish(self.runner.pipeline, batch[0].paused, [r.row for r in batch])  # type: ignore[arg-type]
+            return finish(self.runner.pipeline, batch[0].paused, [r.row for r in batch], on_step=self.on_step)  # type: ignore[arg-type]
 
         for made in self.runner.fitting(rows, work, lambda r: r.paused):
             images += made

@@ -55,6 +55,11 @@ class Scored:
             return self.chosen
         return max(range(len(self.seeds)), key=lambda i: self.predicted[i])
 
+    @property
+    def trajectory(self) -> tuple[Paused, int] | None:
+        """The paused batch and row of the best seed; None when it was freed."""
+        return self.trajectories[self.best] if self.trajectories else None
+
 
 class Scorer(Runner):
     """A runner that scores prompts: `Scorer(pipeline, judge, steps, probe_step, settings)`, more as for `Runner`."""

@@ -102,6 +102,10 @@ def select_pair(
     records = [SeedRecord(clean_prompt(p), s) for p, s in pairs]
     judged = [against or r.prompt for r in records]
     tell: OnEvent = on_event or (lambda event, values: None)
+
+    def step(k: int) -> None:
+        tell("step", {"step": k})
+
     notes: list[str] = []
     looked: list[str] = []
     judge = judge or scorer.judge
@@ -115,8 +119,9 @@ def select_pair(
     else:
         if policy in WITH_PREVIEW and last_judge is None:
             last_judge = PreviewJudge(scorer.pipeline, reward, decoder=scorer.decoder)  # type: ignore[arg-type]
-        race = Race(scorer, [(r.prompt, r.seed) for r in records], against=judged)
+        race = Race(scorer, [(r.prompt, r.seed) for r in records], against=judged, on_step=step)
         chosen, looked = raced(race, records, plan, policy, judge, last_judge or judge, top, diverse, tell, notes)
+        tell("generating", {"trajectory": (chosen[0].paused, chosen[0].row)})
         kept = list(zip([records[r.place] for r in chosen], race.finish(chosen), strict=True))
         calls = sum(race.calls)
         for record, _ in kept:

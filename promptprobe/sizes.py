@@ -6,6 +6,7 @@ Comes in: a pipeline and the settings of its call. Goes out: settings that say t
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from .errors import InputError
 from .worlds import world_of
 
 SIDES = ("height", "width")
+LEAST_AREA, MOST_AREA = 0.5, 1.5  # of a model's own area: beyond, what it draws falls apart or repeats itself
 
 
 def check_world_size(model: str | Path, settings: Mapping[str, Any]) -> None:
@@ -42,14 +44,19 @@ def own_size(pipeline: Any) -> tuple[int, int]:
     return height, width
 
 
+def unit_of(pipeline: Any) -> int:
+    """The number of pixels of which both sides must be multiples."""
+    processor = getattr(getattr(pipeline, "image_processor", None), "config", None)
+    return int(processor.get("vae_scale_factor") or 1) if processor else 1
+
+
 def with_size(pipeline: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with both sides where one is given: many pipelines leave out the other one's, or both.
 
     Raises `InputError` for a side that the pipeline would make smaller.
     """
     given = {side: settings[side] for side in SIDES if settings.get(side) is not None}
-    processor = getattr(getattr(pipeline, "image_processor", None), "config", None)
-    unit = int(processor.get("vae_scale_factor") or 1) if processor else 1
+    unit = unit_of(pipeline)
     for side, value in given.items():
         if isinstance(value, int) and value % unit:
             low = value // unit * unit
@@ -59,3 +66,23 @@ def with_size(pipeline: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
             )
     own = dict(zip(SIDES, own_size(pipeline), strict=True)) if len(given) == 1 else {}
     return {**settings, **{side: n for side, n in own.items() if n and side not in given}}
+
+
+def nearest_size(
+    pipeline: Any, model: str | None, settings: Mapping[str, Any], wanted: tuple[int, int] | None
+) -> tuple[int, int]:
+    """Width and height nearest to `wanted` at which a model draws well; those of its calls when nothing is `wanted`.
+
+    A built-in world draws its own size only. Others keep the shape that is wanted, at no more than `MOST_AREA` times
+    their own area and no less than `LEAST_AREA` times, in the multiples of pixels that they take.
+    """
+    own_height, own_width = own_size(pipeline)
+    own = int(settings.get("width") or own_width), int(settings.get("height") or own_height)
+    world = world_of(model) if model else None
+    if wanted is None or world is not None or not all(own):
+        return own
+    area = wanted[0] * wanted[1]
+    bounded = min(max(area, LEAST_AREA * own[0] * own[1]), MOST_AREA * own[0] * own[1])
+    unit = unit_of(pipeline)
+    width, height = (max(unit, round(side * math.sqrt(bounded / area) / unit) * unit) for side in wanted)
+    return width, height
