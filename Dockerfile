@@ -20,6 +20,6 @@ ENV PATH=/opt/promptprobe/bin:${PATH} PYTHONUNBUFFERED=1
 USER probe
 WORKDIR /work
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/v1/models', timeout=4)"]
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8721/v1/models', timeout=4)"]
 ENTRYPOINT ["promptprobe"]
 CMD ["serve"]
