@@ -10,12 +10,15 @@ import base64
 import json
 import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, PromptProbeError
 from ..options import check
 from ..version import __version__
 from .service import BusyError, Service
+
+if TYPE_CHECKING:
+    from .page import Page
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_BODY = 2**20
@@ -37,8 +40,8 @@ def check_address(host: str, port: int) -> None:
             raise InputError(f"port {port} of {host} can't be used: {error.strerror}; choose another --port") from error
 
 
-def make_app(service: Service) -> Any:
-    """The Starlette application. Raises `InputError` when Starlette is not installed."""
+def make_app(service: Service, page: Page | None = None) -> Any:
+    """The Starlette application, with the page at `/` where there is one. Raises `InputError` when Starlette is not installed."""
     try:
         from starlette.applications import Starlette
         from starlette.requests import Request
@@ -110,7 +113,7 @@ def make_app(service: Service) -> Any:
     return Starlette(
         routes=[
             Route("/v1/images/generations", generations, methods=["POST"]), Route("/v1/models", models),
-            Route("/health", health),
+            Route("/health", health), *(page.routes() if page else []),
         ]
     )  # fmt: skip
 
@@ -145,10 +148,10 @@ def read_request(body: dict[str, Any], service: Service) -> dict[str, Any]:
     return {"prompt": body["prompt"], "n": n, "seed": seed, "search": search}
 
 
-def serve(service: Service, host: str = "127.0.0.1", port: int = 8721) -> None:
-    """Serve until stopped. Raises `InputError` for a host that is not loopback, or a port in use."""
+def serve(service: Service, host: str = "127.0.0.1", port: int = 8721, page: Page | None = None) -> None:
+    """Serve, with the page where there is one, until stopped. Raises `InputError` for a host that is not loopback, or a port in use."""
     check_address(host, port)
-    app = make_app(service)
+    app = make_app(service, page)
     import uvicorn
 
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
