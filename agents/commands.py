@@ -142,6 +142,7 @@ def new(state: SessionState, desk: Desk, rest: str) -> SessionState:
     """Another prompt: candidates, pins and facts of the last one are put away, until /undo."""
     if not rest:
         raise InputError("give the other prompt, such as /new two red cars")
+    desk.asked = ""
     empty: SessionState = {**state, "candidates": [], "pinned": [], "facts": {}, "round": 0, "current": 0, "rejected": []}
     return {**wording(empty, desk, rest), "pinned": [], "facts": {}, "round": 0, "rejected": []}
 

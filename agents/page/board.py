@@ -29,6 +29,7 @@ from ..session import Session
 from .live import Live
 from .pictures import FOLDER, keep_pictures, picture_key
 
+REFUSED = "can't do that"  # how a session answers what it can't do
 LOG = 60  # lines of a session's history that are shown
 
 
@@ -82,7 +83,8 @@ class Board:
                 if line == SHOW:
                     self._show_all()
                 else:
-                    self.session.say(line)
+                    said = str(self.session.say(line).get("said", ""))
+                    self.error = "stopped" if self._cancel.is_set() else said[:500] if said.startswith(REFUSED) else ""
         except CancelledError:
             self.error = f"stopped: {line[:200]}"
         except PromptProbeError as error:
@@ -168,7 +170,7 @@ class Board:
             "current": state["current"], "tau": state["tau"], "gate": _gate(state, plan), "pinned": state.get("pinned", []),
             "rejected": state.get("rejected", []), "finished": finished, "said": state.get("said", ""),
             "undo": len(state.get("history", [])), "error": self.error, "doing": self.doing, "log": self.log(),
-            "scale": scale_of(plan.scorer), "spent": spent_in_words(state["spent"]) if state.get("spent") else "",
+            "scale": scale_of(plan.scorer), "spent": spent_in_words(state["spent"]) if (state.get("spent") or {}).get("requests") else "",
             "model": {
                 "name": self.service.model_name, "draws": what_it_draws(model), "judge": plan.scorer.judge.name,
                 "label": plan.label or plan.scorer.label, "steps": plan.scorer.steps, "probe_step": plan.scorer.probe_step,
@@ -208,7 +210,7 @@ def _mark_losers(rows: list[dict[str, Any]]) -> None:
         chance = None if cell is best else chance_to_beat(one, bar)
         cell["best"] = cell is best
         if not cell["why"] and chance is not None and chance < HOPELESS:
-            cell["why"] = f"a chance of {chance:.2f} to be the best"
+            cell["why"] = f"a chance {f'of {chance:.2f}' if chance >= 0.005 else 'under 0.01'} to be the best"
 
 
 def _gate(state: SessionState, plan: Plan) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ import { $, make, number, svg } from "./dom.js";
 import { draw, verdict, wordsOf } from "./maps.js";
 
 const SURE = 1.2816; // standard errors of an interval that holds eight of ten
+const LONG = 400; // letters of a wording that may have to be scrolled
 export const selected = new Set();
 export const place = (row, seed) => `${row}@${seed}`;
 
@@ -65,14 +66,17 @@ function cellOf(state, row, seed, scale) {
     "data-row": row.id, "data-seed": seed, "aria-pressed": String(selected.has(key)), "aria-label": said, disabled: row.id === null,
   }, frame,
   make("span", { class: "score" }, make("b", {}, number(cell.score)), make("span", { class: "pm" }, interval),
-    finished?.reward != null ? make("span", { class: "real" }, `→ ${number(finished.reward)}`) : null,
     make("span", { class: "seed" }, `seed ${seed}`)),
   cell.score === null ? null : bar(cell, state.tau, scale),
-  make("span", { class: "why" }, why || `step ${cell.step}${current ? ", current" : ""}`));
+  finished?.reward != null ? make("span", { class: "real" }, `reward ${number(finished.reward)}`) : null,
+  make("span", { class: "why" }, why ? why[0].toUpperCase() + why.slice(1) : `at step ${cell.step}${current ? ", current" : ""}`));
 }
 
 function facts(row) {
-  if (!row.facts?.length || row.strategy === "as it is") return null;
+  if (!row.facts?.length) return null;
+  if (row.strategy === "as it is") {
+    return make("ul", { class: "facts asked", "aria-label": "What was asked for" }, ...row.facts.map((f) => make("li", {}, f.text)));
+  }
   const count = (v) => row.facts.filter((f) => f.verdict === v);
   const parts = ["kept", "unsure", "lost"].map((v) => [v, count(v)]).filter(([, list]) => list.length);
   return make("ul", { class: "facts", "aria-label": "Facts of the prompt" }, ...parts.map(([v, list]) =>
@@ -80,7 +84,7 @@ function facts(row) {
 }
 
 function wording(row) {
-  const line = make("p", { class: "wording" }, row.prompt);
+  const line = make("p", { class: "wording", tabindex: row.prompt.length > LONG ? 0 : null }, row.prompt);
   const key = Object.values(row.cells).find((c) => c.words)?.words;
   if (key) wordsOf(key).then((told) => told && spell(line, row.prompt, told));
   return line;

@@ -118,7 +118,8 @@ function progress() {
 function gate() {
   const g = state.gate;
   if (!g) { $("gate").replaceChildren(); return; }
-  const done = state.finished.length > 0;
+  const done = state.finished.length > 0, cells = state.rows.find((r) => r.id === g.best)?.cells ?? {};
+  const seed = Object.keys(cells).reduce((a, b) => ((cells[b].score ?? -Infinity) > (cells[a]?.score ?? -Infinity) ? b : a), String(state.seed));
   const text = {
     finish: done ? "The best wording passes the gate." : "Good enough: finish it.", rewrite: "Below the gate: it would be rewritten before GPU time is spent.", compare: "No gate with this judge: wordings are compared.",
   }[g.decision];
@@ -129,7 +130,7 @@ function gate() {
       make("div", {}, make("dt", {}, "gate τ"), make("dd", {}, number(g.tau, 3)))),
     g.decision === "rewrite"
       ? make("button", { type: "button", class: "primary", on: { click: () => say("/rewrite") } }, "Rewrite it")
-      : make("button", { type: "button", class: done ? "" : "primary", on: { click: () => say(`/finish ${g.best}`) } }, `Finish wording ${g.best}`));
+      : make("button", { type: "button", class: done ? "" : "primary", on: { click: () => say(`/finish ${g.best}@${seed}`) } }, `Finish wording ${g.best}${state.seeds.length > 1 ? `, seed ${seed}` : ""}`));
 }
 
 function gallery() {
@@ -256,6 +257,8 @@ $("chosen").addEventListener("click", (e) => { const does = e.target.closest("[d
 $("keys").addEventListener("click", keys);
 document.querySelectorAll("[data-view]").forEach((b) => b.addEventListener("click", () => view(b.dataset.view)));
 document.addEventListener("keydown", keyed);
+// A browser has few connections to a server: a tab that nobody sees gives its own back.
+document.addEventListener("visibilitychange", () => { if (document.hidden) source?.close(); else refresh().then(listen); });
 watchWords();
 watchResults();
 refresh().then(listen);
