@@ -49,9 +49,13 @@ def further(state: SessionState, desk: Desk, rest: str) -> SessionState:
     for pair in pairs:
         step = max((k for k in looks if k <= desk.step_of(*pair) + scorer.probe_step), default=0)
         if step <= desk.step_of(*pair):
-            raise InputError(f"the judge {scorer.judge.name} can't look later than at step {step}; /finish makes the image")
+            raise InputError(
+                f"the judge {scorer.judge.name} can't look later than at step {step}; /finish makes the image"
+            )
         desk.go_on([pair], step)
-        told.append(f"{pair[0]} on seed {pair[1]}: {desk.scored[(*pair, desk.asked or pair[0])].score:.3f} at step {step}")
+        told.append(
+            f"{pair[0]} on seed {pair[1]}: {desk.scored[(*pair, desk.asked or pair[0])].score:.3f} at step {step}"
+        )
     return {"said": "\n".join(told), "show": False}
 
 

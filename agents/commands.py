@@ -46,7 +46,9 @@ def act_on(state: SessionState, desk: Desk, line: str) -> SessionState:
     cells = columns.with_cells(now, desk)
     if cells != (state.get("cells") or {}):
         changes = {**changes, "cells": cells}
-    before: dict[str, Any] = {"facts": {}, "seeds": [], "rejected": []} | {key: state[key] for key in UNDONE if key in state}  # type: ignore[literal-required]
+    before: dict[str, Any] = {"facts": {}, "seeds": [], "rejected": []} | {
+        key: state[key] for key in UNDONE if key in state
+    }  # type: ignore[literal-required]
     after = before | {key: value for key, value in changes.items() if key in UNDONE}
     if "history" in changes or before | {"round": 0} == after | {"round": 0}:
         return changes
@@ -143,7 +145,15 @@ def new(state: SessionState, desk: Desk, rest: str) -> SessionState:
     if not rest:
         raise InputError("give the other prompt, such as /new two red cars")
     desk.asked = ""
-    empty: SessionState = {**state, "candidates": [], "pinned": [], "facts": {}, "round": 0, "current": 0, "rejected": []}
+    empty: SessionState = {
+        **state,
+        "candidates": [],
+        "pinned": [],
+        "facts": {},
+        "round": 0,
+        "current": 0,
+        "rejected": [],
+    }
     return {**wording(empty, desk, rest), "pinned": [], "facts": {}, "round": 0, "rejected": []}
 
 
@@ -208,7 +218,16 @@ def undo(state: SessionState, desk: Desk, rest: str) -> SessionState:
     history = state.get("history", [])
     if not history:
         raise InputError("there is nothing to undo")
-    empty: Any = {"prompt": "", "current": 0, "pinned": [], "candidates": [], "round": 0, "facts": {}, "seeds": [], "rejected": []}
+    empty: Any = {
+        "prompt": "",
+        "current": 0,
+        "pinned": [],
+        "candidates": [],
+        "round": 0,
+        "facts": {},
+        "seeds": [],
+        "rejected": [],
+    }
     before: Any = empty | history[-1]
     return {**before, "history": history[:-1], "said": "undone", "show": True}
 

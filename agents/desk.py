@@ -154,7 +154,9 @@ def places(state: SessionState, text: str, least: int = 1) -> list[tuple[int, in
 
 def _column(text: str, columns: Sequence[int]) -> int:
     if not text.isdecimal() or int(text) not in columns:
-        raise InputError(f"{text[:40]!r} is no seed that is shown ({', '.join(map(str, columns))}); /seeds shows others")
+        raise InputError(
+            f"{text[:40]!r} is no seed that is shown ({', '.join(map(str, columns))}); /seeds shows others"
+        )
     return int(text)
 
 

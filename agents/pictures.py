@@ -54,7 +54,9 @@ def heat(state: SessionState, desk: Desk, rest: str) -> SessionState:
     """Where the words of a candidate, or of the current one, are looked for."""
     number = numbers(state, rest)[0] if rest else state["current"]
     scored = desk.score([state["candidates"][number]["prompt"]], state["seed"])[0]
-    image = heat_map_image(scored.maps, scored.tokens, scored.words, _previews(state, desk, [(number, state["seed"])])[0])
+    image = heat_map_image(
+        scored.maps, scored.tokens, scored.words, _previews(state, desk, [(number, state["seed"])])[0]
+    )
     path = _kept(desk, f"heat-{number}", png_bytes(image))
     return _made(state, [path], str(path))
 

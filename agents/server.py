@@ -7,6 +7,7 @@ ours it searches the prompt's seeds instead. `GET /v1/models`, `/health`.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import socket
 import time
@@ -154,4 +155,8 @@ def serve(service: Service, host: str = "127.0.0.1", port: int = 8721, page: Pag
     app = make_app(service, page)
     import uvicorn
 
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False))
+    if page:
+        page.ending = lambda: server.should_exit
+    with contextlib.suppress(KeyboardInterrupt):  # as uvicorn.run does
+        server.run()

@@ -7,15 +7,18 @@ too long, or comes from another start of the server, is told to fetch the state 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import threading
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 KEPT = 500  # events
 BEAT = 10.0  # seconds between signs of life, by which a closed connection is noticed
+WAIT = 0.5  # seconds between looks whether the server ends
 RETRY = 1000  # milliseconds until a browser connects again
 
 
@@ -41,9 +44,10 @@ class Live:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(woken.set)
 
-    async def listen(self, last_id: str | None) -> AsyncIterator[str]:
-        """Events after `last_id` (without one: those from now on), then those to come, until the listener is gone."""
-        woken = asyncio.Event()
+    async def listen(self, last_id: str | None, ending: Callable[[], bool] = lambda: False) -> AsyncIterator[str]:
+        """Events after `last_id` (without one: those from now on), then those to come, until the listener is gone or the
+        server is `ending`."""
+        woken, told = asyncio.Event(), time.monotonic()
         with self._lock:
             self._waiting[woken] = asyncio.get_running_loop()
             at, anew = self._from(last_id)
@@ -51,7 +55,7 @@ class Live:
             yield f"retry: {RETRY}\n\n"
             if anew:
                 yield self._anew(at)
-            while True:
+            while not ending():
                 woken.clear()
                 with self._lock:
                     oldest = self._events[0][0] if self._events else self._number + 1
@@ -62,11 +66,13 @@ class Live:
                     yield self._anew(at)
                 elif texts:
                     yield "".join(texts)
+                elif time.monotonic() - told > BEAT:
+                    yield ": beat\n\n"
                 else:
-                    try:
-                        await asyncio.wait_for(woken.wait(), BEAT)
-                    except TimeoutError:
-                        yield ": beat\n\n"
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(woken.wait(), WAIT)
+                    continue
+                told = time.monotonic()
         finally:
             with self._lock:
                 self._waiting.pop(woken, None)

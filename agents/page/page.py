@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Page:
         self._boards: dict[str, Board] = {}
         self._lock = threading.Lock()
         self._watching = False
+        self.ending: Callable[[], bool] = lambda: False  # whether the server stops, so that nobody need listen any more
 
     def routes(self) -> list[Any]:
         """The routes of a Starlette application."""
@@ -60,7 +61,11 @@ class Page:
             if n not in self._models:
                 self._models[n] = kept_model(self.store, n)
         known = [n for n, kept in self._models.items() if kept == model or n in self._boards]
-        return board.view() | {"sessions": known, "folders": [f.resolve().name for f in self.folders], "start": board.live.start}
+        return board.view() | {
+            "sessions": known,
+            "folders": [f.resolve().name for f in self.folders],
+            "start": board.live.start,
+        }
 
     def settings(self) -> list[dict[str, Any]]:
         """What the server was started with, by group."""

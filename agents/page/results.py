@@ -35,7 +35,10 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     for raw in text.splitlines()[:MOST_ROWS]:
         with contextlib.suppress(ValueError, TypeError, AttributeError):
             line = json.loads(raw)
-            row = {k: line.get(k) for k in _KEPT} | {"number": len(rows), "calls": (line.get("denoiser_calls") or {}).get("used")}
+            row = {k: line.get(k) for k in _KEPT} | {
+                "number": len(rows),
+                "calls": (line.get("denoiser_calls") or {}).get("used"),
+            }
             path = image_of(folder, line.get("image"))
             rows.append(row | {"image": str(line.get("image") or ""), "there": path is not None and path.is_file()})
     return rows

@@ -92,7 +92,7 @@ def routes_of(page: Page) -> list[Any]:
         board = await asyncio.to_thread(page.board, request.query_params.get("session") or page.name)
         last = request.headers.get("last-event-id") or request.query_params.get("last")
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(board.live.listen(last), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(board.live.listen(last, page.ending), media_type="text/event-stream", headers=headers)
 
     async def picture(request: Request) -> Response:
         key, ending = request.path_params["key"], request.path_params["ending"]

@@ -11,8 +11,14 @@ from ..options import OutputOptions, PlanOptions, ServerOptions, SessionOptions,
 from .made import command, only
 
 
-@command(PlanOptions, ServerOptions, SessionOptions, OutputOptions, leave_out=("name", "sessions", "as_json"),
-         example="promptprobe serve --port 8721")
+@command(
+    PlanOptions,
+    ServerOptions,
+    SessionOptions,
+    OutputOptions,
+    leave_out=("name", "sessions", "as_json"),
+    example="promptprobe serve --port 8721",
+)
 def serve(*, host: str, port: int, waiting: int, out: Path, store: Path | None, **options: Any) -> None:
     """Serve OpenAI's images API and the page on loopback: each request is optimised; revised_prompt is the best prompt."""
     from ..agents.page import Page
@@ -23,7 +29,10 @@ def serve(*, host: str, port: int, waiting: int, out: Path, store: Path | None, 
     service = _service("serve", waiting, options)
     for note in [*service.plan.notes, *service.plan.scorer.warnings]:
         typer.echo(f"note: {note}", err=True)
-    typer.echo(f"serving http://{host}:{port}/v1/images/generations and the page at http://{host}:{port}/  (Ctrl-C stops)", err=True)
+    typer.echo(
+        f"serving http://{host}:{port}/v1/images/generations and the page at http://{host}:{port}/  (Ctrl-C stops)",
+        err=True,
+    )
     run(service, host, port, Page(service, out, store, given=options))
 
 
