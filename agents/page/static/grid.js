@@ -154,7 +154,7 @@ export function drawGrid(state) {
         make("p", { class: "strategy" }, make("b", { class: "n" }, name), ` ${row.strategy}`,
           state.current === row.id ? make("span", { class: "mark" }, "current") : null),
         wording(row), facts(row),
-        row.unsure?.length ? make("p", { class: "hint" }, `unsure: ${row.unsure.join(", ")}`) : null,
+        row.unsure?.length && !row.facts?.some((f) => f.verdict === "unsure") ? make("p", { class: "hint" }, `unsure: ${row.unsure.join(", ")}`) : null,
         row.cut ? make("p", { class: "warn" }, `the last ${row.cut} tokens did not fit`) : null,
         ...(row.notes ?? []).map((n) => make("p", { class: "warn" }, n.match(/unknown here: [^;]+/)?.[0].replace("unknown here", "can't be drawn here") ?? n)),
         make("p", { class: "about", "aria-live": "polite" })),
