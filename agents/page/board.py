@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from .live import Live
 from .pictures import FOLDER, keep_pictures, picture_key
 
 REFUSED = "can't do that"  # how a session answers what it can't do
+MOST_FACTS = 40  # of a prompt, shown
 LOG = 60  # lines of a session's history that are shown
 
 
@@ -112,6 +114,8 @@ class Board:
             self.live.tell("step", step=step, what=doing["what"])
 
     def _doing(self, what: str) -> None:
+        if self._cancel.is_set():
+            raise CancelledError("stopped")
         doing = self.doing
         if doing is not None:
             doing["what"] = what
@@ -143,7 +147,6 @@ class Board:
         plan, state = self.service.plan, self.session.state
         asked, seeds = state.get("prompt", ""), state.get("seeds") or [state["seed"]]
         model, kept = plan.scorer.model, state.get("cells") or {}
-        facts = facts_of(asked).facts if asked else ()
         rows = []
         for c in state.get("candidates", []):
             cells = {}
@@ -157,7 +160,7 @@ class Board:
                 {
                     "id": c["id"], "prompt": c["prompt"], "strategy": c["strategy"], "cells": cells, "score": c["score"],
                     "cut": c["cut_tokens"], "unsure": c.get("unsure", []), "notes": notes_on([c["prompt"]], model),
-                    "facts": [{"text": f.text, "verdict": check(f, c["prompt"]).verdict} for f in facts[:40]],
+                    "facts": _facts_in(asked, c["prompt"]),
                 }
             )  # fmt: skip
         _mark_losers(rows)
@@ -196,6 +199,12 @@ class Board:
             raise InputError(f"image {number} is none of the {len(finished)} finished ones")
         path = Path(finished[number]["path"])
         return path, read_record(path)
+
+
+@lru_cache(maxsize=512)
+def _facts_in(asked: str, wording: str) -> list[dict[str, str]]:
+    """The facts of what was asked for, and what became of each in a wording."""
+    return [{"text": f.text, "verdict": check(f, wording).verdict} for f in facts_of(asked).facts[:MOST_FACTS]]
 
 
 SHOW = "/show"  # not a command of sessions: make the previews that the page lacks

@@ -85,12 +85,15 @@ function facts(row) {
 
 function wording(row) {
   const line = make("p", { class: "wording", tabindex: row.prompt.length > LONG ? 0 : null }, row.prompt);
-  const key = Object.values(row.cells).find((c) => c.words)?.words;
-  if (key) wordsOf(key).then((told) => told && spell(line, row.prompt, told));
+  const keys = Object.values(row.cells).map((c) => c.words).filter(Boolean);
+  if (keys.length) Promise.all(keys.map(wordsOf)).then((all) => spell(line, row.prompt, all.filter(Boolean)));
   return line;
 }
 
-function spell(line, prompt, told) {
+// The words of a wording, marked where at least half of its seeds may lack what they name.
+function spell(line, prompt, all) {
+  if (!all.length) return;
+  const told = { words: all[0].words.map((w, i) => ({ ...w, diffuse: 2 * all.filter((a) => a.words[i]?.diffuse).length >= all.length })) };
   const parts = [];
   let at = 0;
   const letters = [...prompt]; // places count characters, not halves of them
@@ -107,7 +110,7 @@ function spell(line, prompt, told) {
 
 async function showWord(button) {
   const row = button.closest(".row");
-  const tell = row.querySelector(".about");
+  const tell = row.querySelector(".about"), found = [];
   for (const canvas of row.querySelectorAll("canvas.map")) {
     if (!canvas.dataset.words) continue;
     const told = await wordsOf(canvas.dataset.words);
@@ -115,7 +118,8 @@ async function showWord(button) {
     if (!word || !button.isConnected || row.dataset.word !== button.dataset.word) continue;
     draw(canvas, told, word);
     canvas.hidden = false;
-    if (!tell.textContent) tell.textContent = verdict(word);
+    found.push({ ...word, seed: canvas.closest("button").dataset.seed });
+    tell.textContent = verdict(found);
   }
 }
 

@@ -22,7 +22,7 @@ export function draw(canvas, told, word) {
     const place = (value / 255) * (STOPS.length - 1);
     const first = Math.min(Math.floor(place), STOPS.length - 2);
     for (let k = 0; k < 3; k++) image.data[4 * i + k] = STOPS[first][k] + (place - first) * (STOPS[first + 1][k] - STOPS[first][k]);
-    image.data[4 * i + 3] = 70 + value * 0.65;
+    image.data[4 * i + 3] = 50 + value * 0.62;
   });
   pen.putImageData(image, 0, 0);
   canvas.width = canvas.height = 160;
@@ -31,7 +31,10 @@ export function draw(canvas, told, word) {
   large.drawImage(small, 0, 0, canvas.width, canvas.height);
 }
 
-export function verdict(word) {
-  if (word.diffuse) return `“${word.word}” is looked for everywhere and nowhere (focus ${word.focus.toFixed(2)}): it may be missing`;
-  return `“${word.word}”: focus ${word.focus.toFixed(2)}, strength ${word.strength.toFixed(3)}`;
+// What the maps of a word say, over the seeds that are shown.
+export function verdict(found) {
+  const range = [...new Set([Math.min, Math.max].map((f) => f(...found.map((w) => w.focus)).toFixed(2)))].join(" to ");
+  const missing = found.filter((w) => w.diffuse).map((w) => w.seed);
+  const where = missing.length === found.length ? "" : ` on seed ${missing.join(", ")}`;
+  return `“${found[0].word}”: focus ${range}${missing.length ? `, so diffuse that it may be missing${where}` : ""}`;
 }
