@@ -16,10 +16,10 @@ from ..options import read_text
 from ..runs import notes_on
 from ..thresholds import threshold
 from ..tokens import clean_prompt
-from . import pictures
+from . import columns, pictures
 from .checking import ask, screen
 from .choice import best_of, margin_of, scale_of
-from .desk import Act, Desk, SessionState, candidate, numbers, rounded
+from .desk import Act, Desk, SessionState, candidate, places, rounded
 from .guard import has_word, lost_words
 from .plan import cost_of
 from .rewrites import RewriteAnswer
@@ -29,8 +29,9 @@ from .session_facts import facts, guarding_of
 MAX_UNDO = 50  # commands
 MAX_WISH = 500  # characters
 MAX_PINNED = 20  # words at once
+TURNED_DOWN = "the person turned it down"
 # What /undo brings back. A round alone is no change: it only makes the next /rewrite ask for something else.
-UNDONE = ("prompt", "current", "seed", "tau", "pinned", "candidates", "round", "facts")
+UNDONE = ("prompt", "current", "seed", "tau", "pinned", "candidates", "round", "facts", "seeds", "rejected")
 
 
 def act_on(state: SessionState, desk: Desk, line: str) -> SessionState:
@@ -40,7 +41,14 @@ def act_on(state: SessionState, desk: Desk, line: str) -> SessionState:
     """
     desk.asked = state.get("prompt", "")
     changes = _changes(state, desk, line)
-    before: dict[str, Any] = {"facts": {}} | {key: state[key] for key in UNDONE if key in state}  # type: ignore[literal-required]
+    now: SessionState = {**state, **changes}  # type: ignore[typeddict-item]
+    desk.asked = now.get("prompt", "")
+    cells = columns.with_cells(now, desk)
+    if cells != (state.get("cells") or {}):
+        changes = {**changes, "cells": cells}
+    before: dict[str, Any] = {"facts": {}, "seeds": [], "rejected": []} | {
+        key: state[key] for key in UNDONE if key in state
+    }  # type: ignore[literal-required]
     after = before | {key: value for key, value in changes.items() if key in UNDONE}
     if "history" in changes or before | {"round": 0} == after | {"round": 0}:
         return changes
@@ -93,11 +101,12 @@ def rewrite(state: SessionState, desk: Desk, rest: str) -> SessionState:
     if plan.rewriter is None:
         raise InputError("there is no rewriter: set OPENAI_API_KEY, or start with --rewriter offline")
     current = tried[state["current"]]
+    told = [{**c, "rejected": TURNED_DOWN} if str(c["id"]) in state.get("rejected", []) else c for c in tried]
     pinned, number = list(state.get("pinned", [])), state.get("round", 0) + 1
     answer = ask(
         plan.rewriter,
         request_of(
-            desk.score([current["prompt"]], seed)[0], current, tried, tau=state["tau"], count=plan.candidates,
+            desk.score([current["prompt"]], seed)[0], current, told, tau=state["tau"], count=plan.candidates,
             round=number, direction=rest[:MAX_WISH], keep=pinned, family=family_of(plan.scorer),
             scale=scale_of(plan.scorer) or (), label=plan.scorer.label,
         ),
@@ -135,14 +144,25 @@ def new(state: SessionState, desk: Desk, rest: str) -> SessionState:
     """Another prompt: candidates, pins and facts of the last one are put away, until /undo."""
     if not rest:
         raise InputError("give the other prompt, such as /new two red cars")
-    empty: SessionState = {**state, "candidates": [], "pinned": [], "facts": {}, "round": 0, "current": 0}
-    return {**wording(empty, desk, rest), "pinned": [], "facts": {}, "round": 0}
+    desk.asked = ""
+    empty: SessionState = {
+        **state,
+        "candidates": [],
+        "pinned": [],
+        "facts": {},
+        "round": 0,
+        "current": 0,
+        "rejected": [],
+    }
+    return {**wording(empty, desk, rest), "pinned": [], "facts": {}, "round": 0, "rejected": []}
 
 
 def pick(state: SessionState, desk: Desk, rest: str) -> SessionState:
-    """Go on from another candidate."""
-    number = numbers(state, rest)[0]
-    return {"current": number, "said": f"{number}: {verdict(state, state['candidates'][number])}", "show": True}
+    """Go on from another candidate, and from another seed where one is named."""
+    number, seed = places(state, rest)[0]
+    moved = change_seed(state, desk, str(seed)) if seed != state["seed"] else SessionState()
+    chosen = moved.get("candidates", state["candidates"])[number]
+    return {**moved, "current": number, "said": f"{number}: {verdict(state, chosen)}", "show": True}
 
 
 def pin(state: SessionState, desk: Desk, rest: str) -> SessionState:
@@ -182,7 +202,9 @@ def change_seed(state: SessionState, desk: Desk, rest: str) -> SessionState:
     before = state.get("candidates", [])
     desk.score([c["prompt"] for c in before], seed)
     scored = [candidate(desk, seed, c["id"], c["prompt"], c["strategy"], c.get("unsure", ())) for c in before]
-    return {"seed": seed, "candidates": scored, "said": f"seed {seed}", "show": bool(scored)}
+    seeds = state.get("seeds") or []
+    kept = seeds if seed in seeds else []
+    return {"seed": seed, "seeds": kept, "candidates": scored, "said": f"seed {seed}", "show": bool(scored)}
 
 
 def change_tau(state: SessionState, desk: Desk, rest: str) -> SessionState:
@@ -196,7 +218,16 @@ def undo(state: SessionState, desk: Desk, rest: str) -> SessionState:
     history = state.get("history", [])
     if not history:
         raise InputError("there is nothing to undo")
-    empty: Any = {"prompt": "", "current": 0, "pinned": [], "candidates": [], "round": 0, "facts": {}}
+    empty: Any = {
+        "prompt": "",
+        "current": 0,
+        "pinned": [],
+        "candidates": [],
+        "round": 0,
+        "facts": {},
+        "seeds": [],
+        "rejected": [],
+    }
     before: Any = empty | history[-1]
     return {**before, "history": history[:-1], "said": "undone", "show": True}
 
@@ -229,13 +260,18 @@ class SessionCommand:
 COMMANDS = {
     "rewrite": SessionCommand(rewrite, "[WISH]", "ask for rewrites, in a direction such as: more painterly"),
     "new": SessionCommand(new, "PROMPT", "another prompt; /undo goes back to this one", needs_prompt=False),
-    "pick": SessionCommand(pick, "N", "go on from candidate N"),
+    "pick": SessionCommand(pick, "N[@SEED]", "go on from candidate N, on another seed that is shown"),
     "pin": SessionCommand(pin, "WORD...", "words that every rewrite must keep", needs_prompt=False),
     "unpin": SessionCommand(unpin, "[WORD...]", "words that need not be kept (default: all)", needs_prompt=False),
     "facts": SessionCommand(
         facts, "[drop|keep|pin|unpin N...|add TEXT|reset]", "what rewrites must keep; drop, pin or add some"
     ),
     "seed": SessionCommand(change_seed, "N", "another seed; all candidates are scored on it", needs_prompt=False),
+    "seeds": SessionCommand(
+        columns.change_seeds, "N...", "compare all on so many seeds, or on these", needs_prompt=False
+    ),
+    "reject": SessionCommand(columns.reject, "N[@SEED]...", "turn wordings or cells down, or take that back"),
+    "further": SessionCommand(columns.further, "N[@SEED]...", "denoise some on, and look again"),
     "tau": SessionCommand(
         change_tau, "X", "another threshold: a number, balanced, or a quantile such as q0.8", needs_prompt=False
     ),
@@ -245,7 +281,7 @@ COMMANDS = {
         "[N...]",
         f"cheap pictures of what is coming (default: of the latest {pictures.PREVIEWS})",
     ),
-    "finish": SessionCommand(pictures.finish_some, "N...", "finish only the ones you like"),
+    "finish": SessionCommand(pictures.finish_some, "N[@SEED]...", "finish only the ones you like"),
     "generate": SessionCommand(pictures.generate, "", "finish the current one"),
     "heat": SessionCommand(pictures.heat, "[N]", "where the words are looked for, as a file"),
     "list": SessionCommand(list_candidates, "", "all candidates", needs_prompt=False),

@@ -8,9 +8,10 @@ sends or reads too slowly is cut off. Nothing here computes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -132,14 +133,19 @@ async def _refuse(send: Any, refused: Refused) -> None:
     await send({"type": "http.response.body", "body": data})
 
 
-def serve_app(app: Any, host: str, port: int) -> None:
-    """Serve an application until stopped; whoever sends or reads too slowly loses the connection."""
+def serve_app(app: Any, host: str, port: int, told: Callable[[Any], None] | None = None) -> None:
+    """Serve an application until stopped; whoever sends or reads too slowly loses the connection. `told` gets the server."""
     import uvicorn
 
-    uvicorn.run(
+    config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, http=_protocol(), ws="none",
         timeout_graceful_shutdown=5, server_header=False,
     )  # fmt: skip
+    server = uvicorn.Server(config)
+    if told:
+        told(server)
+    with contextlib.suppress(KeyboardInterrupt):  # as uvicorn.run does
+        server.run()
 
 
 def _protocol() -> Any:

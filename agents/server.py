@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, PromptProbeError
 from ..version import __version__
@@ -23,6 +23,9 @@ from .images_request import ImagesRequest, read_request
 from .kept_files import KeptFiles
 from .service import BusyError, CancelledError, Service
 
+if TYPE_CHECKING:
+    from .page import Page
+
 BEAT = 3.0  # seconds after which a stream says that it is still there
 _NO_USAGE = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "input_tokens_details": {"image_tokens": 0, "text_tokens": 0}}  # fmt: skip
 _CLOSED = {
@@ -31,8 +34,8 @@ _CLOSED = {
 }
 
 
-def make_app(service: Service) -> Any:
-    """The ASGI application, behind its gate. Raises `InputError` when Starlette is not installed."""
+def make_app(service: Service, page: Page | None = None) -> Any:
+    """The ASGI application, behind its gate, with the page at `/` where there is one. Raises `InputError` when Starlette is not installed."""
     try:
         from starlette.applications import Starlette
         from starlette.exceptions import HTTPException
@@ -45,7 +48,8 @@ def make_app(service: Service) -> Any:
     async def failed(request: Any, error: Exception) -> Any:
         return _refusal(500, "the server failed; its log says how")
 
-    app = Starlette(routes=routes(service), exception_handlers={HTTPException: refused, Exception: failed})  # type: ignore[dict-item]
+    own = [*routes(service), *(page.routes() if page else [])]
+    app = Starlette(routes=own, exception_handlers={HTTPException: refused, Exception: failed})  # type: ignore[dict-item]
     return Gate(app, closed=_CLOSED)
 
 
@@ -210,7 +214,12 @@ def _refusal(status: int, message: str, parameter: str | None = None, code: str 
     return JSONResponse(error_body(status, message, parameter, code), status_code=status)
 
 
-def serve(service: Service, host: str = "127.0.0.1", port: int = 8721) -> None:
-    """Serve until stopped. Raises `InputError` for a host that is not loopback, or a port in use."""
+def serve(service: Service, host: str = "127.0.0.1", port: int = 8721, page: Page | None = None) -> None:
+    """Serve, with the page where there is one, until stopped. Raises `InputError` for a host that is not loopback, or a port in use."""
     check_address(host, port)
-    serve_app(make_app(service), host, port)
+
+    def told(server: Any) -> None:
+        if page:
+            page.ending = lambda: server.should_exit
+
+    serve_app(make_app(service, page), host, port, told)

@@ -329,6 +329,12 @@ class ServerOptions(TypedDict, total=False):
     waiting: Annotated[int, Option(8, "Calls that may wait behind the running one.", least=0, most=1000)]
 
 
+class PageOptions(TypedDict, total=False):
+    """How the page is opened."""
+
+    no_open: Annotated[bool, Option(False, "Don't open the browser.", flag="--no-open")]
+
+
 class TransportOptions(TypedDict, total=False):
     """How MCP clients connect."""
 
@@ -400,7 +406,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "Session": (SessionOptions,),
     "Data": (CollectOptions,),
     "Training": (TrainOptions, EvaluateOptions),
-    "Server": (ServerOptions, TransportOptions),
+    "Server": (ServerOptions, PageOptions, TransportOptions),
     "Output": (OutputOptions,),
 }
 

@@ -109,6 +109,11 @@ class Race:
         row = max(self.alive, key=lambda r: self.value(r.place), default=None)
         return None if row is None or row.paused is None else (row.paused, row.row)
 
+    def error(self, place: int) -> float | None:
+        """The standard error of what was last predicted of a pair; None where the judge doesn't know it."""
+        judgement = self.latest[place]
+        return None if judgement is None else judgement.uncertainty
+
     def rule_out_what_is_no_number(self) -> list[int]:
         """Take out trajectories whose latents or prediction are not finite; their places.
 

@@ -25,6 +25,7 @@ from .tokens import PromptTokens
 class Scored:
     """One prompt on all its seeds. `trajectories` are (paused batch, row), in the order of `seeds`.
 
+    `errors` are the judge's standard errors of `predicted`, None where it doesn't know.
     `chosen` is the place of the seed to be finished where something else than `predicted` says so.
     `dropped` says why it was given up before the probe step; `predicted` then is an earlier step's. `calls` is how many
     denoiser calls it took on all seeds; one that was cut off counts as the part that was run.
@@ -42,6 +43,7 @@ class Scored:
     dropped: str | None = None
     calls: float = 0
     chosen: int | None = None
+    errors: list[float | None] = field(default_factory=list)
 
     @property
     def score(self) -> float:
@@ -97,13 +99,13 @@ class Scorer(Runner):
         if self.early_step is not None and len(set(groups)) < len(prompts):
             race.to(self.early_step)
             for competitor, why, rows in race.drop():
-                done[competitor] = _scored(race, rows)
+                done[competitor] = scored_of(race, rows)
                 done[competitor].dropped, done[competitor].trajectories = why, []
         race.to(self.probe_step, winners=winners)
         rows_of: dict[int, list[Row]] = {}
         for row in race.alive:
             rows_of.setdefault(race.competitors[row.place], []).append(row)
-        return [done[i] if i in done else _scored(race, rows_of[i]) for i in each]
+        return [done[i] if i in done else scored_of(race, rows_of[i]) for i in each]
 
     def look_again(
         self,
@@ -126,16 +128,17 @@ class Scorer(Runner):
         # Those of one batch stay together.
         race.alive = sorted((Row(n, *place) for n, place in enumerate(at)), key=lambda r: id(r.paused))
         race.to(step, judge)
-        result = [replace(s, predicted=[], trajectories=[]) for s in scored]
+        result = [replace(s, predicted=[], trajectories=[], errors=[]) for s in scored]
         for row in sorted(race.alive):
             again = result[own[row.place]]
             again.predicted.append(race.value(row.place))
+            again.errors.append(race.error(row.place))
             again.trajectories.append((row.paused, row.row))  # type: ignore[arg-type]  # it is somewhere by now
             again.calls += race.calls[row.place]
         return result
 
 
-def _scored(race: Race, rows: list[Row]) -> Scored:
+def scored_of(race: Race, rows: list[Row]) -> Scored:
     """What is known of one prompt's trajectories at the race's step."""
     at = [(r.paused, r.row) for r in rows if r.paused is not None]
     paused, first = at[0]
@@ -144,5 +147,5 @@ def _scored(race: Race, rows: list[Row]) -> Scored:
     return Scored(
         prompt=paused.prompts[first], seeds=[p.seeds[j] for p, j in at], predicted=[race.value(r.place) for r in rows],
         words=diagnose(maps, tokens), cut_tokens=tokens.cut, token_limit=tokens.limit, maps=maps, tokens=tokens,
-        trajectories=at, calls=sum(race.calls[r.place] for r in rows),
+        trajectories=at, errors=[race.error(r.place) for r in rows], calls=sum(race.calls[r.place] for r in rows),
     )  # fmt: skip

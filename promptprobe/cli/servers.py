@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import typer
 
-from ..options import PlanOptions, ServerOptions, TransportOptions
+from ..options import OutputOptions, PlanOptions, ServerOptions, SessionOptions, TransportOptions
 from .made import command, only
 
 
-@command(PlanOptions, ServerOptions, example="promptprobe serve --port 8721")
-def serve(*, host: str, port: int, waiting: int, **options: Any) -> None:
-    """Serve OpenAI's images API on loopback: each request is optimised; revised_prompt is the best prompt."""
+@command(
+    PlanOptions,
+    ServerOptions,
+    SessionOptions,
+    OutputOptions,
+    leave_out=("name", "sessions", "as_json"),
+    example="promptprobe serve --port 8721",
+)
+def serve(*, host: str, port: int, waiting: int, out: Path, store: Path | None, **options: Any) -> None:
+    """Serve OpenAI's images API and the page on loopback: each request is optimised; revised_prompt is the best prompt."""
+    from ..agents.page import Page
     from ..agents.server import check_address
     from ..agents.server import serve as run
 
@@ -20,8 +29,11 @@ def serve(*, host: str, port: int, waiting: int, **options: Any) -> None:
     service = _service("serve", waiting, options)
     for note in [*service.plan.notes, *service.plan.scorer.warnings]:
         typer.echo(f"note: {note}", err=True)
-    typer.echo(f"serving http://{host}:{port}/v1/images/generations  (Ctrl-C stops)", err=True)
-    run(service, host, port)
+    typer.echo(
+        f"serving http://{host}:{port}/v1/images/generations and the page at http://{host}:{port}/  (Ctrl-C stops)",
+        err=True,
+    )
+    run(service, host, port, Page(service, out, store, given=options))
 
 
 @command(PlanOptions, ServerOptions, TransportOptions, leave_out=("port",), example="promptprobe mcp --rewriter llm")

@@ -1,0 +1,52 @@
+"""Folders of batches for the page: their results as rows, and their images. Only folders that were named at the start."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+
+MOST_ROWS = 5000
+MOST_BYTES = 2**26
+_KEPT = ("prompt", "best_prompt", "unchanged", "predicted_reward", "reward", "reward_label", "seed", "rounds", "stop_reason",
+         "error")  # fmt: skip
+
+
+def check_folders(folders: Sequence[Path]) -> list[Path]:
+    """Raise `InputError` for a folder without results of a batch."""
+    for folder in folders:
+        if not (folder / "results.jsonl").is_file():
+            raise InputError(f"{str(folder)!r} has no results.jsonl; name the --out folder of a batch")
+    return list(folders)
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """A row for each whole line: what is known of the prompt, and whether its image is there."""
+    try:
+        with (folder / "results.jsonl").open("rb") as file:
+            text = file.read(MOST_BYTES).decode("utf-8", "replace")
+    except OSError as error:
+        raise InputError(f"{folder.name}: results.jsonl is gone or can't be read") from error
+    rows = []
+    for raw in text.splitlines()[:MOST_ROWS]:
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            line = json.loads(raw)
+            row = {k: line.get(k) for k in _KEPT} | {
+                "number": len(rows),
+                "calls": (line.get("denoiser_calls") or {}).get("used"),
+            }
+            path = image_of(folder, line.get("image"))
+            rows.append(row | {"image": str(line.get("image") or ""), "there": path is not None and path.is_file()})
+    return rows
+
+
+def image_of(folder: Path, name: Any) -> Path | None:
+    """The path of a result's image, if it is a PNG file inside the folder."""
+    if not isinstance(name, str) or not name.endswith(".png") or "\0" in name:
+        return None
+    path = (folder / name).resolve()
+    return path if path.is_relative_to(folder.resolve()) else None
