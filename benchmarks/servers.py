@@ -105,7 +105,7 @@ def many_at_once(service: Service) -> None:
     row(f"{AT_ONCE} requests at once, {places} places", f"{len(good)} served, {len(busy)} refused with 429",
         len(good) == places and len(busy) == AT_ONCE - places)  # fmt: skip
     slowest = max(t for t, _ in busy)
-    row("the slowest refusal", f"{slowest:.2f} s, Retry-After {sorted({w for _, w in busy})} s (one request alone: {alone:.2f} s)", slowest < 1 and all(w for _, w in busy))  # fmt: skip
+    row("the slowest refusal", f"{slowest:.2f} s, Retry-After {sorted({str(w) for _, w in busy})} s (one request alone: {alone:.2f} s)", slowest < 1 and all(w for _, w in busy))  # fmt: skip
     row("the longest that one of them had the device", f"{max(used):.2f} s, {max(used) / alone:.2f} x alone", max(used) <= 2 * alone)  # fmt: skip
     row("the slowest served, last in the line", f"{good[-1]:.2f} s, {good[-1] / places / alone:.2f} x {places} x alone", good[-1] <= 2 * places * alone)  # fmt: skip
 
