@@ -56,8 +56,8 @@ class Refused(Exception):
 class Gate:
     """An ASGI application behind the gate; `closed` are paths that are refused by name, with what is said of each."""
 
-    def __init__(self, app: Any, closed: Mapping[str, str] | None = None, patience: float = PATIENCE):
-        self.app, self.closed, self.patience = app, closed or {}, patience
+    def __init__(self, app: Any, closed: Mapping[str, str] | None = None):
+        self.app, self.closed = app, closed or {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -69,9 +69,9 @@ class Gate:
             if scope["path"] in self.closed:
                 raise Refused(404, self.closed[scope["path"]], "unsupported_endpoint")
             check_type(scope["method"], headers)
-            body = await asyncio.wait_for(_body(receive), self.patience)
+            body = await asyncio.wait_for(_body(receive), PATIENCE)
         except TimeoutError:
-            await _refuse(send, Refused(408, f"the request did not arrive within {self.patience:g} seconds"))
+            await _refuse(send, Refused(408, f"the request did not arrive within {PATIENCE:g} seconds"))
             return
         except Refused as refused:
             await _refuse(send, refused)

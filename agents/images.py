@@ -49,7 +49,8 @@ class Partials:
         scorer = self.service.plan.scorer
         with contextlib.suppress(InputError):  # of some steps there is no preview
             image = preview(scorer.pipeline, paused, [row], max(paused.clean_latents, default=None), decoder=scorer.decoder)[0]  # fmt: skip
-            data = encoded(png_bytes(image), self.given.size, self.given.form, self.given.compression)
+            size = self.given.size or self.service.size
+            data = encoded(png_bytes(image), size, self.given.form, self.given.compression)
             self.last = seen
             self.told(data, self.sent)
             self.sent += 1

@@ -92,7 +92,7 @@ def read_request(body: Mapping[str, Any]) -> ImagesRequest:
         if "response_format" in given:
             raise ParameterError("response_format is url beside stream, whose events carry the images; use b64_json", "response_format")  # fmt: skip
         url = False
-    search = {name: _own(given, name) for name in ("policy", "budget") if name in given}
+    search: dict[str, Any] = {name: _own(given, name) for name in ("policy", "budget") if name in given}
     quality = given.get("quality", "auto")
     if search and QUALITIES[quality]:
         raise ParameterError(f"quality is {quality} beside {' and '.join(search)}, which says how much is spent; leave one out", "quality")  # fmt: skip

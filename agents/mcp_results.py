@@ -64,7 +64,8 @@ def content_of(result: ToolResult, kept: KeptFiles, full: bool = False) -> Any:
     """A tool's result as MCP has it; `full` puts the whole images into the answer instead of previews."""
     from mcp_types import CallToolResult, ImageContent, ResourceLink, TextContent
 
-    values, content = dict(result.values), []
+    values: dict[str, Any] = dict(result.values)
+    content: list[Any] = []
     named = []
     for image in result.images:
         name = kept.keep(image, "png")

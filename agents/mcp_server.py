@@ -21,7 +21,7 @@ from .tools import TOOLS, Tool, ToolResult, about, call_tool
 
 BEAT = 3.0  # seconds after which progress is told again, changed or not
 _FULL = {"type": "boolean", "default": False, "description": "Put the whole images into the answer instead of previews and links."}  # fmt: skip
-_JOB = {"type": "object", "additionalProperties": False, "required": ["job"],
+_JOB: dict[str, Any] = {"type": "object", "additionalProperties": False, "required": ["job"],
         "properties": {"job": {"type": "string", "description": "The job, as submit named it."}}}  # fmt: skip
 _SUBMIT = {
     "type": "object", "additionalProperties": False, "required": ["tool", "arguments"],
@@ -132,7 +132,7 @@ async def _followed(service: Service, name: str, arguments: dict[str, Any], cont
     """A tool's result; progress goes out as notifications, the latest only, and never falls silent. A request that is
     cancelled, or whose client has left, stops before its next step."""
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
-    now = [0.0, "waiting"]
+    now: Any = [0.0, "waiting"]
 
     def note(share: float, doing: str) -> None:
         now[:] = [max(now[0], share), doing]
@@ -185,7 +185,7 @@ def _jobs(jobs: Jobs, kept: KeptFiles) -> list[Any]:
 
     fetched = {**_JOB, "properties": {**_JOB["properties"], "full": _FULL}}
     return [
-        _tool("submit", "Begin one of the other tools as a job and return at once.", _SUBMIT, JOB, submit, reads=False, same=False),
+        _tool("submit", f"Begin one of the other tools as a job and return at once. {about(jobs.service)}", _SUBMIT, JOB, submit, reads=False, same=False),
         _tool("status", "How far a job is.", _JOB, JOB, status),
         _tool("result", "What a finished job gave, as the tool itself would have.", fetched, {"type": "object"}, result),
         _tool("cancel", "Stop a job before its next denoising step.", _JOB, JOB, cancel, reads=False),

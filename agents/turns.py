@@ -26,7 +26,8 @@ NEWEST = 0.3  # weight of the latest call in the mean of what calls take
 
 
 class BusyError(PromptProbeError):
-    """The queue is full, or another process keeps the device. `retry_after` is in how many seconds a place may be free."""
+    """The queue is full, or another process keeps the device: `message` says which, `retry_after` in how many seconds a place
+    may be free."""
 
     def __init__(self, message: str, retry_after: float = FIRST_GUESS):
         super().__init__(message)

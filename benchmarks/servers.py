@@ -21,13 +21,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import httpx2
 from promptprobe.agents import Service, gate
 from promptprobe.agents.plan import make_plan
 from promptprobe.agents.server import make_app
 from promptprobe.agents.tools import call_tool
 
-import promptprobe
+from promptprobe.runs import make_scorer
 
 AT_ONCE, IN_A_ROW, WARM = 200, 300, 60
 LLM_SECONDS = 20
@@ -61,22 +60,25 @@ def served(service: Service) -> Iterator[int]:
     thread.join(15)
 
 
-async def ask(client: Any, port: int, **body: Any) -> tuple[int, float, str | None]:
+async def ask(port: int) -> tuple[int, float, str | None]:
     """Status, seconds and Retry-After of one request."""
     began = time.monotonic()
-    reply = await client.post(f"http://127.0.0.1:{port}{PATH}", json={"prompt": "a red car", "quality": "low"} | body)
-    return reply.status_code, time.monotonic() - began, reply.headers.get("retry-after")
+    body = json.dumps({"prompt": "a red car", "quality": "low"}).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
+    writer.write(HEAD.format(path=PATH, host="localhost", kind="application/json", size=len(body), more="Connection: close\r\n").encode() + body)  # fmt: skip
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    await reader.read()
+    writer.close()
+    wait = next((line.partition(": ")[2] for line in head.split("\r\n") if line.startswith("retry-after")), None)
+    return int(head.split()[1]), time.monotonic() - began, wait
 
 
 async def crowd(port: int, count: int) -> list[tuple[int, float, str | None]]:
-    limits = httpx2.Limits(max_connections=count)
-    async with httpx2.AsyncClient(timeout=120, limits=limits) as client:
-        return list(await asyncio.gather(*(ask(client, port) for _ in range(count))))
+    return list(await asyncio.gather(*(ask(port) for _ in range(count))))
 
 
 async def line(port: int, count: int) -> list[tuple[int, float, str | None]]:
-    async with httpx2.AsyncClient(timeout=120) as client:
-        return [await ask(client, port) for _ in range(count)]
+    return [await ask(port) for _ in range(count)]
 
 
 def memory() -> float:
@@ -105,7 +107,7 @@ def many_at_once(service: Service) -> None:
     row(f"{AT_ONCE} requests at once, {places} places", f"{len(good)} served, {len(busy)} refused with 429",
         len(good) == places and len(busy) == AT_ONCE - places)  # fmt: skip
     slowest = max(t for t, _ in busy)
-    row("the slowest refusal", f"{slowest:.2f} s, Retry-After {sorted({w for _, w in busy})} s (one request alone: {alone:.2f} s)", slowest < 1 and all(w for _, w in busy))  # fmt: skip
+    row("the slowest refusal", f"{slowest:.2f} s, Retry-After {sorted({str(w) for _, w in busy})} s (one request alone: {alone:.2f} s)", slowest < 1 and all(w for _, w in busy))  # fmt: skip
     row("the longest that one of them had the device", f"{max(used):.2f} s, {max(used) / alone:.2f} x alone", max(used) <= 2 * alone)  # fmt: skip
     row("the slowest served, last in the line", f"{good[-1]:.2f} s, {good[-1] / places / alone:.2f} x {places} x alone", good[-1] <= 2 * places * alone)  # fmt: skip
 
@@ -227,7 +229,7 @@ def main() -> int:
     leaves(service, calls)
     bad_requests(service)
     slow_llm(plan)
-    few = promptprobe.make_scorer(pipeline=plan.scorer.pipeline, steps=3, probe_step=1, judge="focus")
+    few = make_scorer(pipeline=plan.scorer.pipeline, steps=3, probe_step=1, judge="focus")
     many_in_a_row(Service(make_plan(scorer=few, rewriter="offline", rounds=0)))
     return int(not all(right for _, _, right in rows))
 

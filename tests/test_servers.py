@@ -419,7 +419,6 @@ def test_langchain_that_gives_up_stops_its_work(service, tmp_path):
 def test_what_is_half_sent_or_not_read_ends(service, monkeypatch):
     monkeypatch.setattr(gate, "PATIENCE", 0.4)
     monkeypatch.setattr(gate, "SLOW", 0.4)
-    monkeypatch.setattr(gate.Gate.__init__, "__defaults__", (None, 0.4))
     with served(service) as port:
         for half, expected in ((b"POST /v1/im", b""), (b"", b""), (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{", b"HTTP/1.1 408")):  # fmt: skip
             with socket.create_connection(("127.0.0.1", port)) as client:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from ..options import OutputOptions, PlanOptions, ServerOptions, SessionOptions, TransportOptions
+from ..errors import PromptProbeError
+from ..options import DEFAULT_MODEL, OutputOptions, PlanOptions, ServerOptions, SessionOptions, TransportOptions
 from .made import command, only
 
 
@@ -41,12 +43,27 @@ def mcp(*, transport: str, host: str, mcp_port: int, waiting: int, **options: An
     """Serve the tools optimize_prompt, score_prompts, select_seed and generate_image to MCP clients."""
     from ..agents.mcp_server import check_transport
     from ..agents.mcp_server import serve as run
+    from ..agents.service import Service
+    from ..pipelines import source_of
 
     check_transport(transport, host, mcp_port)
-    service = _service("mcp", waiting, options)
+    given = only(options, PlanOptions)
+    source_of(given.get("model", DEFAULT_MODEL))
+    service = Service(waiting=waiting, **given)
+    # Clients wait a minute for the first answer, and a large model takes longer to load.
+    threading.Thread(target=_load, args=(service,), daemon=True, name="promptprobe-loading").start()
     if transport == "http":
         typer.echo(f"serving http://{host}:{mcp_port}/mcp  (Ctrl-C stops)", err=True)
     run(service, transport, host, mcp_port)
+
+
+def _load(service: Any) -> None:
+    """Load a service's plan now; what goes wrong is told here, and to every call."""
+    try:
+        for note in [*service.plan.notes, *service.plan.scorer.warnings]:
+            typer.echo(f"note: {note}", err=True)
+    except PromptProbeError as error:
+        typer.echo(f"error: {error}", err=True)
 
 
 def _service(where: str, waiting: int, options: dict[str, Any]) -> Any:
