@@ -93,8 +93,10 @@ def begun(desk: Desk, pairs: Sequence[tuple[str, int]], bar: Judgement | None = 
         race.to(first)
         race.rule_out_what_is_no_number()
         gone = [(d.rows[0], d.why) for d in race.drop()]
-        for row in [r for r in race.alive if bar is not None]:
-            chance = chance_to_beat(Judgement(race.value(row.place), race.error(row.place)), bar)
+        for row in race.alive:
+            chance = (
+                None if bar is None else chance_to_beat(Judgement(race.value(row.place), race.error(row.place)), bar)
+            )
             if chance is not None and chance < HOPELESS:
                 gone.append((row, f"a chance of {chance:.2f} to be the best at step {first}"))
         out = {row.place for row, _ in gone}

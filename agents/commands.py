@@ -47,8 +47,10 @@ def act_on(state: SessionState, desk: Desk, line: str) -> SessionState:
     if cells != (state.get("cells") or {}):
         changes = {**changes, "cells": cells}
     before: dict[str, Any] = {"facts": {}, "seeds": [], "rejected": []} | {
-        key: state[key] for key in UNDONE if key in state
-    }  # type: ignore[literal-required]
+        key: state[key]  # type: ignore[literal-required]
+        for key in UNDONE
+        if key in state
+    }
     after = before | {key: value for key, value in changes.items() if key in UNDONE}
     if "history" in changes or before | {"round": 0} == after | {"round": 0}:
         return changes

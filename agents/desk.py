@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypedDict
@@ -89,7 +89,8 @@ class Desk:
         if before:
             self.tell(f"going on to step {step} with {len(before)}")
             scorer, against = self.plan.scorer, [self.asked or s.prompt for s in before]
-            self.keep(scorer.look_again(before, scorer.judge, step, against, self.on_step))
+            seen = scorer.look_again(before, scorer.judge, step, against, self.on_step)
+            self.keep([replace(s, dropped=None) for s in seen])  # who goes on is dropped no more
 
     def keep(self, scored: Sequence[Scored]) -> None:
         """Remember trajectories of one seed each that were looked at, and tell of them."""

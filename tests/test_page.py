@@ -70,6 +70,8 @@ def test_the_cells_of_a_session_are_finished_from_where_they_were_paused_and_sha
     first = min(cells[lost]["step"], cells["1@1"]["step"]) + 1
     assert min(steps) == first and max(steps) == plan.scorer.steps and len(finished) == 2  # no step is made again
     assert board.record(1)[1]["seed"] == 1 and board.record(1)[1]["prompt"] == PROMPT
+    further = said(board, f"/further {lost}")["rows"][0]["cells"][lost[-1]]
+    assert further["step"] > cells[lost]["step"] and "at step" not in further["why"]
     # A terminal goes on, and the page hears of it; then the page does.
     listened = board.live.listeners
     terminal = Session(plan, page.store, "shared", page.out)

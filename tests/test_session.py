@@ -55,6 +55,8 @@ def test_a_prompt_is_refined_from_start_to_saved_image(session, tmp_path):
     for command in ("/compare 0 1", "/preview 0 1", "/heat 0", "/finish 0"):
         with Image.open(session.say(command)["files"][-1]) as image:
             image.load()
+    session.say("/new two red cars")
+    assert session.desk.known("two red cars", 0) is not None  # measured against itself, not against the prompt before
 
 
 def test_undo_brings_back_what_was(session):

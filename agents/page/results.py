@@ -31,7 +31,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
             text = file.read(MOST_BYTES).decode("utf-8", "replace")
     except OSError as error:
         raise InputError(f"{folder.name}: results.jsonl is gone or can't be read") from error
-    rows = []
+    rows: list[dict[str, Any]] = []
     for raw in text.splitlines()[:MOST_ROWS]:
         with contextlib.suppress(ValueError, TypeError, AttributeError):
             line = json.loads(raw)

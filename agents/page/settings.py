@@ -13,7 +13,12 @@ from ..plan import Plan
 
 def settings_of(plan: Plan, given: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Groups of settings; `given` are the options of the command line, and what was chosen for `auto` is the plan's."""
-    chosen = {"judge": plan.scorer.judge.name, "rewriter": plan.rewriter_name, "guard": plan.guard, "tau": plan.tau}
+    chosen: dict[str, Any] = {
+        "judge": plan.scorer.judge.name,
+        "rewriter": plan.rewriter_name,
+        "guard": plan.guard,
+        "tau": plan.tau,
+    }
     chosen |= {
         "scheduler": plan.origin.scheduler,
         "reward": plan.label,
