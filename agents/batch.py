@@ -225,7 +225,7 @@ def _finish(plan: Plan, jobs: Sequence[Job]) -> Iterator[Result]:
             except PromptProbeError as error:
                 yield _failed(job, error)
                 continue
-            record.image = f"{IMAGES}/{job.key}.png"
+            record.image_file = f"{IMAGES}/{job.key}.png"
             yield Result(job.prompt, {"key": job.key} | record.as_dict(), png_bytes(image, carried(record)))
 
 

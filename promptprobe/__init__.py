@@ -8,23 +8,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import CaptureError, InputError, ModelError, ProbeMismatchError, PromptProbeError
-from .lazy import attributes_of
+from .lazy import attributes_of, listing_of
 from .version import __version__
 
 if TYPE_CHECKING:
     from .agents.optimize import optimize, optimize_async
+    from .agents.results import read_results
     from .attention import AttentionTap
     from .card import ProbeCard
     from .judges import load_probe
     from .pipelines import load_pipeline
     from .probe import Probe
     from .rewards import load_reward
-    from .runs import generate, replay, score, search_seeds
+    from .runs import generate, make_scorer, replay, score, search_seeds
     from .trajectory import Paused, advance, finish, start
 
 _LAZY = {
     "AttentionTap": "attention", "load_pipeline": "pipelines", "load_probe": "judges", "generate": "runs",
-    "optimize": "agents.optimize", "optimize_async": "agents.optimize", "replay": "runs", "score": "runs", "search_seeds": "runs", "Probe": "probe", "ProbeCard": "card", "load_reward": "rewards",
+    "optimize": "agents.optimize", "optimize_async": "agents.optimize", "read_results": "agents.results", "replay": "runs", "score": "runs", "search_seeds": "runs", "Probe": "probe", "ProbeCard": "card", "load_reward": "rewards", "make_scorer": "runs",
     "Paused": "trajectory", "advance": "trajectory", "finish": "trajectory", "start": "trajectory",
 }  # fmt: skip
 
@@ -45,8 +46,10 @@ __all__ = [
     "load_pipeline",
     "load_probe",
     "load_reward",
+    "make_scorer",
     "optimize",
     "optimize_async",
+    "read_results",
     "replay",
     "score",
     "search_seeds",
@@ -54,3 +57,4 @@ __all__ = [
 ]
 
 __getattr__ = attributes_of(__name__, _LAZY)
+__dir__ = listing_of(__all__)

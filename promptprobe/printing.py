@@ -80,8 +80,8 @@ def print_seeds(found: Any) -> None:
         f"denoiser calls    {found.denoiser_calls} instead of {found.full_calls} ({saved:.0f} % saved), {found.seconds:.2f} s"
     )
     for s in found.seeds:
-        if s.image:
-            console.print(f"image             {escape(s.image)}", soft_wrap=True, highlight=False)
+        if s.image_file:
+            console.print(f"image             {escape(s.image_file)}", soft_wrap=True, highlight=False)
     for note in found.notes:
         console.print(f"note              {escape(note)}", soft_wrap=True, highlight=False)
 

@@ -87,8 +87,8 @@ class LiveView:
         )
         if record.llm["requests"]:
             lines.append(f"LLM               {spent_in_words(record.llm)}")
-        if record.image:
-            lines.append(f"image             {escape(record.image)}")
+        if record.image_file:
+            lines.append(f"image             {escape(record.image_file)}")
             lines.append(f"heat maps         {escape(record.heat_maps or '')}")
         lines += [f"note              {escape(note)}" for note in record.notes]
         self.console.print("\n".join(lines), soft_wrap=True, highlight=False)

@@ -19,7 +19,7 @@ MAPPED = ("agents", "prompts")  # folders beside `promptprobe/` that are install
 # Lowest first. A module imports from its own line and from the lines above it. Names are those below `promptprobe.`;
 # the package itself is `__init__`. Every module stands on exactly one line; a name that no module has yet does no harm.
 LAYERS = [
-    "__init__ errors events lazy version forms threads words text fonts schedulers",
+    "__init__ errors events lazy version forms threads words text fonts schedulers notebook",
     "options settling files seeds stage_rows stages",
     "icons icons.* phrases prompts",
     "worlds loading",
@@ -54,7 +54,7 @@ LAYERS = [
     "agents.seed_choice",
     "agents.final_choice",
     "agents.loop agents.optimize",
-    "agents.desk agents.estimate agents.batch* agents.ray_batch agents.pictures",
+    "agents.desk agents.results agents.estimate agents.batch* agents.ray_batch agents.pictures",
     "agents.session_facts",
     "agents.commands",
     "agents.session",

@@ -148,8 +148,8 @@ def test_optimize_probes_rewrites_and_generates_the_best(scorer, tmp_path):
     assert saved["best_prompt"] == record.best_prompt and len(list(tmp_path.glob("*.png"))) == 2
     again = optimize(PROMPT, tau=99, rounds=2, scorer=scorer, out=tmp_path)
     assert [c.score for c in again.candidates] == [c.score for c in record.candidates]
-    assert again.image != record.image
-    with open(record.image, "rb") as a, open(again.image, "rb") as b:
+    assert again.image_file != record.image_file
+    with open(record.image_file, "rb") as a, open(again.image_file, "rb") as b:
         assert a.read() == b.read()
 
 
