@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from ..errors import InputError
 from ..scoring import Scored
+from ..sheets import Tile
 from .plan import Plan
 from .rewrites import OnWait
 from .rounds import shown
@@ -43,7 +44,7 @@ class Desk:
     """A loaded plan, the folder for files, what was probed, by prompt, seed and what was asked for, and who is told that an
     LLM is waited for.
 
-    `asked` is the session's own prompt, against which predicted images are measured; empty before there is one.
+    `tiles` are the pictures that the last command made. `asked` is the session's own prompt, against which predicted images are measured; empty before there is one.
     """
 
     plan: Plan
@@ -51,6 +52,12 @@ class Desk:
     scored: dict[tuple[str, int, str], Scored] = field(default_factory=dict)
     on_wait: OnWait | None = None
     asked: str = ""
+    tiles: list[Tile] = field(default_factory=list)
+
+    def take_tiles(self) -> list[Tile]:
+        """The pictures that the last command made, once."""
+        taken, self.tiles = self.tiles, []
+        return taken
 
     def score(self, prompts: Sequence[str], seed: int) -> list[Scored]:
         """Scores on one seed; what is known is not computed again, and none is given up early."""

@@ -16,6 +16,7 @@ from typing_extensions import Unpack
 from ..errors import InputError, PromptProbeError
 from ..events import OnEvent
 from ..files import check_writable, free_name, write_together
+from ..grades import grade_of, interval_of
 from ..heatmaps import heat_map_image
 from ..options import PlanOptions, check_made, refuse_beside, refuse_unknown, signed
 from ..pipelines import load_pipeline
@@ -134,8 +135,12 @@ def _run(
     try:
         state = run_loop(state, context)
     except KeyboardInterrupt:
-        if out is not None and context.reached is not None:
-            _write(record(context.reached | {"stop_reason": "interrupted"}, finished=False), out)
+        if context.reached is not None:
+            unfinished = record(context.reached | {"stop_reason": "interrupted"}, finished=False)
+            if out is not None:
+                _write(unfinished, out)
+            if on_event:
+                on_event("interrupted", {"record": unfinished})
         raise
     made = record(state, finished=True)
     made.keep_picture(context.image)
@@ -163,6 +168,7 @@ def record_of(
     steps = plan.scorer.steps
     best = context.scored[state["best"]]
     prompt = state["prompt"]
+    judged = (plan.scorer.judge, best.predicted[best.best], plan.scorer.probe_step, steps)
     measured = float(measure(plan.measure, [context.image], [prompt])[0]) if plan.measure and finished else None
     chosen = {c["id"]: c for c in state["choice"]}
     records = [CandidateRecord(**(c | chosen.get(c["id"], {}))) for c in state["candidates"]]
@@ -187,6 +193,7 @@ def record_of(
         seconds={**{k: round(v, 4) for k, v in times.items()}, "saved (estimated)": round(max(0.0, saved), 3)},
         settings=plan.settings, call=dict(plan.origin.call), loading=dict(plan.origin.loading),
         notes=[*plan.notes, *told, *plan.scorer.warnings, *state["notes"]], version=__version__,
+        grade=grade_of(*judged), interval=interval_of(*judged),
     )  # fmt: skip
 
 

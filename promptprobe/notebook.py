@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,10 @@ class Pictured:
     """A record with a picture: the one that it was made with, or that of its file, read when it is first asked for."""
 
     image_file: str | None
-    _picture = None
+    # None of a dataclass's fields: this class is no dataclass.
+    _picture: Image.Image | None = None
+    _before: Image.Image | None = None
+    _make_before: Callable[[Any], Image.Image] | None = None
 
     @property
     def image(self) -> Image.Image | None:

@@ -54,7 +54,8 @@ class RunRecord(Pictured):
     """A whole optimisation. Predicted rewards are the judge's, `tau` is None for one without a threshold; `reward` is measured on the image, None when it isn't.
 
     `reward` and `reward_label` judge the image against the user's *original* prompt.
-    `call` and `loading` are what the pipeline was called and loaded with, for a replay. `image` is the finished picture, `image_file`
+    `call` and `loading` are what the pipeline was called and loaded with, for a replay. `grade` says of how many of 100 images of the model the prediction is better, `interval` between which
+    bounds eight of ten rewards lie. `image` is the finished picture, `image_file`
     the file that it was written to, `before` the picture of the prompt as it was.
     """
 
@@ -80,6 +81,8 @@ class RunRecord(Pictured):
     loading: dict[str, Any]
     notes: list[str]
     version: str
+    grade: int | None = None
+    interval: list[float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain values for JSON; `image` is the picture's file."""
@@ -124,12 +127,9 @@ class RunRecord(Pictured):
             self._before = self._make_before(self)
         return self._before
 
-    _before = None
-    _make_before = None
-
     def make_before(self, make: Callable[[RunRecord], Image.Image]) -> None:
         """Take what makes the picture `before`."""
-        self._make_before = make  # type: ignore[assignment]
+        self._make_before = make
 
     def __repr__(self) -> str:
         to = "" if self.unchanged else f" → {short(self.best_prompt)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from ..errors import InputError
 from ..options import LoadingOptions, OutputOptions, names_of
@@ -18,14 +19,18 @@ _ONLY_DEVICE = tuple(name for name in names_of(LoadingOptions) if name != "devic
 @command(OutputOptions, leave_out=("out",), example="promptprobe show image.png")
 def show(image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made.")], *, as_json: bool) -> None:
     """Print what an image carries: prompts, scores, seed, model, why it stopped."""
+    from ..notebook import read_picture
     from ..pnginfo import read_record
     from ..printing import print_record
+    from ..sheets import Tile
+    from ..terminal import show_pictures
 
     record = read_record(image)
     if as_json:
         typer.echo(json.dumps(record, indent=1, ensure_ascii=False))
     else:
         print_record(record)
+        show_pictures(Console(), [Tile(read_picture(image))])
 
 
 @command(example="promptprobe replay image.png --out again.png")
