@@ -42,7 +42,7 @@ def runs_report(
     report.facts = [
         ("reward" if one else "mean reward", figure(sum(rewards) / len(rewards) if rewards else None)),
         ("predicted", figure(sum(r.predicted_reward for r in records) / len(records) if records else None)),
-        ("denoiser steps", f"{used} instead of {full}"),
+        ("denoiser steps", f"{used} of {full}"),
         ("seconds", f"{sum(r.seconds.get('loop', 0) for r in records):.1f}"),
         ("LLM", f"{sum(r.llm['requests'] for r in records)} requests, {tokens} tokens" if tokens else "none"),
     ]  # fmt: skip
@@ -67,12 +67,12 @@ def _subtitle(records: Sequence[RunRecord]) -> str:
 def _run(r: RunRecord, side: int, letters: int, most: int) -> dict[str, Any]:
     score = f"predicted {r.predicted_reward:.3f}, reward {figure(r.reward)}, seed {r.seed}"
     pictures = [_picture_of(r, score, side)]
-    if r.heat_maps and most > FEW:
-        pictures.append(picture(r.heat_maps, "where the image looks for each word", side * 2))
+    wide = r.heat_maps and most > FEW
+    maps = picture(r.heat_maps, "where the image looks for each word", 2 * side) if wide else None
     told = [] if r.unchanged else [f"asked for: {r.prompt}"]
     told += [grade_in_words(r.grade)] if r.grade is not None else []
     return {
-        "title": r.best_prompt, "told": "; ".join(told), "pictures": pictures,
+        "maps": maps, "title": r.best_prompt, "told": "; ".join(told), "pictures": pictures,
         "rows": rows_of(r.candidates[:most], r.best_prompt, letters), "more": max(0, len(r.candidates) - most),
     }  # fmt: skip
 
@@ -114,7 +114,9 @@ def seeds_report(found: SeedSelection, *, settings: Mapping[str, Any]) -> Report
         ("denoiser steps", f"{found.denoiser_calls}; one image takes {one}, all {found.full_calls}"),
     ]  # fmt: skip
     pictures = [picture(i, f"seed {s.seed}, reward {figure(s.reward)}", side) for s, i in zip(found.winners, found.images, strict=True)]  # fmt: skip
-    report.runs = [{"title": "Best", "told": ", ".join(found.judges), "pictures": pictures, "rows": [], "more": 0}]
+    report.runs = [
+        {"title": "Best", "told": ", ".join(found.judges), "pictures": pictures, "rows": [], "more": 0, "maps": None}
+    ]
     report.runs_title = "Pictures"
     steps = sorted({k for s in found.seeds for k in s.predicted})
     rows = [
@@ -138,7 +140,7 @@ def session_report(state: Mapping[str, Any], name: str, settings: Mapping[str, A
     spent = state.get("spent") or {}
     report.facts = [("wordings", len(kept)), ("pictures", len(files)), ("LLM", f"{spent.get('requests', 0)} requests")]
     pictures = [picture(f, f.name, side) for f in files]
-    report.runs = [{"title": best, "told": "the current wording", "pictures": pictures, "more": 0,
+    report.runs = [{"title": best, "told": "the current wording", "pictures": pictures, "more": 0, "maps": None,
                     "rows": rows_of(candidates, best, letters)}]  # fmt: skip
     report.settings = [("kept words", ", ".join(state.get("pinned", [])) or "none"), *settings.items()]
     return report

@@ -85,7 +85,7 @@ def test_every_report_is_whole_escaped_and_asks_for_nothing(tmp_path):
     words = [{"start": 0, "end": 8, "word": EVIL[:8], "diffuse": True, "focus": 0.1, "strength": 0.1}]
     one = checked(runs_report([record(EVIL, words, stop_reason=EVIL, notes=[EVIL])]))
     assert "<script>alert(1)" in one.text and "{{ 7 * 7 }}" in one.text  # as text
-    assert "45 instead of 125" in one.text and "lost: two" in one.text and "above 62 of 100" in one.text
+    assert "45 of 125" in one.text and "lost: two" in one.text and "above 62 of 100" in one.text
     assert {"svg", "circle", "details"} <= set(one.tags) and "80" not in one.asked
     assert "svg" in checked(evaluation()).tags and "Learning curve" in checked(evaluation()).text
     assert "alert(1)" in checked(seeds()).text

@@ -40,10 +40,8 @@ def optimize(
         try:
             record = run(prompt, out=out, on_event=view.show, **options)
         except KeyboardInterrupt:
-            if report and view.unfinished:
-                write(
-                    lambda: runs_report([view.unfinished], unfinished="Interrupted: no picture was finished."), report
-                )
+            if report and (unfinished := view.unfinished):
+                write(lambda: runs_report([unfinished], unfinished="Interrupted: no picture was finished."), report)
             raise
     if report:
         write(lambda: runs_report([record]), report)
