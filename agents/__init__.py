@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..lazy import attributes_of
+from ..lazy import attributes_of, listing_of
 
 if TYPE_CHECKING:
     from .loop import subgraph
@@ -36,3 +36,4 @@ __all__ = [
 ]
 
 __getattr__ = attributes_of(__name__, _LAZY)
+__dir__ = listing_of(__all__)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import PromptProbeError
+from ..events import OnStep
 from ..options import default_of
 from ..pnginfo import png_bytes
 from ..prompt_files import PromptRow
@@ -91,13 +92,13 @@ class Budget:
 
 def run_jobs(
     plan: Plan, prompts: Sequence[str], budget: Budget | None = None, llm_calls: int = LLM_CALLS,
-    on_wait: OnWait | None = None,
+    on_wait: OnWait | None = None, on_step: OnStep | None = None,
 ) -> Iterator[Result]:  # fmt: skip
     """Optimise prompts together; gives each one's result when it is finished.
 
     The denoiser works on whatever is ready, from any prompt, while up to `llm_calls` rewriting requests are under way.
     A prompt that fails gives a line with `error` and no image. `on_wait` is told each second in which there is nothing to
-    do but to wait for answers.
+    do but to wait for answers, `on_step` of each step of the denoiser.
     """
     budget = budget or Budget()
     settings = batch_settings(plan)
@@ -120,7 +121,7 @@ def run_jobs(
             if budget.spent():
                 todo.clear()
             batch = _take(ready, room)
-            for job, scored in zip(batch, _scores(plan, batch), strict=True):
+            for job, scored in zip(batch, _scores(plan, batch, on_step), strict=True):
                 if isinstance(scored, PromptProbeError):
                     yield _failed(job, scored)
                     continue
@@ -135,7 +136,7 @@ def run_jobs(
                     asking[pool.submit(rounds.put, job.state, job.context, request)] = job
             while len(done) >= room or (done and not ready and not todo):
                 part, done[:] = done[:room], done[room:]
-                yield from _finish(plan, part)
+                yield from _finish(plan, part, on_step)
             if asking and not ready and not more():
                 waits.wait(asking)
             for future in [f for f in asking if f.done()]:
@@ -185,7 +186,7 @@ def _take(ready: deque[Job], room: int) -> list[Job]:
     return batch
 
 
-def _scores(plan: Plan, batch: Sequence[Job]) -> list[list[Scored] | PromptProbeError]:
+def _scores(plan: Plan, batch: Sequence[Job], on_step: OnStep | None = None) -> list[list[Scored] | PromptProbeError]:
     """The scores of each job's waiting prompts, all made together; for a job that can't be probed, why."""
     waiting = [rounds.to_probe(job.state) for job in batch]
     prompts = [p for own in waiting for p in own]
@@ -194,17 +195,17 @@ def _scores(plan: Plan, batch: Sequence[Job]) -> list[list[Scored] | PromptProbe
     try:
         against = [batch[i].prompt for i in groups]
         scored = (
-            plan.scorer.score(prompts, plan.seeds, groups=rivals, winners=len(batch), against=against)
+            plan.scorer.score(prompts, plan.seeds, on_step, groups=rivals, winners=len(batch), against=against)
             if prompts
             else []
         )
     except PromptProbeError as error:
         # One of them can't be probed: find out which, one by one.
-        return [error] if len(batch) == 1 else [_scores(plan, [job])[0] for job in batch]
+        return [error] if len(batch) == 1 else [_scores(plan, [job], on_step)[0] for job in batch]
     return [[s for s, group in zip(scored, groups, strict=True) if group == i] for i in range(len(batch))]
 
 
-def _finish(plan: Plan, jobs: Sequence[Job]) -> Iterator[Result]:
+def _finish(plan: Plan, jobs: Sequence[Job], on_step: OnStep | None = None) -> Iterator[Result]:
     """Denoise the winners to the end, those that are paused together in one batch, and make their results."""
     for job, changes in zip(jobs, choose([j.state for j in jobs], [j.context for j in jobs]), strict=True):
         job.state = rounds.updated(job.state, changes)
@@ -213,7 +214,9 @@ def _finish(plan: Plan, jobs: Sequence[Job]) -> Iterator[Result]:
         groups.setdefault(id(job.winner[0]), []).append(job)
     for group in groups.values():
         try:
-            images: Any = finish(plan.scorer.pipeline, group[0].winner[0], [job.winner[1] for job in group])
+            images: Any = finish(
+                plan.scorer.pipeline, group[0].winner[0], [job.winner[1] for job in group], on_step=on_step
+            )
         except PromptProbeError as error:
             yield from (_failed(job, error) for job in group)
             continue
@@ -225,7 +228,7 @@ def _finish(plan: Plan, jobs: Sequence[Job]) -> Iterator[Result]:
             except PromptProbeError as error:
                 yield _failed(job, error)
                 continue
-            record.image = f"{IMAGES}/{job.key}.png"
+            record.image_file = f"{IMAGES}/{job.key}.png"
             yield Result(job.prompt, {"key": job.key} | record.as_dict(), png_bytes(image, carried(record)))
 
 

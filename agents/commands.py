@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..events import spent_in_words, tau_text
+from ..grades import grade_in_words, grade_of
 from ..options import read_text
 from ..runs import notes_on
 from ..thresholds import threshold
@@ -40,6 +41,7 @@ def act_on(state: SessionState, desk: Desk, line: str) -> SessionState:
     Whatever changed can be undone: what was before is added to the history.
     """
     desk.asked = state.get("prompt", "")
+    desk.tiles = []
     changes = _changes(state, desk, line)
     now: SessionState = {**state, **changes}  # type: ignore[typeddict-item]
     desk.asked = now.get("prompt", "")
@@ -81,20 +83,22 @@ def wording(state: SessionState, desk: Desk, text: str) -> SessionState:
     missing = lost_words(state.get("pinned", []), prompt) if before else []
     note = f" (lost {', '.join(missing)})" if missing else ""
     changes: SessionState = {
-        "candidates": [*before, own], "current": own["id"], "said": "\n".join([verdict(state, own) + note, *notes_on([prompt], desk.plan.scorer.model)]),
+        "candidates": [*before, own], "current": own["id"], "said": "\n".join([verdict(state, desk, own) + note, *notes_on([prompt], desk.plan.scorer.model)]),
         "show": True
     }  # fmt: skip
     return changes if before else {**changes, "prompt": prompt}
 
 
-def verdict(state: SessionState, candidate: Mapping[str, Any]) -> str:
+def verdict(state: SessionState, desk: Desk, candidate: Mapping[str, Any]) -> str:
     """A candidate's predicted reward in words: against τ, and what the model hardly looks at or did not get."""
     tau = state["tau"]
     side = "" if tau is None else f", {'at or above' if candidate['score'] >= tau else 'below'} {tau_text(tau)}"
     diffuse = [w["word"] for w in candidate["words"] if w["diffuse"]]
     more = f"; hardly looked at: {', '.join(diffuse)}" if diffuse else ""
     cut = f"; the last {candidate['cut_tokens']} tokens did not fit" if candidate["cut_tokens"] else ""
-    return f"predicted reward {candidate['score']:.3f}{side}{more}{cut}"
+    scorer = desk.plan.scorer
+    grade = grade_in_words(grade_of(scorer.judge, candidate["score"], scorer.probe_step, scorer.steps))
+    return f"predicted reward {candidate['score']:.3f}{side}{', ' + grade if grade else ''}{more}{cut}"
 
 
 def rewrite(state: SessionState, desk: Desk, rest: str) -> SessionState:
@@ -122,7 +126,7 @@ def rewrite(state: SessionState, desk: Desk, rest: str) -> SessionState:
     desk.score([s.prompt for s in usable], seed)
     made = [candidate(desk, seed, i, s.prompt, s.strategy, s.unsure) for i, s in enumerate(usable, start=len(tried))]
     best = best_of([current, *made], margin_of(plan.scorer))
-    said = f"best: {best['id']}, {verdict(state, best)}"
+    said = f"best: {best['id']}, {verdict(state, desk, best)}"
     if best is current:
         said = "nothing better than what you have" if made else "no usable rewrite"
     out = [f"out: {s.prompt} ({s.rejected})" for s in proposals if s.rejected]
@@ -164,7 +168,7 @@ def pick(state: SessionState, desk: Desk, rest: str) -> SessionState:
     number, seed = places(state, rest)[0]
     moved = change_seed(state, desk, str(seed)) if seed != state["seed"] else SessionState()
     chosen = moved.get("candidates", state["candidates"])[number]
-    return {**moved, "current": number, "said": f"{number}: {verdict(state, chosen)}", "show": True}
+    return {**moved, "current": number, "said": f"{number}: {verdict(state, desk, chosen)}", "show": True}
 
 
 def pin(state: SessionState, desk: Desk, rest: str) -> SessionState:
@@ -286,6 +290,7 @@ COMMANDS = {
     "finish": SessionCommand(pictures.finish_some, "N[@SEED]...", "finish only the ones you like"),
     "generate": SessionCommand(pictures.generate, "", "finish the current one"),
     "heat": SessionCommand(pictures.heat, "[N]", "where the words are looked for, as a file"),
+    "show": SessionCommand(pictures.show_files, "[N]", "the last picture again, or the last N", needs_prompt=False),
     "list": SessionCommand(list_candidates, "", "all candidates", needs_prompt=False),
     "undo": SessionCommand(undo, "", "take back the last command that changed something", needs_prompt=False),
     "save": SessionCommand(saved, "", "not needed: everything is kept after every command", needs_prompt=False),

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 from ..errors import InputError
 from ..events import OnStep
 from ..scoring import Scored
+from ..sheets import Tile
 from .plan import Plan
 from .rewrites import OnWait
 from .rounds import shown
@@ -52,7 +53,7 @@ class Desk:
     """A loaded plan, the folder for files, what was probed, by prompt, seed and what was asked for, and who is told that an
     LLM is waited for, a step is done (`on_step`), something else is begun (`on_doing`), trajectories were looked at (`on_look`).
 
-    `asked` is the session's own prompt, against which predicted images are measured; empty before there is one.
+    `tiles` are the pictures that the last command made. `asked` is the session's own prompt, against which predicted images are measured; empty before there is one.
     """
 
     plan: Plan
@@ -63,6 +64,12 @@ class Desk:
     on_step: OnStep | None = None
     on_doing: Callable[[str], None] | None = None
     on_look: Callable[[Sequence[Scored]], None] | None = None
+    tiles: list[Tile] = field(default_factory=list)
+
+    def take_tiles(self) -> list[Tile]:
+        """The pictures that the last command made, once."""
+        taken, self.tiles = self.tiles, []
+        return taken
 
     def score(self, prompts: Sequence[str], seed: int) -> list[Scored]:
         """Scores on one seed; what is known is not computed again, what was paused before the probe step goes on to it."""

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import threading
 import time
+import weakref
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import Unpack
 
-from ..errors import PromptProbeError
+from ..errors import InputError, PromptProbeError
 from ..events import OnEvent
 from ..files import check_writable, free_name, write_together
+from ..grades import grade_of, interval_of
 from ..heatmaps import heat_map_image
 from ..options import PlanOptions, check_made, refuse_beside, refuse_unknown, signed
+from ..pipelines import load_pipeline
 from ..pnginfo import png_bytes
 from ..records import CandidateRecord, RunRecord, carried, whole
 from ..rewards import measure
+from ..runs import picture_of
 from ..scoring import Scorer
 from ..threads import in_thread
 from ..tokens import clean_prompt
@@ -130,15 +135,30 @@ def _run(
     try:
         state = run_loop(state, context)
     except KeyboardInterrupt:
-        if out is not None and context.reached is not None:
-            _write(record(context.reached | {"stop_reason": "interrupted"}, finished=False), out)
+        if context.reached is not None:
+            unfinished = record(context.reached | {"stop_reason": "interrupted"}, finished=False)
+            if out is not None:
+                _write(unfinished, out)
+            if on_event:
+                on_event("interrupted", {"record": unfinished})
         raise
     made = record(state, finished=True)
+    made.keep_picture(context.image)
+    made.make_before(partial(_before, weakref.ref(scorer)))
     if out is not None and context.image is not None:
         best = context.scored[state["best"]]
         heat = heat_map_image(best.maps, best.tokens, best.words, context.image)
         _write(made, out, {".png": context.image, "-attention.png": heat})
     return made, context.image
+
+
+def _before(kept: weakref.ref[Scorer], record: RunRecord) -> Any:
+    """The picture of the prompt as it was; a pipeline that is gone by now is loaded again."""
+    scorer, model = kept(), record.settings["model"]
+    if scorer is None and model is None:
+        raise InputError("the pipeline from Python is gone; keep the scorer or plan that it was handed to")
+    pipeline = scorer.pipeline if scorer else load_pipeline(model, **record.loading)
+    return picture_of(pipeline, record.settings["steps"], record.call, record.prompt, record.seed)
 
 
 def record_of(
@@ -148,6 +168,7 @@ def record_of(
     steps = plan.scorer.steps
     best = context.scored[state["best"]]
     prompt = state["prompt"]
+    judged = (plan.scorer.judge, best.predicted[best.best], plan.scorer.probe_step, steps)
     measured = float(measure(plan.measure, [context.image], [prompt])[0]) if plan.measure and finished else None
     chosen = {c["id"]: c for c in state["choice"]}
     records = [CandidateRecord(**(c | chosen.get(c["id"], {}))) for c in state["candidates"]]
@@ -164,7 +185,7 @@ def record_of(
         prompt=prompt, best_prompt=best.prompt, unchanged=state["best"] == 0, stop_reason=state["stop_reason"],
         tau=None if plan.threshold is None else round(plan.threshold, 5), rounds=state["round"], predicted_reward=round(best.predicted[best.best], 5),
         reward=None if measured is None else round(measured, 5), reward_label=plan.label, seed=best.seeds[best.best],
-        image=None, heat_maps=None, candidates=records, rewriter=plan.rewriter_name,
+        image_file=None, heat_maps=None, candidates=records, rewriter=plan.rewriter_name,
         llm={"requests": state["llm_requests"], "input_tokens": state["input_tokens"],
              "output_tokens": state["output_tokens"], "cost": cost_of(plan.prices, state),
              "unanswered": state.get("unanswered", 0)},
@@ -172,6 +193,7 @@ def record_of(
         seconds={**{k: round(v, 4) for k, v in times.items()}, "saved (estimated)": round(max(0.0, saved), 3)},
         settings=plan.settings, call=dict(plan.origin.call), loading=dict(plan.origin.loading),
         notes=[*plan.notes, *told, *plan.scorer.warnings, *state["notes"]], version=__version__,
+        grade=grade_of(*judged), interval=interval_of(*judged),
     )  # fmt: skip
 
 
@@ -180,7 +202,7 @@ def _write(record: RunRecord, out: Path, images: Mapping[str, Any] | None = None
     base = free_name(out, record.prompt, record.settings["seed"])
     names = [Path(f"{base}{ending}") for ending in images or {}]
     if names:
-        record.image, record.heat_maps = map(str, names)
+        record.image_file, record.heat_maps = map(str, names)
     files = {name: png_bytes(i, carried(record)) for name, i in zip(names, (images or {}).values(), strict=True)}
     text = json.dumps(record.as_dict(), indent=1, ensure_ascii=False) + "\n"
     write_together({**files, Path(f"{base}.json"): text.encode()})

@@ -8,8 +8,10 @@ from typing import Any
 
 from PIL import Image
 
+from ..errors import InputError
 from ..files import free_path, write_together
 from ..heatmaps import heat_map_image
+from ..notebook import read_picture
 from ..pnginfo import png_bytes
 from ..rewards import measure
 from ..scoring import Scored
@@ -89,6 +91,15 @@ def _finished(state: SessionState, desk: Desk, chosen: Sequence[tuple[int, int]]
         reward = record["reward"]
         measured = "" if reward is None else f", reward {reward:.3f} against your first wording"
         paths.append(path)
+        desk.tiles.append(
+            Tile(
+                image,
+                (
+                    Caption(f"{number}: {state['candidates'][number]['prompt']}"),
+                    Caption(f"predicted {record['predicted_reward']:.3f}{measured}", GREY),
+                ),
+            )
+        )
         told.append(f"{path}  (predicted {record['predicted_reward']:.3f}{measured})")
         finished.append(
             {"path": str(path), "asked": state["prompt"]}
@@ -126,7 +137,24 @@ def _sheet(state: SessionState, desk: Desk, chosen: Sequence[tuple[int, int]], s
     for (number, seed), image in zip(chosen, _previews(state, desk, chosen), strict=True):
         prompt, score = state["candidates"][number]["prompt"], _paused(state, desk, number, seed).score
         tiles.append(Tile(image, (Caption(f"{number}: {prompt}"), Caption(f"predicted {score:.3f}", GREY))))
+    desk.tiles = tiles
     return _kept(desk, stem, png_bytes(contact_sheet(tiles)))
+
+
+def show_files(state: SessionState, desk: Desk, rest: str) -> SessionState:
+    """The last pictures of this session again, as many as asked for; those that are gone are named."""
+    many = int(rest) if rest.isdecimal() and int(rest) else 1
+    if rest and not rest.isdecimal():
+        raise InputError(f"{rest[:40]!r} is no number of pictures; /show 2 shows the last two")
+    paths = state.get("files", [])[-many:]
+    told = []
+    for path in paths:
+        try:
+            desk.tiles.append(Tile(read_picture(path), (Caption(Path(path).name),)))
+            told.append(path)
+        except InputError as error:
+            told.append(str(error))
+    return {"said": "\n".join(told) or "no picture was made yet; /preview and /finish make some", "show": False}
 
 
 def _kept(desk: Desk, stem: str, data: bytes) -> Path:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import CaptureError, InputError, ModelError, ProbeMismatchError, PromptProbeError
-from .lazy import attributes_of
+from .lazy import attributes_of, listing_of
 from .version import __version__
 
 if TYPE_CHECKING:
     from .agents.optimize import optimize, optimize_async
+    from .agents.results import read_results
     from .attention import AttentionTap
     from .card import ProbeCard
     from .judges import load_probe
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from .probe import Probe
     from .replaying import replay
     from .rewards import load_reward
-    from .runs import generate, score, search_seeds
+    from .runs import generate, make_scorer, score, search_seeds
     from .trajectory import Paused, advance, finish, start
 
 _LAZY = {
     "AttentionTap": "attention", "load_pipeline": "pipelines", "load_probe": "judges", "generate": "runs",
-    "optimize": "agents.optimize", "optimize_async": "agents.optimize", "replay": "replaying", "score": "runs", "search_seeds": "runs", "Probe": "probe", "ProbeCard": "card", "load_reward": "rewards",
+    "optimize": "agents.optimize", "optimize_async": "agents.optimize", "read_results": "agents.results", "replay": "replaying", "score": "runs", "search_seeds": "runs", "Probe": "probe", "ProbeCard": "card", "load_reward": "rewards", "make_scorer": "runs",
     "Paused": "trajectory", "advance": "trajectory", "finish": "trajectory", "start": "trajectory",
 }  # fmt: skip
 
@@ -46,8 +47,10 @@ __all__ = [
     "load_pipeline",
     "load_probe",
     "load_reward",
+    "make_scorer",
     "optimize",
     "optimize_async",
+    "read_results",
     "replay",
     "score",
     "search_seeds",
@@ -55,3 +58,4 @@ __all__ = [
 ]
 
 __getattr__ = attributes_of(__name__, _LAZY)
+__dir__ = listing_of(__all__)

@@ -50,3 +50,10 @@ def prices_of(text: str | None) -> tuple[float, float] | None:
     if not (math.isfinite(given) and math.isfinite(got) and min(given, got) >= 0):
         raise InputError(f"LLM price is {text!r:.80}; both numbers must be at least 0")
     return given, got
+
+
+def report_file(path: Any) -> Any:
+    """The path of a report; raises `InputError` unless it ends in .html."""
+    if path is not None and not str(path).lower().endswith((".html", ".htm")):
+        raise InputError(f"report is {str(path)!r}; it must end in .html")
+    return path

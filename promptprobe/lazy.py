@@ -1,8 +1,8 @@
-"""Attributes of a package that import their module when they are first used (PEP 562)."""
+"""Attributes of a package that import their module when they are first used, and are listed before that (PEP 562)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -16,3 +16,8 @@ def attributes_of(package: str, modules: Mapping[str, str]) -> Callable[[str], A
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return get
+
+
+def listing_of(names: Sequence[str]) -> Callable[[], list[str]]:
+    """A package's `__dir__`: the public `names`, which `dir()` and tab completion show."""
+    return lambda: sorted(names)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError
-from .forms import prices_of, read_tau_form
+from .forms import prices_of, read_tau_form, report_file
 from .schedulers import AUTO, SOLVERS
 
 if TYPE_CHECKING:
@@ -304,6 +304,22 @@ class OutputOptions(TypedDict, total=False):
     as_json: Annotated[bool, Option(False, "Print JSON and nothing else.", flag="--json")]
 
 
+class OpenOptions(TypedDict, total=False):
+    open_it: Annotated[bool, Option(False, "Open the finished picture with the system's viewer.", flag="--open")]
+
+
+class ReportOptions(TypedDict, total=False):
+    report: Annotated[
+        Path | None,
+        Option(
+            None,
+            "Write a report, too: one HTML file with pictures, wordings, plots and cost.",
+            form=report_file,
+            example="report.html",
+        ),
+    ]
+
+
 class BatchOptions(TypedDict, total=False):
     """How a file of prompts is read and worked through."""
 
@@ -407,7 +423,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "Data": (CollectOptions,),
     "Training": (TrainOptions, EvaluateOptions),
     "Server": (ServerOptions, PageOptions, TransportOptions),
-    "Output": (OutputOptions,),
+    "Output": (OutputOptions, OpenOptions, ReportOptions),
 }
 
 

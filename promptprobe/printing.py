@@ -10,23 +10,29 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from .grades import grade_in_words
+from .sheets import Caption, Tile
+from .terminal import show_pictures
 from .text import printable
-from .word_bars import focus_text, unsure_note
+from .word_bars import DIFFUSE, focus_text, unsure_note
 
 
-def print_scores(scored: Sequence[Any], warnings: Sequence[str]) -> None:
-    """A table of prompts with predicted rewards, and each prompt's words."""
+def print_scores(scored: Sequence[Any], warnings: Sequence[str], grades: Sequence[int | None] = ()) -> None:
+    """A table of prompts with predicted rewards and `grades`, and each prompt's words."""
     from .runs import score_as_dict
 
     console = Console()
-    for s in scored:
+    for i, s in enumerate(scored):
         spread = f"  (seeds {min(s.predicted):.3f} to {max(s.predicted):.3f})" if len(s.predicted) > 1 else ""
         console.print(
             Text.assemble((f"{s.score:.3f}", "bold"), f"{spread}  ", focus_text(s.prompt, score_as_dict(s)["words"])),
             soft_wrap=True,
         )
         diffuse = [w.word for w in s.words if w.diffuse]
-        console.print(f"       diffuse: {escape(', '.join(diffuse)) or 'none'}", highlight=False, soft_wrap=True)
+        if words := grade_in_words(grades[i] if grades else None):
+            console.print(f"       {words}", highlight=False, soft_wrap=True)
+        why = f" ({DIFFUSE})" if diffuse else ""
+        console.print(f"       diffuse: {escape(', '.join(diffuse)) or 'none'}{why}", highlight=False, soft_wrap=True)
         if s.cut_tokens:
             console.print(
                 f"       note: the last {s.cut_tokens} tokens did not fit the text encoder's {s.token_limit} and were cut"
@@ -76,15 +82,18 @@ def print_seeds(found: Any) -> None:
         table.add_row(str(s.seed), *values, "" if s.reward is None else f"{s.reward:.3f}", s.why, style=style)
     console = Console()
     console.print(table)
-    saved = 100 * (1 - found.denoiser_calls / found.full_calls)
+    one = found.full_calls // max(len(found.seeds), 1)
     console.print(
-        f"denoiser calls    {found.denoiser_calls} instead of {found.full_calls} ({saved:.0f} % saved), {found.seconds:.2f} s"
-    )
+        f"denoiser calls    {found.denoiser_calls} where one image takes {one}, instead of {found.full_calls} for making all, "
+        f"{found.seconds:.2f} s", soft_wrap=True,
+    )  # fmt: skip
     for s in found.seeds:
-        if s.image:
-            console.print(f"image             {escape(s.image)}", soft_wrap=True, highlight=False)
+        if s.image_file:
+            console.print(f"image             {escape(s.image_file)}", soft_wrap=True, highlight=False)
     for note in found.notes:
         console.print(f"note              {escape(note)}", soft_wrap=True, highlight=False)
+    told = [f"seed {s.seed}" + ("" if s.reward is None else f", reward {s.reward:.3f}") for s in found.winners]
+    show_pictures(console, [Tile(i, (Caption(t),)) for t, i in zip(told, found.images, strict=True)])
 
 
 def print_record(record: dict[str, Any]) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from .errors import InputError
+from .notebook import Pictured, figure, picture_or_none, piece, short
 from .options import LoadingOptions, default_of, names_of
 from .version import __version__
 
@@ -16,7 +21,7 @@ def whole(calls: float) -> float:
     return int(calls) if calls == int(calls) else round(calls, 2)
 
 
-@dataclass
+@dataclass(repr=False)
 class CandidateRecord:
     """A prompt under consideration. Candidate 0 is the user's own. `rejected` is why it was thrown out.
 
@@ -39,13 +44,19 @@ class CandidateRecord:
     unsure: list[str] = field(default_factory=list)
     preview: float | None = None
 
+    def __repr__(self) -> str:
+        told = f"out: {self.rejected}" if self.rejected else figure(self.score)
+        return f"<CandidateRecord {self.id} {short(self.prompt)} {told}>"
 
-@dataclass
-class RunRecord:
+
+@dataclass(repr=False)
+class RunRecord(Pictured):
     """A whole optimisation. Predicted rewards are the judge's, `tau` is None for one without a threshold; `reward` is measured on the image, None when it isn't.
 
     `reward` and `reward_label` judge the image against the user's *original* prompt.
-    `call` and `loading` are what the pipeline was called and loaded with, for a replay.
+    `call` and `loading` are what the pipeline was called and loaded with, for a replay. `grade` says of how many of 100 images of the model the prediction is better, `interval` between which
+    bounds eight of ten rewards lie. `image` is the finished picture, `image_file`
+    the file that it was written to, `before` the picture of the prompt as it was.
     """
 
     prompt: str
@@ -58,7 +69,7 @@ class RunRecord:
     reward: float | None
     reward_label: str | None
     seed: int
-    image: str | None
+    image_file: str | None
     heat_maps: str | None
     candidates: list[CandidateRecord]
     rewriter: str
@@ -70,10 +81,78 @@ class RunRecord:
     loading: dict[str, Any]
     notes: list[str]
     version: str
+    grade: int | None = None
+    interval: list[float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The record as plain values for JSON."""
-        return dataclasses.asdict(self)
+        """The record as plain values for JSON; `image` is the picture's file."""
+        return _with_file(dataclasses.asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], folder: Path | str = ".") -> RunRecord:
+        """A record from `values` as JSON has them; its image's path is taken from `folder` on.
+
+        Raises `InputError` when values are missing, as in records of other kinds.
+        """
+        known = {("image_file" if k == "image" else k): v for k, v in values.items()}
+        names = [f.name for f in dataclasses.fields(cls)]
+        needed = {
+            f.name
+            for f in dataclasses.fields(cls)
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        }
+        missing = sorted(needed - set(known) - {"image_file", "heat_maps"})
+        if missing:
+            raise InputError(f"this is no record of an optimisation: it has no {missing[0]!r}")
+        known = {"image_file": None, "heat_maps": None} | {n: known[n] for n in names if n in known}
+        if known["image_file"] is not None:
+            known["image_file"] = str(Path(folder) / known["image_file"])
+        own = {f.name for f in dataclasses.fields(CandidateRecord)}
+        known["candidates"] = [CandidateRecord(**{k: v for k, v in c.items() if k in own}) for c in known["candidates"]]
+        return cls(**known)
+
+    @property
+    def before(self) -> Image.Image:
+        """The picture of the prompt as it was, on the same seed: made when it is first asked for, for a full image's steps.
+
+        Raises `InputError` where this record can't make pictures: one of a pipeline from Python that is gone.
+        """
+        if self.unchanged and self.image is not None:
+            return self.image
+        if self._before is None:
+            if self._make_before is None:
+                raise InputError(
+                    "this record was read from a file and makes no pictures; promptprobe.generate(record.prompt) does"
+                )
+            self._before = self._make_before(self)
+        return self._before
+
+    def make_before(self, make: Callable[[RunRecord], Image.Image]) -> None:
+        """Take what makes the picture `before`."""
+        self._make_before = make
+
+    def __repr__(self) -> str:
+        to = "" if self.unchanged else f" → {short(self.best_prompt)}"
+        return (
+            f"<RunRecord {short(self.prompt)}{to} predicted {self.predicted_reward:.3f}, reward {figure(self.reward)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "prompt": None if self.unchanged else self.prompt, "stopped because": self.stop_reason,
+            "predicted reward": figure(self.predicted_reward), "reward": figure(self.reward), "seed": self.seed,
+            "steps": f"{self.denoiser_calls['used']} of the denoiser, {self.denoiser_calls['full']} for making all",
+        }  # fmt: skip
+        rows = [
+            (c.id, c.round, figure(c.score), figure(c.preview), c.prompt, c.rejected or c.strategy)
+            for c in self.candidates
+        ]
+        head = ("", "round", "predicted", "seen", "wording", "")
+        return piece(self.best_prompt, facts, head, rows, [(f"seed {self.seed}", picture_or_none(self))])
+
+
+def _with_file(values: dict[str, Any]) -> dict[str, Any]:
+    return {("image" if k == "image_file" else k): v for k, v in values.items()}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from .files import check_picture, write_together
 from .options import LoadingOptions, check, names_of
 from .pipelines import load_pipeline, loaded_of, loading_here
 from .pnginfo import png_bytes, read_record
-from .runs import made_image, tell_notes
+from .runs import picture_of, tell_notes
 from .seeds import seeds_from
 from .sizes import check_world_size
 from .text import clean_prompt, printable
@@ -63,7 +63,7 @@ def replay(
     pipeline = load_pipeline(model, **loading)
     tell_notes(on_event, [*notes, *loaded_of(pipeline).notes])
     check_settings(pipeline, call)
-    made = made_image(pipeline, steps, call, prompt, seed)
+    made = picture_of(pipeline, steps, call, prompt, seed)
     before, now = np.asarray(open_image(image), int), np.asarray(made.convert("RGB"), int)
     difference = 255 if before.shape != now.shape else int(abs(before - now).max())
     if out is not None:

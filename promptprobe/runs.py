@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from typing_extensions import Unpack
 
 from .decoders import decoder_for
@@ -175,8 +176,8 @@ def search_seeds(
         base = free_name(out, prompt, chosen[0])
         files: dict[Path, bytes] = {}
         for record, picture in zip(found.winners, pictures, strict=True):
-            record.image = f"{base}-seed{record.seed}.png"
-            files[Path(record.image)] = picture
+            record.image_file = f"{base}-seed{record.seed}.png"
+            files[Path(record.image_file)] = picture
         text = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"
         write_together({**files, Path(f"{base}.json"): text.encode()})
     return found
@@ -201,21 +202,26 @@ def found_seeds(
 
 @signed(GenerateOptions)
 def generate(
-    prompt: str, *, out: Path | str = "image.png", on_event: OnEvent | None = None, **options: Unpack[GenerateOptions]
-) -> int:
-    """Write one image of a prompt as it is to the PNG file `out`; return how many tokens did not fit.
+    prompt: str, *, out: Path | str | None = None, on_event: OnEvent | None = None, **options: Unpack[GenerateOptions]
+) -> Image.Image:
+    """One image of a prompt as it is, a PIL picture; with `out`, a PNG file, it is written there with its record.
 
-    `on_event` is told `note` with a `text` for everything that was chosen in loading. Raises `InputError` for a file that is no PNG or can't be written, and `ModelError`.
+    `on_event` is told `note` with a `text` for everything that was chosen in loading, for tokens that did not fit, and for
+    words that the model can't draw. Raises `InputError` for a file that is no PNG or can't be written, and `ModelError`.
     """
     prompt = clean_prompt(prompt)
     o = settle(GenerateOptions, options, "generate")
-    out = check_picture(out)
+    out = None if out is None else check_picture(out)
     pipeline, call = open_pipeline(o["model"], **_opening(o))
-    tell_notes(on_event, loaded_of(pipeline).notes)
+    cut = tokenize_prompt(pipeline, prompt, call).cut
+    told = [f"{cut} tokens at the end of the prompt did not fit and were cut"] if cut else []
+    tell_notes(on_event, [*loaded_of(pipeline).notes, *told, *notes_on([prompt], str(o["model"]))])
     origin = Origin.of(pipeline, str(o["model"]), o["steps"], call, loaded_of(pipeline).options)
-    _, picture = generated(pipeline, origin, prompt, o["seed"])
-    write_together({out: picture})
-    return tokenize_prompt(pipeline, prompt, call).cut
+    seeds_from(o["seed"], 1)
+    image = picture_of(pipeline, origin.steps, origin.call, prompt, o["seed"])
+    if out is not None:
+        write_together({out: png_bytes(image, origin.image_record(prompt, o["seed"], "generated as it is"))})
+    return image
 
 
 def tell_notes(on_event: OnEvent | None, notes: Sequence[str]) -> None:
@@ -229,13 +235,15 @@ def generated(
 ) -> tuple[dict[str, Any], bytes]:
     """One image of a prompt as it is: its record, and the PNG that carries it."""
     seeds_from(seed, 1)
-    image = made_image(pipeline, origin.steps, origin.call, prompt, seed, on_step)
+    image = picture_of(pipeline, origin.steps, origin.call, prompt, seed, on_step)
     record = origin.image_record(prompt, seed, "generated as it is")
     return record, png_bytes(image, record)
 
 
-def made_image(pipeline: Any, steps: int, call: Any, prompt: str, seed: int, on_step: Any = None) -> Any:
-    """One PIL image of a prompt as it is; `call` are the settings of the pipeline's call."""
+def picture_of(
+    pipeline: Any, steps: int, call: Mapping[str, Any], prompt: str, seed: int, on_step: OnStep | None = None
+) -> Image.Image:
+    """The finished image of a prompt on a seed, as a PIL picture."""
     paused = start(pipeline, [prompt], [seed], steps=steps, stop=steps, watch=(), on_step=on_step, **call)
     images: Any = finish(pipeline, paused)
     return images[0]

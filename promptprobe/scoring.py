@@ -14,6 +14,7 @@ from .diagnosis import WordDiagnosis, diagnose
 from .errors import InputError
 from .events import OnStep
 from .judges import Judge
+from .notebook import figure, piece, short
 from .paused import Paused
 from .race import Race, Row
 from .records import Origin
@@ -21,7 +22,7 @@ from .runner import Runner
 from .tokens import PromptTokens
 
 
-@dataclass
+@dataclass(repr=False)
 class Scored:
     """One prompt on all its seeds. `trajectories` are (paused batch, row), in the order of `seeds`.
 
@@ -61,6 +62,15 @@ class Scored:
     def trajectory(self) -> tuple[Paused, int] | None:
         """The paused batch and row of the best seed; None when it was freed."""
         return self.trajectories[self.best] if self.trajectories else None
+
+    def __repr__(self) -> str:
+        diffuse = ", ".join(w.word for w in self.words if w.diffuse) or "none"
+        return f"<Scored {short(self.prompt)} predicted {self.score:.3f}, diffuse words: {diffuse}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(w.word, figure(w.focus), figure(w.strength), "diffuse" if w.diffuse else "") for w in self.words]
+        facts = {"predicted reward": figure(self.score), "given up": self.dropped}
+        return piece(self.prompt, facts, ("word", "focus", "strength", ""), rows)
 
 
 class Scorer(Runner):

@@ -130,6 +130,8 @@ def select_pair(
             values = measure(reward, [image for _, image in kept], [judged[r.place] for r in chosen]).tolist()
             for (record, _), value in zip(kept, values, strict=True):
                 record.reward = round(value, 5)
+    for record, image in kept:
+        record.keep_picture(image)
     return SeedSelection(
         prompt=against or records[0].prompt, policy=policy, judges=looked, best=[r.seed for r, _ in kept],
         seeds=records, winners=[r for r, _ in kept], denoiser_calls=whole(calls),

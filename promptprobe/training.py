@@ -130,6 +130,8 @@ def train(
             total += float(errors.detach().square().mean())
         scores = predict(averaged, validation, averaged.card.default_step)
         figure = float(np.mean([evaluation.srcc(scores[name], validation.rewards[name].numpy()) for name in labels]))
+        if math.isfinite(figure):
+            probe.card.figures.setdefault("learning curve", []).append(round(figure, 4))
         if figure > best:
             best, best_state = figure, copy.deepcopy(averaged.state_dict())
             probe.card.figures["best epoch"] = epoch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -17,8 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from .events import spent_in_words, tau_text, waiting_in_words, what_goes_on
+from .grades import grade_in_words
+from .notebook import picture_or_none
 from .records import RunRecord
-from .word_bars import bars_below, focus_text, unsure_note
+from .sheets import Caption, Tile
+from .terminal import show_pictures
+from .word_bars import bars_below, diffuse_line, focus_text, unsure_note
 
 WAITING_LINES = 10  # seconds between lines that say what is waited for, where there is no terminal
 
@@ -34,6 +38,7 @@ class LiveView:
         self.tau: float | None = None
         self.live: Live | None = None
         self.waits = Waits()
+        self.unfinished: RunRecord | None = None  # of a run that was interrupted
 
     def __enter__(self) -> LiveView:
         if not self.quiet and self.console.is_terminal:
@@ -52,6 +57,8 @@ class LiveView:
             self.tau = values["tau"]
             self.head = f"{tau_text(self.tau)}   rewriter: {values['rewriter']}"
             self._plain(f"prompt: {values['prompt']}\n{tau_text(self.tau)}, rewriter: {values['rewriter']}")
+        elif event == "interrupted":
+            self.unfinished = values["record"]
         elif event == "waiting":
             if self.waits.due(values):
                 self._plain(f"  {self.doing}")
@@ -72,26 +79,32 @@ class LiveView:
         if self.console.is_terminal:
             self.doing = ""
             self.console.print(self._draw())
+        told = f"   ({words})" if (words := grade_in_words(record.grade)) else ""
         lines = [
             f"best prompt       {escape(record.best_prompt)}" + ("   (unchanged)" if record.unchanged else ""),
             f"stopped because   {record.stop_reason}, after {record.rounds} rounds",
-            f"predicted reward  {record.predicted_reward:.3f}",
+            f"predicted reward  {record.predicted_reward:.3f}{told}",
         ]
+        lines += diffuse_line(next((c.words for c in record.candidates if c.prompt == record.best_prompt), ()))
         lines += _previews(record)
         if record.reward is not None:
             lines.append(f"reward            {record.reward:.3f}   ({record.reward_label}, against your own prompt)")
         used, full = record.denoiser_calls["used"], record.denoiser_calls["full"]
         lines.append(
-            f"denoiser calls    {used} instead of {full} for generating every candidate in full "
-            f"({100 * (1 - used / full):.0f} % saved, about {record.seconds['saved (estimated)']:.1f} s)"
+            f"denoiser calls    {used} where one image takes {record.settings['steps']}, instead of {full} for making all in full"
         )
         if record.llm["requests"]:
             lines.append(f"LLM               {spent_in_words(record.llm)}")
-        if record.image:
-            lines.append(f"image             {escape(record.image)}")
+        if record.image_file:
+            lines.append(f"image             {escape(record.image_file)}")
             lines.append(f"heat maps         {escape(record.heat_maps or '')}")
         lines += [f"note              {escape(note)}" for note in record.notes]
         self.console.print("\n".join(lines), soft_wrap=True, highlight=False)
+        image = picture_or_none(record)
+        if image is not None:
+            reward = "" if record.reward is None else f", reward {record.reward:.3f}"
+            score = f"predicted {record.predicted_reward:.3f}{reward}"
+            show_pictures(self.console, [Tile(image, (Caption(record.best_prompt), Caption(score)))])
 
     def _plain(self, text: str) -> None:
         if not self.quiet and not self.live:
@@ -163,6 +176,7 @@ class SessionView:
     def __init__(self) -> None:
         self.console = Console(soft_wrap=False)
         self.waits, self.told = Waits(), 0
+        self.tiles: Callable[[], Sequence[Tile]] = list  # pictures that the last command made
 
     def waiting(self, waiting: Any) -> None:
         """That an LLM is waited for: one line that is written over, or one now and then where there is no terminal."""
@@ -194,6 +208,7 @@ class SessionView:
             self.table(state)
         if state.get("said"):
             self.console.print(escape(state["said"]), highlight=False, soft_wrap=True)
+        show_pictures(self.console, self.tiles())
 
     def table(self, state: Any) -> None:
         """All candidates, the current one marked."""
@@ -225,15 +240,25 @@ class Counting:
     def __init__(self, what: str, progress: Progress | None):
         self.what, self.progress = what, progress
         self.task = None if progress is None else progress.add_task(what)
-        self.last, self.waits = 0, Waits()
+        self.last, self.waits, self.steps = 0, Waits(), 0
 
     def __call__(self, done: int, total: int) -> None:
         """So many of `total` are done."""
         if self.progress is not None and self.task is not None:
-            self.progress.update(self.task, completed=done, total=total, description=self.what)
+            self.progress.update(self.task, completed=done, total=total, description=self._told())
         elif done == total or done - self.last >= max(total // 20, 1):
             self.last = done
-            print(f"{self.what} {done}/{total}", file=sys.stderr, flush=True)
+            more = f", {self.steps} steps" if self.steps else ""
+            print(f"{self.what} {done}/{total}{more}", file=sys.stderr, flush=True)
+
+    def step(self, step: int) -> None:
+        """One more denoising step of a batch of images was done."""
+        self.steps += 1
+        if self.progress is not None and self.task is not None:
+            self.progress.update(self.task, description=self._told())
+
+    def _told(self) -> str:
+        return f"{self.what} · {self.steps} steps" if self.steps else self.what
 
     def waiting(self, waiting: Any) -> None:
         """An LLM is waited for (`Waiting`)."""
@@ -254,3 +279,15 @@ def counter(what: str) -> Iterator[Counting]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         yield Counting(what, progress)
+
+
+@contextlib.contextmanager
+def loading(what: str) -> Iterator[Callable[[], None]]:
+    """Says in a terminal that something is being loaded, from the first moment on; what it gives says that the work has begun.
+    The line is gone afterwards."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with console.status(f"loading {escape(what)}") as status:
+        yield lambda: status.update("at work")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.text import Text
 
+DIFFUSE = "hardly looked at; what they name is likelier to be missing"
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -52,3 +54,9 @@ def focus_text(prompt: str, words: Sequence[dict[str, Any]]) -> Text:
         at = w["end"]
     text.append(prompt[at:])
     return text
+
+
+def diffuse_line(words: Sequence[dict[str, Any]]) -> list[str]:
+    """A line about those of a prompt's words that the image hardly looks at, where there are any."""
+    weak = [w["word"] for w in words if w["diffuse"]]
+    return [f"diffuse words     {escape(', '.join(weak))}: {DIFFUSE}"] if weak else []

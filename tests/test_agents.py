@@ -15,6 +15,8 @@ from promptprobe.agents.rewrites import Rewrite, RewriteAnswer, RewriteRequest, 
 from promptprobe.agents.session import Session
 
 from promptprobe import InputError, optimize
+from promptprobe.report import render
+from promptprobe.reports import runs_report
 from promptprobe.rewards import rewrite_margin
 from promptprobe.runs import make_scorer
 from promptprobe.worlds import thesaurus_of
@@ -148,13 +150,16 @@ def test_optimize_probes_rewrites_and_generates_the_best(scorer, tmp_path):
     assert saved["best_prompt"] == record.best_prompt and len(list(tmp_path.glob("*.png"))) == 2
     again = optimize(PROMPT, tau=99, rounds=2, scorer=scorer, out=tmp_path)
     assert [c.score for c in again.candidates] == [c.score for c in record.candidates]
-    assert again.image != record.image
-    with open(record.image, "rb") as a, open(again.image, "rb") as b:
+    assert again.image_file != record.image_file
+    with open(record.image_file, "rb") as a, open(again.image_file, "rb") as b:
         assert a.read() == b.read()
 
 
 def test_an_interrupted_run_leaves_the_record_of_what_was_probed(scorer, tmp_path):
+    told = {}
+
     def stop_in_round_two(event, values):
+        told[event] = values
         if event == "probing" and values["round"] == 2:
             raise KeyboardInterrupt
 
@@ -163,6 +168,8 @@ def test_an_interrupted_run_leaves_the_record_of_what_was_probed(scorer, tmp_pat
     (file,) = tmp_path.iterdir()
     record = json.loads(file.read_text())
     assert (record["stop_reason"], record["image"], record["reward"]) == ("interrupted", None, None)
+    page = render(runs_report([told["interrupted"]["record"]], unfinished="Interrupted: no picture was finished."))
+    assert "Interrupted" in page and "no picture was made" in page and PROMPT in page
     assert len([c for c in record["candidates"] if c["score"] is not None]) == 5
 
 

@@ -123,15 +123,19 @@ def test_truncated_weights_name_the_file(capsys, tmp_path):
     assert code == 2 and str(weights) in err and "corrupt or truncated" in err
 
 
-def test_optimize_prints_its_record_and_writes_the_files_it_names(capsys, tmp_path):
+def test_optimize_prints_its_record_and_writes_the_files_it_names(capsys, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("typer.launch", opened.append)
     code, out, _ = run(
         capsys, "optimize", "a pair of crimson automobiles", "--seed", "3", "--rounds", "1", "--tau", "99",
-        "--out", str(tmp_path), "--json",
+        "--out", str(tmp_path), "--json", "--open", "--report", str(tmp_path / "report.html"),
     )  # fmt: skip
     record = json.loads(out)
     assert code == 0 and Path(record["image"]).is_file() and Path(record["heat_maps"]).is_file()
     assert "no language model" in record["rewriter"] and record["candidates"][1]["prompt"] == "two red cars"
     assert not [f for f in tmp_path.iterdir() if f.suffix == ".part"]
+    assert "data:image/jpeg" in (tmp_path / "report.html").read_text("utf-8")
+    assert opened == [record["image"]] and 0 <= record["grade"] <= 100
 
 
 def test_score_marks_what_did_not_fit(capsys):

@@ -55,6 +55,11 @@ def test_a_prompt_is_refined_from_start_to_saved_image(session, tmp_path):
     for command in ("/compare 0 1", "/preview 0 1", "/heat 0", "/finish 0"):
         with Image.open(session.say(command)["files"][-1]) as image:
             image.load()
+    assert [t.captions[0].text for t in session.desk.take_tiles()] == [f"0: {PROMPT}"]  # those of the last command
+    last = session.say("/show 2")
+    assert last["said"].split("\n") == last["files"][-2:] and len(session.desk.take_tiles()) == 2
+    Path(last["files"][-1]).unlink()
+    assert "is gone" in session.say("/show")["said"] and not session.desk.take_tiles()
     session.say("/new two red cars")
     assert session.desk.known("two red cars", 0) is not None  # measured against itself, not against the prompt before
 
@@ -78,7 +83,7 @@ def test_undo_brings_back_what_was(session):
 EVERY = {
     "rewrite": ("more plainly", True), "pick": ("1", True), "pin": ("crimson", True), "unpin": ("", True), "seed": ("3", True),
     "tau": ("0.1", True), "compare": ("0 1", False), "preview": ("", False), "finish": ("0", False), "generate": ("", False),
-    "heat": ("", False), "list": ("", False), "save": ("", False), "help": ("", False), "quit": ("", False),
+    "heat": ("", False), "show": ("", False), "list": ("", False), "save": ("", False), "help": ("", False), "quit": ("", False),
     "undo": ("", False), "facts": ("drop 1", True), "seeds": ("3,4", True), "reject": ("1", True),
     "further": ("0", False), "new": ("two red cars", True),
 }  # fmt: skip

@@ -16,11 +16,12 @@ from ..options import (
     LoadingOptions,
     ModelOptions,
     OutputOptions,
+    ReportOptions,
     SeedOptions,
     TrainOptions,
     WhichProbe,
 )
-from .made import command, only, say_notes
+from .made import command, only, say_notes, write
 
 
 @command(
@@ -118,7 +119,12 @@ def train(
 
 
 @command(
-    WhichProbe, EvaluateOptions, OutputOptions, leave_out=("out",), example="promptprobe evaluate data/test --probe P"
+    WhichProbe,
+    EvaluateOptions,
+    OutputOptions,
+    ReportOptions,
+    leave_out=("out",),
+    example="promptprobe evaluate data/test --probe P",
 )
 def evaluate(
     data: Annotated[list[Path], typer.Argument(help="Data sets of test prompts made by `collect`.")],
@@ -127,6 +133,7 @@ def evaluate(
     judged_step: int | None,
     resamples: int,
     as_json: bool,
+    report: Path | None,
 ) -> None:
     """Print SRCC, KTC, PCC and AUC of a probe on test data: overall, score-balanced, and within a prompt across seeds."""
     from .. import dataset, training
@@ -148,6 +155,11 @@ def evaluate(
         if card.residuals.get(label, {}).get(str(known)):
             measured = items.rewards[label].numpy()
             result[label]["coverage"] = coverage(card, label, known, predicted[label], measured)
+    if report:
+        from ..reports import evaluation_report
+
+        pairs = {n: list(zip(predicted[n].tolist(), items.rewards[n].tolist(), strict=True)) for n in predicted}
+        write(lambda: evaluation_report(result, card, pairs, step, len(items)), report)
     if as_json:
         typer.echo(json.dumps(result, indent=1))
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from ..errors import InputError
 from ..options import LoadingOptions, OutputOptions, names_of
@@ -18,8 +19,11 @@ _ONLY_DEVICE = tuple(name for name in names_of(LoadingOptions) if name != "devic
 @command(OutputOptions, leave_out=("out",), example="promptprobe show image.png")
 def show(image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made.")], *, as_json: bool) -> None:
     """Print what an image carries: prompts, scores, seed, model, why it stopped."""
+    from ..notebook import read_picture
     from ..pnginfo import read_record
     from ..printing import print_record
+    from ..sheets import Tile
+    from ..terminal import show_pictures
     from ..text import printable
 
     record = read_record(image)
@@ -29,6 +33,7 @@ def show(image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made
         typer.echo(plain if all(line == printable(line, len(line)) for line in lines) else json.dumps(record, indent=1))
     else:
         print_record(record)
+        show_pictures(Console(), [Tile(read_picture(image))])
 
 
 @command(example="promptprobe replay image.png --out again.png")

@@ -19,11 +19,6 @@ def generate(
 ) -> None:
     """Generate one image of a prompt as it is."""
     from ..runs import generate as run
-    from ..runs import notes_on
 
-    cut = run(prompt, out=out, on_event=say_notes, **options)
-    if cut:
-        typer.echo(f"note: {cut} tokens at the end of the prompt did not fit and were cut", err=True)
-    for note in notes_on([prompt], str(options["model"])):
-        typer.echo(f"note: {note}", err=True)
+    run(prompt, out=out, on_event=say_notes, **options)
     typer.echo(str(out))

@@ -104,6 +104,13 @@ def only(options: dict[str, Any], *kinds: type) -> dict[str, Any]:
     return {n: options[n] for n in names_of(*kinds) if n in options}
 
 
+def write(make: Callable[[], Any], path: Path) -> None:
+    """Write a report to a file and say so, apart from the results."""
+    from ..report import write_report
+
+    typer.echo(f"report: {write_report(make(), path)}", err=True)
+
+
 def say_notes(event: str, values: dict[str, Any]) -> None:
     """Print a run's notes for people, apart from its results."""
     if event == "note":

@@ -8,11 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from ..options import OutputOptions, SeedSearchOptions
-from .made import command
+from ..options import OpenOptions, OutputOptions, ReportOptions, SeedSearchOptions
+from ..settling import settle
+from ..text import clean_prompt
+from .made import command, write
 
 
-@command(SeedSearchOptions, OutputOptions, example='promptprobe seeds "two red cars" --seeds 10 --policy racing')
+@command(
+    SeedSearchOptions,
+    OutputOptions,
+    OpenOptions,
+    ReportOptions,
+    example='promptprobe seeds "two red cars" --seeds 10 --policy racing',
+)
 def seeds(
     prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
     count: Annotated[
@@ -26,14 +34,27 @@ def seeds(
     *,
     out: Path,
     as_json: bool,
+    open_it: bool,
+    report: Path | None,
     **options: Any,
 ) -> None:
     """Find the best seeds of a prompt without generating all of them."""
-    from ..printing import print_seeds
-    from ..runs import search_seeds
+    clean_prompt(prompt)  # what is refused is refused before anything is loaded
+    settle(SeedSearchOptions, options, "seeds")
+    from ..view import loading
 
-    found = search_seeds(prompt, count, out=out, **options)
+    with loading(str(options["model"])) as loaded:
+        from ..printing import print_seeds
+        from ..runs import search_seeds
+
+        found = search_seeds(prompt, count, out=out, on_event=lambda event, values: loaded(), **options)
+    if report:
+        from ..reports import seeds_report
+
+        write(lambda: seeds_report(found, settings=options), report)
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
     else:
         print_seeds(found)
+    if open_it and found.winners[0].image_file:
+        typer.launch(found.winners[0].image_file)
