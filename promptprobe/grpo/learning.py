@@ -17,8 +17,8 @@ from PIL import Image
 
 from ..errors import InputError
 from ..judges import Judge
-from ..rewards import RewardFunction
-from .keeping import Correction, keep, within_groups
+from ..rewards import RewardFunction, reward_name
+from .keeping import Correction, centred, keep, within_groups
 from .objective import clipped_loss, divergence, group_advantages
 from .policy import Policy
 from .rollout import Batch, begin, complete
@@ -37,13 +37,54 @@ class Recipe:
     filter_step: int = 2
     share: float = 0.5
     wider: float = 1.0
+    least_spread: float = 0.0
     rate: float = 3e-4
     clip: float = 1e-3
     kl: float = 0.01
     passes: int = 1
+    likelihood: str = "path"
+    draws: int = 3
     batch_size: int = 32
     margin: float = 0.0
     seed: int = 0
+
+
+@dataclass
+class _Finished:
+    """Finished trajectories without their tensors: what a process tells the others of them."""
+
+    groups: list[int]
+    rewards: torch.Tensor
+    views: torch.Tensor | None
+    scores: torch.Tensor | None
+
+    @classmethod
+    def of(cls, done: Sequence[Batch], scores: torch.Tensor | None) -> _Finished:
+        views = [b.predicted for b in done if b.predicted is not None]
+        groups = [g for b in done for g in b.groups]
+        return cls(groups, torch.cat([b.rewards for b in done]), torch.cat(views) if views else None, scores)
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Finished]) -> _Finished:
+        def all_of(name: str) -> torch.Tensor | None:
+            values = [getattr(p, name) for p in parts]
+            return None if values[0] is None else torch.cat(values)
+
+        return cls([g for p in parts for g in p.groups], torch.cat([p.rewards for p in parts]), all_of("views"), all_of("scores"))
+
+
+def figures_of(done: _Finished, margin: float) -> dict[str, float]:
+    """Mean reward, its spread within groups, the share of valid samples, and how well the judge foresaw the rewards."""
+    away = centred(done.rewards[:, None], done.groups)[:, 0]
+    within = [float(away[[i for i, g in enumerate(done.groups) if g == k]].square().mean().sqrt()) for k in dict.fromkeys(done.groups)]
+    row = {
+        "reward": float(done.rewards.mean()), "spread": float(np.mean(within)),
+        "valid": float((away.abs() > max(margin, 1e-6)).float().mean()),
+    }  # fmt: skip
+    if done.scores is not None and done.views is not None:
+        row["judge"] = within_groups(done.scores, done.rewards, done.groups)
+        row["judge_uncorrected"] = within_groups(done.views[:, 0], done.rewards, done.groups)
+    return row
 
 
 @dataclass
@@ -58,6 +99,8 @@ class Learner:
     decoder: Any = None
     accelerator: Any = None
     iteration: int = 0
+    updates: int = 0
+    range: tuple[float, ...] = ()  # least and greatest reward so far
     calls: float = 0.0
     seconds: float = 0.0
     correction: Correction = field(default_factory=Correction)
@@ -77,75 +120,82 @@ class Learner:
         return self.accelerator.process_index if self.accelerator else 0
 
     def step(self) -> dict[str, Any]:
-        """One iteration; a row of figures. Raises `InputError` for rewards that are no numbers."""
+        """One iteration; a row of figures. Raises `InputError` for rewards that are no numbers, or always the same."""
         began, r = time.perf_counter(), self.recipe
-        rng = np.random.default_rng([r.seed, self.iteration, self.process])
-        many = math.ceil(r.groups * (r.wider if r.filter != "none" else 1.0))
-        chosen = rng.choice(len(self.prompts), size=many, replace=many > len(self.prompts))
-        seeds = rng.integers(0, 2**62, size=(many, r.size)).tolist()
-        prompts = [self.prompts[i] for i in chosen]
         filtered = r.filter != "none"
-        stop = r.filter_step if filtered else max(1, self.policy.noisy)
-        started = list(
-            begin(self.policy, prompts, seeds, stop=stop, judge=self.judge, batch_size=r.batch_size)
-        )  # fmt: skip
-        sampled = sum(len(b) for b in started) * stop
+        stop = r.filter_step if filtered or self.judge is not None else max(1, self.policy.noisy)
+        started = self._begin(stop)
         groups = [g for b in started for g in b.groups]
         scores = None
         if self.judge is not None:
-            views = torch.cat([b.predicted for b in started if b.predicted is not None])
-            scores = self.correction(views, groups)
+            scores = self.correction(torch.cat([b.predicted for b in started if b.predicted is not None]), groups)
+        kept = list(range(len(groups)))
         if filtered:
             way = "random" if r.filter == "random" else "tails"
-            kept = keep(groups, scores, share=r.share, way=way, most_groups=r.groups, seed=int(rng.integers(2**31)))
-        else:
-            kept = list(range(len(groups)))
+            most = math.ceil(r.groups / self.processes)
+            kept = keep(
+                groups, scores, share=r.share, way=way, most_groups=most, least_spread=r.least_spread,
+                seed=r.seed * 1_000_003 + self.iteration,
+            )  # fmt: skip
         done, place = [], 0
         for batch in started:
             rows = [i - place for i in kept if place <= i < place + len(batch)]
             place += len(batch)
             if rows:
                 done.append(complete(self.policy, batch, rows, self.reward, self.decoder))
+        sampled = len(groups) * stop + len(kept) * (self.policy.steps - stop)
         del started
-        sampled += len(kept) * (self.policy.steps - stop)
-        kept_groups = [g for b in done for g in b.groups]
-        rewards = torch.cat([b.rewards for b in done])
-        advantages = group_advantages(rewards, kept_groups)
-        row = self._figures(done, rewards, kept_groups, scores, kept, groups)
-        trained, more = self._learn(done, advantages)
-        if self.judge is not None:
-            self.correction.learn(torch.cat([b.predicted for b in done if b.predicted is not None]), rewards, kept_groups)
+        own = _Finished.of(done, None if scores is None else scores[kept])
+        parts = self._gathered(own)
+        everyone = _Finished.joined(parts)
+        self._check(everyone.rewards)
+        advantages = group_advantages(everyone.rewards, everyone.groups)
+        first = sum(len(p.groups) for p in parts[: self.process])
+        trained, learned = self._learn(done, advantages[first : first + len(own.groups)])
+        row = figures_of(everyone, r.margin)
+        if everyone.views is not None:
+            self.correction.learn(everyone.views, everyone.rewards, everyone.groups)
         self.seen = [(p, float(v), i) for b in done for p, v, i in zip(b.paused.prompts, b.rewards, b.images, strict=True)]
         self.iteration += 1
-        self.calls += self._total(sampled + trained)
+        self.calls += self.total(sampled + trained)
         self.seconds += time.perf_counter() - began
-        return {"iteration": self.iteration, "calls": self.calls, "seconds": round(self.seconds, 2), "begun": len(groups),
-                "kept": len(kept), **row, **more}  # fmt: skip
+        counts = {"begun": int(self.total(len(groups))), "kept": len(everyone.groups)}
+        return {"iteration": self.iteration, "calls": self.calls, "seconds": round(self.seconds, 2), **counts, **row, **learned}
 
-    def _figures(
-        self, done: list[Batch], rewards: torch.Tensor, groups: list[int], scores: Any, kept: list[int], begun: list[int]
-    ) -> dict[str, Any]:
-        """Reward, its spread within groups, the share of valid samples, how well the judge foresaw the rewards."""
-        within = [float(rewards[[i for i, g in enumerate(groups) if g == k]].std(correction=0)) for k in dict.fromkeys(groups)]
-        mean = {k: float(rewards[[i for i, g in enumerate(groups) if g == k]].mean()) for k in dict.fromkeys(groups)}
-        away = [abs(float(v) - mean[g]) for v, g in zip(rewards, groups, strict=True)]
-        row = {
-            "reward": float(rewards.mean()), "spread": float(np.mean(within)),
-            "valid": float(np.mean([a > max(self.recipe.margin, 1e-6) for a in away])),
-        }  # fmt: skip
-        if scores is not None:
-            raw = torch.cat([b.predicted for b in done if b.predicted is not None])[:, 0]
-            row |= {
-                "judge": within_groups(scores[kept], rewards, groups),
-                "judge_uncorrected": within_groups(raw, rewards, groups),
-            }
-        return row
+    def _begin(self, stop: int) -> list[Batch]:
+        """This process's groups of the iteration, walked to the step `stop`; all chance is the seed's and the iteration's."""
+        r = self.recipe
+        rng = np.random.default_rng([r.seed, self.iteration])
+        many = math.ceil(r.groups * (r.wider if r.filter != "none" else 1.0))
+        chosen = rng.choice(len(self.prompts), size=many, replace=many > len(self.prompts))
+        seeds = rng.integers(0, 2**62, size=(many, r.size)).tolist()
+        mine = [i for i in range(many) if i % self.processes == self.process]
+        return list(
+            begin(
+                self.policy, [(i, self.prompts[chosen[i]], seeds[i]) for i in mine], stop=stop, judge=self.judge,
+                batch_size=r.batch_size,
+            )
+        )  # fmt: skip
+
+    def _check(self, rewards: torch.Tensor) -> None:
+        """Raise `InputError` when the reward has been one and the same from the beginning."""
+        least, most = self.range or (math.inf, -math.inf)
+        self.range = (min(least, float(rewards.min())), max(most, float(rewards.max())))
+        if self.iteration and self.range[0] == self.range[1]:
+            raise InputError(
+                f"the reward {reward_name(self.reward)!r} is {self.range[0]:g} for every image so far, so there is nothing to "
+                "learn; give another --reward, or other prompts"
+            )
 
     def _learn(self, done: list[Batch], advantages: torch.Tensor) -> tuple[float, dict[str, Any]]:
         """Steps of the optimizer on all kept trajectories; forward and backward passes in units of one call, and figures."""
         r, policy = self.recipe, self.policy
-        total = self._total(float(len(advantages) * policy.noisy))
+        places = list(range(policy.noisy))
+        if r.likelihood == "matching":
+            places = sorted(np.random.default_rng([r.seed, self.iteration, 1]).permutation(policy.steps - 1)[: r.draws].tolist())
+        total = self.total(float(len(advantages) * len(places)))
         spent, told = 0.0, {"kl": 0.0, "clipped": 0.0, "gradient": 0.0}
+        before: dict[tuple[int, ...], torch.Tensor] = {}
         for _ in range(r.passes):
             self.optimizer.zero_grad()
             at = 0
@@ -154,36 +204,58 @@ class Learner:
                 at += len(batch)
                 for i in range(0, len(batch), r.batch_size):
                     rows = [j for j in range(i, min(i + r.batch_size, len(batch))) if float(own[j]) or r.kl]
-                    for step in range(policy.noisy) if rows else ():
-                        loss, figures, calls = self._loss(batch, rows, step, own[rows])
-                        (loss * (self.processes / total)).backward()
+                    for step in places if rows else ():
+                        make = self._matched if r.likelihood == "matching" else self._walked
+                        now, was, far, calls = make(batch, rows, step)
+                        was = before.setdefault((at, i, step), was)
+                        losses = clipped_loss(now, was, own[rows].to(now.device), r.clip)
+                        losses = losses if far is None else losses + r.kl * far
+                        (losses.sum() * (self.processes / total)).backward()
                         spent += calls
-                        for name, value in figures.items():
-                            told[name] += value / total
+                        told["clipped"] += float(((now - was).detach().exp() - 1).abs().gt(r.clip).sum()) / total / r.passes
+                        told["kl"] += 0.0 if far is None else float(far.detach().sum()) / total / r.passes
             told["gradient"] = self._step()
         return spent, told
 
-    def _loss(self, batch: Batch, rows: list[int], step: int, advantages: torch.Tensor) -> tuple[torch.Tensor, dict, float]:
-        """Summed loss of one step of some trajectories."""
-        policy, r, solver = self.policy, self.recipe, batch.paused.scheduler
+    def _walked(self, batch: Batch, rows: list[int], step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, float]:
+        """Log-probabilities of a noisy step, now and when it was taken, the distance to the base, and what it cost."""
+        policy, solver = self.policy, batch.paused.scheduler
         sample, taken, before = solver.path[step][rows], solver.path[step + 1][rows], solver.means[step][rows]
-        sigma, following, largest = solver.levels_of(step)
-        velocity = policy.velocity(batch.paused, rows, step, sample)
-        mean, deviation = sde_mean(sample, velocity, sigma, following, policy.level, largest)
-        now, was = log_probability(taken, mean, deviation), log_probability(taken, before, deviation)
-        losses = clipped_loss(now, was, advantages.to(now.device), r.clip)
-        calls = len(rows) * (1.0 + BACKWARD)
-        figures = {"clipped": float(((now - was).exp().detach() - 1).abs().gt(r.clip).sum())}
-        if r.kl:
-            with torch.no_grad(), policy.base():
-                base, _ = sde_mean(
-                    sample, policy.velocity(batch.paused, rows, step, sample), sigma, following, policy.level, largest
-                )
-            far = divergence(mean, base, deviation)
-            losses = losses + r.kl * far
-            figures["kl"] = float(far.detach().sum())
-            calls += len(rows)
-        return losses.sum(), figures, calls
+        levels = solver.levels_of(step)
+
+        def mean() -> torch.Tensor:
+            velocity = policy.velocity(batch.paused, rows, step, sample)
+            return sde_mean(sample, velocity, levels[0], levels[1], policy.level, levels[2])[0]
+
+        deviation = sde_mean(sample[:1], sample[:1], levels[0], levels[1], policy.level, levels[2])[1]
+        own = mean()
+        now, was = log_probability(taken, own, deviation), log_probability(taken, before, deviation)
+        if not self.recipe.kl:
+            return now, was, None, len(rows) * (1.0 + BACKWARD)
+        with torch.no_grad(), policy.base():
+            base = mean()
+        return now, was, divergence(own, base, deviation), len(rows) * (2.0 + BACKWARD)
+
+    def _matched(self, batch: Batch, rows: list[int], step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, float]:
+        """The same of finished latents with fresh noise: how well the denoiser matches the way back to them.
+
+        Source: Advantage Weighted Matching, arXiv:2509.25050: one likelihood for learning and for pre-training, of less
+        variance than the walked path's; it needs no noise while sampling, and no guidance.
+        """
+        policy, clean = self.policy, batch.paused.latents[rows].float()
+        numbers = [self.recipe.seed, self.iteration, step, batch.groups[0], rows[0]]
+        chance = torch.Generator().manual_seed(int(np.random.default_rng(numbers).integers(2**62)))
+        noise = torch.randn(clean.shape, generator=chance).to(clean.device)
+        sigma = batch.paused.scheduler.levels_of(step)[0]
+        sample = ((1 - sigma) * clean + sigma * noise).to(batch.paused.latents.dtype)
+        velocity = policy.velocity(batch.paused, rows, step, sample, guided=False).float()
+        now = -(velocity - (noise - clean)).square().flatten(1).mean(1)
+        cost = len(rows) * (0.5 if policy.guided else 1.0)
+        if not self.recipe.kl:
+            return now, now.detach(), None, cost * (1 + BACKWARD)
+        with torch.no_grad(), policy.base():
+            base = policy.velocity(batch.paused, rows, step, sample, guided=False).float()
+        return now, now.detach(), (velocity - base).square().flatten(1).mean(1), cost * (2 + BACKWARD)
 
     def _step(self) -> float:
         """Mean the gradient over all processes and take a step; the gradient's norm before it was clipped to 1."""
@@ -197,9 +269,19 @@ class Learner:
         if not math.isfinite(norm):
             raise InputError(f"the gradient is {norm}; use --dtype float32 or a smaller --learning-rate")
         self.optimizer.step()
+        self.updates += 1
         return norm
 
-    def _total(self, value: float) -> float:
+    def _gathered(self, own: _Finished) -> list[_Finished]:
+        """What every process has, in the order of the processes."""
+        if self.processes == 1:
+            return [own]
+        from accelerate.utils import gather_object
+
+        found: list[_Finished] = gather_object([own])
+        return found
+
+    def total(self, value: float) -> float:
         """The sum over all processes."""
         if self.processes == 1:
             return value

@@ -7,6 +7,7 @@ plain diffusers loads. The pipeline's own call does the denoising, so guidance a
 from __future__ import annotations
 
 import contextlib
+import inspect
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from ..backbones import backbone_of, denoiser_of, device_of
 from ..calling import call
 from ..errors import InputError, ModelError, reason_of
+from ..guidance import is_guided
 from ..paused import Paused
 from .sde import sde_solver
 
@@ -54,6 +56,9 @@ class Policy:
         self.own = pipeline.scheduler
         self.solver = sde_solver(pipeline.scheduler, level, noisy)
         self.denoiser: Any = denoiser_of(pipeline)
+        self.guided = is_guided(pipeline, settings)
+        name = "true_cfg_scale" if "true_cfg_scale" in inspect.signature(pipeline.__call__).parameters else "guidance_scale"
+        self.unguided = {name: 1.0}
         self.targets = self._add_adapter(rank, targets, seed)
         self.parameters = {n: p for n, p in self.denoiser.named_parameters() if p.requires_grad}
         if hasattr(self.denoiser, "enable_gradient_checkpointing") and device_of(pipeline).type != "cpu":
@@ -114,14 +119,20 @@ class Policy:
         finally:
             self.denoiser.enable_adapters()
 
-    def velocity(self, paused: Paused, rows: Sequence[int], step: int, sample: torch.Tensor) -> torch.Tensor:
-        """What the denoiser predicts for `sample`, the chosen rows' latents before the step of index `step`, with gradient."""
+    def velocity(
+        self, paused: Paused, rows: Sequence[int], step: int, sample: torch.Tensor, guided: bool = True
+    ) -> torch.Tensor:
+        """What the denoiser predicts for `sample`, the chosen rows' latents before the step of index `step`, with gradient.
+
+        With `guided` it is what the pipeline makes of its predictions with and without the prompt, else the one with it.
+        """
         pipeline = self.pipeline
         solver = sde_solver(self.own, self.level, self.noisy)
         solver.only = step
         own, pipeline.scheduler = pipeline.scheduler, solver
         row = backbone_of(pipeline)
         settings = row.later(pipeline, paused.settings, step, paused.steps, paused.steps)
+        settings = settings if guided or not self.guided else {**settings, **self.unguided}
         try:
             with paused.encoded.used_by(pipeline, rows):
                 call(

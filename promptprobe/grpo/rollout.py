@@ -6,7 +6,7 @@ Comes in: a policy, prompts, what judges. Goes out: finished trajectories with t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -37,19 +37,17 @@ class Batch:
 
 def begin(
     policy: Policy,
-    prompts: Sequence[str],
-    seeds: Sequence[Sequence[int]],
+    groups: Sequence[tuple[int, str, Sequence[int]]],
     *,
     stop: int,
     judge: Judge | None,
     batch_size: int,
-    first: int = 0,
 ) -> Iterator[Batch]:
-    """Walk the groups (`seeds[i]` for `prompts[i]`, numbered from `first` on) to step `stop`, as many whole groups at once as fit."""
+    """Walk groups (number, prompt, seeds) to step `stop`, as many whole groups at once as fit."""
     blocks = list(judge.needs.blocks) if judge is not None and judge.needs.maps else []
-    at_once = max(1, batch_size // max(len(s) for s in seeds))
-    for i in range(0, len(prompts), at_once):
-        rows = [(first + g, prompts[g], s) for g in range(i, min(i + at_once, len(prompts))) for s in seeds[g]]
+    at_once = max(1, batch_size // max(len(s) for _, _, s in groups))
+    for i in range(0, len(groups), at_once):
+        rows = [(number, prompt, seed) for number, prompt, seeds in groups[i : i + at_once] for seed in seeds]
         for part in (rows[j : j + batch_size] for j in range(0, len(rows), batch_size)):
             with policy.walking() as pipeline, torch.no_grad():
                 paused = start(
@@ -94,5 +92,3 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float:
         return math.nan
     return float(spearmanr(one, other).statistic)
 
-
-Measure = Callable[[Sequence[Image.Image], Sequence[str]], torch.Tensor]
