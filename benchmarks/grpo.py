@@ -67,17 +67,26 @@ def captions(groups: int, count: int, seed: int) -> list[tuple[Any, str]]:
 
 
 @torch.no_grad()
-def look(pipeline: Any, settings: dict[str, Any], decoder: Any, rewards: dict[str, Any], args: argparse.Namespace) -> dict:
+def look(
+    pipeline: Any, settings: dict[str, Any], decoder: Any, rewards: dict[str, Any], args: argparse.Namespace
+) -> dict:
     """Held-out figures: rewards and checker of captions with two groups and one, and diversity."""
     row: dict[str, float] = {}
     for groups, count in ((2, args.captions), (1, args.captions // 2)):
-        pairs, values = captions(groups, count, 999), defaultdict(list)
+        pairs = captions(groups, count, 999)
+        values: dict[str, list[float]] = defaultdict(list)
         images = []
         for i in range(0, len(pairs), 48):
             part = pairs[i : i + 48]
             texts = [t for _, t in part]
             paused = start(
-                pipeline, texts, range(i, i + len(part)), steps=args.watch_steps, stop=args.watch_steps, blocks=[], **settings
+                pipeline,
+                texts,
+                range(i, i + len(part)),
+                steps=args.watch_steps,
+                stop=args.watch_steps,
+                blocks=[],
+                **settings,
             )
             drawn = preview(pipeline, paused, decoder=decoder)
             images += drawn
@@ -103,12 +112,13 @@ def run(args: argparse.Namespace, which: str, seed: int, out: Path) -> None:
     decoder, _ = decoder_for(pipeline, "auto", world.tiny if world else None)
     rewards = {n: load_reward(n) for n in ("icons", "icons-aesthetic")}
     noisy = args.noisy if args.likelihood == "path" else 0
-    policy = Policy(pipeline, steps=args.steps, rank=args.rank, level=0.7, noisy=noisy, settings=settings, seed=seed)
+    walked = settings | {"true_cfg_scale": args.guidance}
+    policy = Policy(pipeline, steps=args.steps, rank=args.rank, level=0.7, noisy=noisy, settings=walked, seed=seed)
     judge = None
     if which in ("probe", "preview"):
         reward = "icons" if which == "preview" else None
         judge, _ = choose_judge(
-            which, pipeline, model="icons", probe=None, objective=None, reward=reward, settings=settings,
+            which, pipeline, model="icons", probe=None, objective=None, reward=reward, settings=walked,
             find_decoder=lambda: decoder,
         )  # fmt: skip
     recipe = Recipe(
@@ -118,14 +128,20 @@ def run(args: argparse.Namespace, which: str, seed: int, out: Path) -> None:
     )  # fmt: skip
     prompts = [t for _, t in captions(2, 4000, seed)]
     learner = Learner(policy, rewards["icons"], prompts, recipe, judge, decoder)
-    told = {n: str(v) for n, v in vars(args).items() if n not in ("out", "minutes", "table", "filters", "seeds")} | {"filter": which}
+    told = {n: str(v) for n, v in vars(args).items() if n not in ("out", "minutes", "table", "filters", "seeds")} | {
+        "filter": which
+    }
     state = read_state(out, told)
     spent = 0.0
     if state is not None:
         state.put_back(learner)
         spent = json.loads((out / "spent.json").read_text())
     lines = out / "rows.jsonl"
-    kept = [r for r in map(json.loads, lines.read_text().splitlines()) if r["iteration"] <= learner.iteration] if lines.exists() else []
+    kept = (
+        [r for r in map(json.loads, lines.read_text().splitlines()) if r["iteration"] <= learner.iteration]
+        if lines.exists()
+        else []
+    )
     lines.write_text("".join(json.dumps(r) + "\n" for r in kept))
     began, mark = time.process_time() - spent, time.monotonic()
 
@@ -173,7 +189,20 @@ def table(out: Path) -> None:
     for row in rows:
         if row["kind"] == "look":
             runs[row["filter"]][row["seed"]].append(row)
-    shown = Table("filter", "runs", "calls", "CPU s", "reward 2", "checker 2", "checker 1", "aesthetic 2", "diversity", "calls to none's end", "valid", "judge")
+    shown = Table(
+        "filter",
+        "runs",
+        "calls",
+        "CPU s",
+        "reward 2",
+        "checker 2",
+        "checker 1",
+        "aesthetic 2",
+        "diversity",
+        "calls to none's end",
+        "valid",
+        "judge",
+    )
     ends = {seed: looks[-1]["icons 2"] for seed, looks in runs["none"].items()}
     full = {seed: looks[-1]["calls"] for seed, looks in runs["none"].items()}
     for which in FILTERS:
@@ -205,21 +234,24 @@ def main() -> None:
     parser.add_argument("--weaken", type=float, default=0.0)
     parser.add_argument("--filters", nargs="+", default=list(FILTERS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--calls", type=float, default=10000)
-    parser.add_argument("--minutes", type=float, default=20, help="of one run, at most")
+    parser.add_argument("--calls", type=float, default=40000)
+    parser.add_argument(
+        "--guidance", type=float, default=1.0, help="of the images learned from; held-out ones have the world's own"
+    )
+    parser.add_argument("--minutes", type=float, default=60, help="of one run, at most")
     parser.add_argument("--groups", type=int, default=4)
-    parser.add_argument("--size", type=int, default=12)
+    parser.add_argument("--size", type=int, default=16)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--filter-step", type=int, default=3)
     parser.add_argument("--noisy", type=int, default=2)
     parser.add_argument("--share", type=float, default=0.5)
     parser.add_argument("--wider", type=float, default=1.0)
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=4e-4)
-    parser.add_argument("--kl", type=float, default=0.1)
+    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--kl", type=float, default=0.0)
     parser.add_argument("--likelihood", default="matching", choices=["path", "matching"])
     parser.add_argument("--draws", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=48)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--captions", type=int, default=64)
     parser.add_argument("--watch-steps", type=int, default=8)
     parser.add_argument("--table", action="store_true", help="only print what there is")

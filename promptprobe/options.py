@@ -430,7 +430,9 @@ class GrpoOptions(TypedDict, total=False):
     rank: Annotated[int, Option(16, "Rank of the LoRA adapter.", least=1, most=1024)]
     target: Annotated[
         Sequence[str],
-        Option((), "Ends of the names of linear layers that learn; default: the attention's, by family.", example="to_q"),
+        Option(
+            (), "Ends of the names of linear layers that learn; default: the attention's, by family.", example="to_q"
+        ),
     ]
     rate: Annotated[float, Option(3e-4, "Learning rate.", least=0, most=1, flag="--learning-rate")]
     clip: Annotated[float, Option(1e-3, "How far a probability ratio may go from 1.", least=1e-8, most=1)]
@@ -447,9 +449,7 @@ class GrpoOptions(TypedDict, total=False):
     ]  # fmt: skip
 
 
-class GrpoRunOptions(
-    ModelOptions, GrpoOptions, RewardOptions, WhichProbe, JudgingOptions, MinutesOptions, total=False
-):
+class GrpoRunOptions(ModelOptions, GrpoOptions, RewardOptions, WhichProbe, JudgingOptions, MinutesOptions, total=False):
     """Everything that a GRPO run is made of."""
 
 

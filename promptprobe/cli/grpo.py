@@ -19,10 +19,12 @@ from .made import command
 )  # fmt: skip
 def grpo(
     model: Annotated[
-        str, typer.Argument(help="A built-in world, or a flow-matching pipeline: folder, .safetensors file or hub name.")
+        str,
+        typer.Argument(help="A built-in world, or a flow-matching pipeline: folder, .safetensors file or hub name."),
     ] = "icons",
     prompts: Annotated[
-        Path, typer.Option(help="Prompts to learn from: .txt, .csv, .jsonl or COCO captions .json.", rich_help_panel="Data")
+        Path,
+        typer.Option(help="Prompts to learn from: .txt, .csv, .jsonl or COCO captions .json.", rich_help_panel="Data"),
     ] = Path("prompts.txt"),
     held_out: Annotated[
         Path | None,
@@ -49,6 +51,8 @@ def grpo(
             on_progress=on_progress, on_note=lambda text: typer.echo(f"note: {text}", err=True), **options,
         )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps({"folder": str(trained.folder), "last": trained.row, "held_out": trained.watched}, indent=1))
+        typer.echo(
+            json.dumps({"folder": str(trained.folder), "last": trained.row, "held_out": trained.watched}, indent=1)
+        )
     else:
         print_trained(trained.folder, trained.row, trained.watched)

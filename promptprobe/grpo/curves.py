@@ -55,7 +55,9 @@ class Curves:
         """Whether held-out prompts were drawn after an iteration."""
         return any(r["iteration"] == iteration for r in self.watched)
 
-    def sheet(self, drawn: Sequence[tuple[str, float | None, Image.Image]], iteration: int, name: str = "learned") -> None:
+    def sheet(
+        self, drawn: Sequence[tuple[str, float | None, Image.Image]], iteration: int, name: str = "learned"
+    ) -> None:
         """A sheet of images with their prompts and rewards."""
         tiles = [
             Tile(image, [Caption(prompt), *([Caption(f"{reward:.3f}")] if reward is not None else [])])

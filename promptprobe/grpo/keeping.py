@@ -55,7 +55,13 @@ def keep(
         raise InputError("there are no trajectories to choose from; give at least one group")
     single = next((g for g, at in places.items() if len(at) < 2), None)
     if single is not None:
-        raise InputError(f"the group {single!r:.60} has one trajectory, and nothing to compare it with; give at least two")
+        raise InputError(
+            f"the group {single!r:.60} has one trajectory, and nothing to compare it with; give at least two"
+        )
+    for at in places.values():  # what is no number lies in the middle of its group
+        own = values[at]
+        known = own[np.isfinite(own)]
+        values[at] = np.where(np.isfinite(own), own, np.median(known) if len(known) else 0.0)
     spreads = {g: float(np.std(values[at])) for g, at in places.items()}
     wanted = [g for g in places if spreads[g] >= least_spread or way != "tails"]
     if not wanted:
@@ -65,24 +71,26 @@ def keep(
         )
     rng = np.random.default_rng(seed)
     if most_groups is not None and most_groups < len(wanted):
-        order = rng.permutation(len(wanted)) if way != "tails" else np.argsort([-spreads[g] for g in wanted], kind="stable")
+        order = (
+            rng.permutation(len(wanted)) if way != "tails" else np.argsort([-spreads[g] for g in wanted], kind="stable")
+        )
         chosen = {wanted[i] for i in order[:most_groups]}
         wanted = [g for g in wanted if g in chosen]
     kept: list[int] = []
     for group in wanted:
-        at = np.array(places[group])
-        count = len(at) if way == "all" else min(len(at), max(2, 2 * round(share * len(at) / 2)))
+        own_rows = np.array(places[group])
+        count = len(own_rows) if way == "all" else min(len(own_rows), max(2, 2 * round(share * len(own_rows) / 2)))
         if way == "tails":
-            order = at[np.argsort(values[at], kind="stable")]
-            at = np.concatenate([order[: count // 2], order[len(order) - (count - count // 2) :]])
+            ranked = own_rows[np.argsort(values[own_rows], kind="stable")]
+            chosen_rows = np.concatenate([ranked[: count // 2], ranked[len(ranked) - (count - count // 2) :]])
         else:
-            at = rng.permutation(at)[:count]
-        kept += at.tolist()
+            chosen_rows = rng.permutation(own_rows)[:count]
+        kept += chosen_rows.tolist()
     return sorted(kept)
 
 
 def _scores(n: int, scores: Any, latents: Any, maps: Any, judge: Any, way: str) -> np.ndarray:
-    """One number for each trajectory; what is none lies in the middle of the others."""
+    """One number for each trajectory."""
     if scores is None and judge is not None:
         seen = latents if maps is None else maps
         if seen is None:
@@ -98,11 +106,10 @@ def _scores(n: int, scores: Any, latents: Any, maps: Any, judge: Any, way: str) 
         if way == "tails":
             raise InputError("there is nothing to choose by; give scores, or a judge with latents or maps")
         return np.zeros(n)
-    values = np.array(torch.as_tensor(scores).detach().float().cpu(), dtype=float)
+    values = np.array(torch.as_tensor(scores).detach().double().cpu())
     if values.shape != (n,):
         raise InputError(f"scores have shape {values.shape} for {n} trajectories; give one number for each")
-    finite = np.isfinite(values)
-    return np.where(finite, values, np.median(values[finite]) if finite.any() else 0.0)
+    return values
 
 
 class Correction:

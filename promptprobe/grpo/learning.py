@@ -70,13 +70,21 @@ class _Finished:
             values = [getattr(p, name) for p in parts]
             return None if values[0] is None else torch.cat(values)
 
-        return cls([g for p in parts for g in p.groups], torch.cat([p.rewards for p in parts]), all_of("views"), all_of("scores"))
+        return cls(
+            [g for p in parts for g in p.groups],
+            torch.cat([p.rewards for p in parts]),
+            all_of("views"),
+            all_of("scores"),
+        )
 
 
 def figures_of(done: _Finished, margin: float) -> dict[str, float]:
     """Mean reward, its spread within groups, the share of valid samples, and how well the judge foresaw the rewards."""
     away = centred(done.rewards[:, None], done.groups)[:, 0]
-    within = [float(away[[i for i, g in enumerate(done.groups) if g == k]].square().mean().sqrt()) for k in dict.fromkeys(done.groups)]
+    within = [
+        float(away[[i for i, g in enumerate(done.groups) if g == k]].square().mean().sqrt())
+        for k in dict.fromkeys(done.groups)
+    ]
     row = {
         "reward": float(done.rewards.mean()), "spread": float(np.mean(within)),
         "valid": float((away.abs() > max(margin, 1e-6)).float().mean()),
@@ -155,12 +163,21 @@ class Learner:
         row = figures_of(everyone, r.margin)
         if everyone.views is not None:
             self.correction.learn(everyone.views, everyone.rewards, everyone.groups)
-        self.seen = [(p, float(v), i) for b in done for p, v, i in zip(b.paused.prompts, b.rewards, b.images, strict=True)]
+        self.seen = [
+            (p, float(v), i) for b in done for p, v, i in zip(b.paused.prompts, b.rewards, b.images, strict=True)
+        ]
         self.iteration += 1
         self.calls += self.total(sampled + trained)
         self.seconds += time.perf_counter() - began
         counts = {"begun": int(self.total(len(groups))), "kept": len(everyone.groups)}
-        return {"iteration": self.iteration, "calls": self.calls, "seconds": round(self.seconds, 2), **counts, **row, **learned}
+        return {
+            "iteration": self.iteration,
+            "calls": self.calls,
+            "seconds": round(self.seconds, 2),
+            **counts,
+            **row,
+            **learned,
+        }
 
     def _begin(self, stop: int) -> list[Batch]:
         """This process's groups of the iteration, walked to the step `stop`; all chance is the seed's and the iteration's."""
@@ -192,7 +209,9 @@ class Learner:
         r, policy = self.recipe, self.policy
         places = list(range(policy.noisy))
         if r.likelihood == "matching":
-            places = sorted(np.random.default_rng([r.seed, self.iteration, 1]).permutation(policy.steps - 1)[: r.draws].tolist())
+            places = sorted(
+                np.random.default_rng([r.seed, self.iteration, 1]).permutation(policy.steps - 1)[: r.draws].tolist()
+            )
         total = self.total(float(len(advantages) * len(places)))
         spent, told = 0.0, {"kl": 0.0, "clipped": 0.0, "gradient": 0.0}
         before: dict[tuple[int, ...], torch.Tensor] = {}
@@ -212,12 +231,16 @@ class Learner:
                         losses = losses if far is None else losses + r.kl * far
                         (losses.sum() * (self.processes / total)).backward()
                         spent += calls
-                        told["clipped"] += float(((now - was).detach().exp() - 1).abs().gt(r.clip).sum()) / total / r.passes
+                        told["clipped"] += (
+                            float(((now - was).detach().exp() - 1).abs().gt(r.clip).sum()) / total / r.passes
+                        )
                         told["kl"] += 0.0 if far is None else float(far.detach().sum()) / total / r.passes
             told["gradient"] = self._step()
         return spent, told
 
-    def _walked(self, batch: Batch, rows: list[int], step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, float]:
+    def _walked(
+        self, batch: Batch, rows: list[int], step: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, float]:
         """Log-probabilities of a noisy step, now and when it was taken, the distance to the base, and what it cost."""
         policy, solver = self.policy, batch.paused.scheduler
         sample, taken, before = solver.path[step][rows], solver.path[step + 1][rows], solver.means[step][rows]
@@ -236,7 +259,9 @@ class Learner:
             base = mean()
         return now, was, divergence(own, base, deviation), len(rows) * (2.0 + BACKWARD)
 
-    def _matched(self, batch: Batch, rows: list[int], step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, float]:
+    def _matched(
+        self, batch: Batch, rows: list[int], step: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, float]:
         """The same of finished latents with fresh noise: how well the denoiser matches the way back to them.
 
         Source: Advantage Weighted Matching, arXiv:2509.25050: one likelihood for learning and for pre-training, of less

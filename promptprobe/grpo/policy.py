@@ -57,11 +57,15 @@ class Policy:
         self.solver = sde_solver(pipeline.scheduler, level, noisy)
         self.denoiser: Any = denoiser_of(pipeline)
         self.guided = is_guided(pipeline, settings)
-        name = "true_cfg_scale" if "true_cfg_scale" in inspect.signature(pipeline.__call__).parameters else "guidance_scale"
+        name = (
+            "true_cfg_scale"
+            if "true_cfg_scale" in inspect.signature(pipeline.__call__).parameters
+            else "guidance_scale"
+        )
         self.unguided = {name: 1.0}
         self.targets = self._add_adapter(rank, targets, seed)
         self.parameters = {n: p for n, p in self.denoiser.named_parameters() if p.requires_grad}
-        if hasattr(self.denoiser, "enable_gradient_checkpointing") and device_of(pipeline).type != "cpu":
+        if getattr(self.denoiser, "_supports_gradient_checkpointing", False) and device_of(pipeline).type != "cpu":
             self.denoiser.enable_gradient_checkpointing()
 
     def _add_adapter(self, rank: int, targets: Sequence[str], seed: int) -> list[str]:
@@ -152,12 +156,9 @@ class Policy:
 
     def adapter_file(self) -> bytes:
         """The adapter as the file that `pipe.load_lora_weights` of plain diffusers reads."""
-        from diffusers.utils import convert_state_dict_to_diffusers
         from peft import get_peft_model_state_dict
 
         weights = get_peft_model_state_dict(self.denoiser, adapter_name=ADAPTER)
         with tempfile.TemporaryDirectory() as folder:
-            type(self.pipeline).save_lora_weights(
-                folder, transformer_lora_layers=convert_state_dict_to_diffusers(weights), weight_name=ADAPTER_FILE
-            )
+            type(self.pipeline).save_lora_weights(folder, transformer_lora_layers=weights, weight_name=ADAPTER_FILE)
             return (Path(folder) / ADAPTER_FILE).read_bytes()

@@ -91,4 +91,3 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float:
     if len(one) < 3 or len(set(one)) < 2 or len(set(other)) < 2:
         return math.nan
     return float(spearmanr(one, other).statistic)
-

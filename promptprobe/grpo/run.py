@@ -20,7 +20,7 @@ from typing_extensions import Unpack
 from ..decoders import decoder_for
 from ..errors import InputError
 from ..files import make_folder
-from ..judges import choose_judge
+from ..judges import Judge, choose_judge
 from ..options import DEFAULT_MODEL, CallOptions, GrpoRunOptions, LoadingOptions, names_of, signed
 from ..pipelines import loaded_of, open_pipeline
 from ..rewards import default_reward, load_reward, reward_name, rewrite_margin
@@ -35,7 +35,17 @@ from .trackers import tracking
 from .watch import Watch
 
 # What may differ when a run goes on: how long it is, how it is looked at, where it computes.
-_FREE = {"iterations", "max_minutes", "watch_every", "save_every", "tracker", "device", "offload", "batch_size", "revision"}
+_FREE = {
+    "iterations",
+    "max_minutes",
+    "watch_every",
+    "save_every",
+    "tracker",
+    "device",
+    "offload",
+    "batch_size",
+    "revision",
+}
 
 
 @dataclass
@@ -103,7 +113,12 @@ class _Run:
             pipeline, steps=o["train_steps"], rank=o["rank"], targets=o["target"], level=o["noise"], noisy=noisy,
             settings=settings, seed=o["seed"],
         )  # fmt: skip
-        judge, notes = None, []
+        judge: Judge | None = None
+        notes: list[str] = []
+        if o["filter"] == "probe" and o["probe"] is None and (world is None or world.probe is None):
+            raise InputError(
+                f"filter is 'probe', and {str(model)!r} has none; give --probe FOLDER of this model's, or --filter preview"
+            )
         if o["filter"] in ("probe", "preview"):
             judge, notes = choose_judge(
                 o["filter"], pipeline, model=model, probe=o["probe"], objective=o["objective"],
@@ -123,7 +138,12 @@ class _Run:
         others = [n.strip() for n in (o["watch"] or "").split(",") if n.strip()]
         watched = {reward_name(named): reward} | {reward_name(n): load_reward(n, where) for n in others}
         self.watch = Watch(
-            held_out[: o["watch_prompts"]], watched, o["steps"], batch_size=o["batch_size"], settings=settings, decoder=decoder
+            held_out[: o["watch_prompts"]],
+            watched,
+            o["steps"],
+            batch_size=o["batch_size"],
+            settings=settings,
+            decoder=decoder,
         )
         recipe = Recipe(
             groups=o["groups"], size=o["group_size"], filter=o["filter"], filter_step=o["filter_step"], share=o["share"],
@@ -196,7 +216,9 @@ def _check_steps(o: dict[str, Any]) -> None:
             f"filter step is {step}, and the training run has {steps} steps; give one from 1 to {steps - 1}, before its end"
         )
     if o["noisy_steps"] is not None and o["noisy_steps"] >= steps:
-        raise InputError(f"noisy steps is {o['noisy_steps']}; the last of {steps} steps has no noise: give at most {steps - 1}")
+        raise InputError(
+            f"noisy steps is {o['noisy_steps']}; the last of {steps} steps has no noise: give at most {steps - 1}"
+        )
 
 
 def _accelerator() -> Any:
@@ -211,4 +233,10 @@ def _accelerator() -> Any:
 def _plain(value: Any) -> Any:
     if callable(value):
         return reward_name(value)
-    return value if isinstance(value, (int, float, str, bool, type(None))) else [str(v) for v in value] if isinstance(value, tuple) else str(value)
+    return (
+        value
+        if isinstance(value, (int, float, str, bool, type(None)))
+        else [str(v) for v in value]
+        if isinstance(value, tuple)
+        else str(value)
+    )

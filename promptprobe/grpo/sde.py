@@ -78,7 +78,8 @@ def sde_solver(scheduler: Any, level: float, noisy: int) -> Any:
             "give a flow-matching model such as SD3, FLUX.1 or Qwen-Image"
         )
     made = copy.deepcopy(scheduler)
-    made.__class__ = _class_of(type(scheduler))
+    kind: Any = type(scheduler)
+    made.__class__ = _class_of(kind)
     made.level, made.noisy, made.path, made.means, made.only, made.velocity = level, noisy, [], [], None, None
     return made
 
@@ -86,7 +87,9 @@ def sde_solver(scheduler: Any, level: float, noisy: int) -> Any:
 @functools.cache
 def _class_of(base: Any) -> type:
     """One class for each scheduler's, so that a paused batch's and the pipeline's are the same."""
-    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteSchedulerOutput as Output
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
+        FlowMatchEulerDiscreteSchedulerOutput as Output,
+    )
     from diffusers.utils.torch_utils import randn_tensor
 
     @functools.wraps(base.set_timesteps)
@@ -109,7 +112,8 @@ def _class_of(base: Any) -> type:
             self._init_step_index(timestep)
         at = self.step_index
         level = self.level if at < self.noisy else 0.0
-        mean, deviation = sde_mean(sample, model_output, *self.levels_of(at)[:2], level, self.levels_of(at)[2])
+        sigma, below, largest = self.levels_of(at)
+        mean, deviation = sde_mean(sample, model_output, sigma, below, level, largest)
         following = mean
         if at <= self.noisy:
             self.path.append(sample.detach())

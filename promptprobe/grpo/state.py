@@ -32,13 +32,12 @@ class State:
 
     @classmethod
     def of(cls, learner: Learner, settings: dict[str, Any]) -> State:
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for name, parameter in learner.policy.parameters.items():
-            tensors[f"adapter.{name}"] = parameter
+            tensors[f"adapter.{name}"] = parameter.detach()
             for moment in _MOMENTS:
-                tensors[f"{moment}.{name}"] = learner.optimizer.state.get(parameter, {}).get(
-                    moment, torch.zeros_like(parameter)
-                )
+                known: dict[str, torch.Tensor] = learner.optimizer.state.get(parameter, {})
+                tensors[f"{moment}.{name}"] = known[moment] if moment in known else torch.zeros_like(parameter)
         tensors |= {"views": learner.correction.views, "rewards": learner.correction.rewards}
         told = {
             "iteration": learner.iteration, "updates": learner.updates, "calls": learner.calls,

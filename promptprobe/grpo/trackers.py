@@ -11,7 +11,9 @@ from ..errors import InputError
 
 
 @contextlib.contextmanager
-def tracking(tracker: str, settings: Mapping[str, Any], process: int) -> Iterator[Callable[[Mapping[str, Any], int], None]]:
+def tracking(
+    tracker: str, settings: Mapping[str, Any], process: int
+) -> Iterator[Callable[[Mapping[str, Any], int], None]]:
     """While inside, what takes a row of figures and the iteration's number; nothing happens with `none`.
 
     Raises `InputError` when the tracker's package is not installed.

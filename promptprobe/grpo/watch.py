@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..rewards import RewardFunction, measure
 from ..dataset import item_seed
+from ..rewards import RewardFunction, measure
 from ..trajectory import preview, start
 
 SMALL = 32  # pixels of a side, for comparing images
