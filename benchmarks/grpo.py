@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
 
 def calls_to(looks: list[dict[str, Any]], wanted: float) -> float:
     """Denoiser calls until a held-out reward is first reached, between looks on a line; nan if never."""
-    for one, other in zip(looks, looks[1:], strict=False):
+    for one, other in pairwise(looks):
         a, b = one["icons 2"], other["icons 2"]
         if b >= wanted:
             return float(one["calls"] + (other["calls"] - one["calls"]) * max(0.0, (wanted - a) / max(b - a, 1e-9)))
@@ -234,24 +235,24 @@ def main() -> None:
     parser.add_argument("--weaken", type=float, default=0.0)
     parser.add_argument("--filters", nargs="+", default=list(FILTERS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--calls", type=float, default=40000)
+    parser.add_argument("--calls", type=float, default=10000)
     parser.add_argument(
-        "--guidance", type=float, default=1.0, help="of the images learned from; held-out ones have the world's own"
+        "--guidance", type=float, default=4.0, help="of the images learned from; held-out ones have the world's own"
     )
     parser.add_argument("--minutes", type=float, default=60, help="of one run, at most")
     parser.add_argument("--groups", type=int, default=4)
-    parser.add_argument("--size", type=int, default=16)
+    parser.add_argument("--size", type=int, default=12)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--filter-step", type=int, default=3)
     parser.add_argument("--noisy", type=int, default=2)
     parser.add_argument("--share", type=float, default=0.5)
     parser.add_argument("--wider", type=float, default=1.0)
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=8e-4)
-    parser.add_argument("--kl", type=float, default=0.0)
+    parser.add_argument("--rate", type=float, default=5e-4)
+    parser.add_argument("--kl", type=float, default=0.1)
     parser.add_argument("--likelihood", default="matching", choices=["path", "matching"])
     parser.add_argument("--draws", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=48)
     parser.add_argument("--captions", type=int, default=64)
     parser.add_argument("--watch-steps", type=int, default=8)
     parser.add_argument("--table", action="store_true", help="only print what there is")

@@ -45,6 +45,7 @@ LAYERS = [
     "grpo.policy",
     "grpo.rollout",
     "grpo.keeping grpo.watch",
+    "grpo.finished",
     "grpo.learning",
     "grpo.state",
     "grpo.run",

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
+import re
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pipelines
 import pytest
 import torch
+from pipelines import SIZE
 
 from promptprobe import PromptProbeError, icons
 from promptprobe.grpo import keep, train
@@ -179,7 +183,6 @@ def test_interrupted_it_keeps_the_adapter_so_far(made, tmp_path):
 
     with safe_open(tmp_path / "state.safetensors", "pt") as file:
         assert json.loads(file.metadata()["state"])["iteration"] == 2
-    shutil.rmtree(tmp_path)
 
 
 def test_the_filter_keeps_both_tails_of_each_group():
@@ -198,6 +201,10 @@ def nan(images, prompts):
     return torch.full((len(images),), math.nan)
 
 
+def full(images, prompts):
+    raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+
 def same(images, prompts):
     return torch.ones(len(images))
 
@@ -206,6 +213,7 @@ def same(images, prompts):
     "family, more, said",
     [
         ("sd3", {"reward": nan}, "is nan, no number"),
+        ("sd3", {"reward": full}, "out of memory with 32 images"),
         ("sd3", {"reward": same}, "is 1 for every image so far"),
         ("sd3", {"group_size": 1}, "group size is 1"),
         ("sd3", {"filter_step": 4}, "filter step is 4, and the training run has 4 steps"),
@@ -232,3 +240,58 @@ def test_groups_of_one_and_scores_of_another_length_are_refused():
         keep(["a", "a"], [1, 2, 3])
     with pytest.raises(PromptProbeError, match="probe of another model"):
         keep(["a", "a"], latents=torch.zeros(2, 3), judge=torch.nn.Linear(4, 1))
+
+
+def test_each_example_of_the_guide_runs(made):
+    guide = (Path(__file__).parent.parent / "docs" / "GRPO.md").read_text("utf-8")
+    flow_grpo, trl, diffusers = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    pipeline, prompts = made("sd3"), [p for p in PROMPTS[:2] for _ in range(4)]
+    latents = torch.randn(8, 4, 2, 2)
+
+    learned = []
+
+    class Stats:
+        def update(self, texts, rewards):
+            learned.append((texts, rewards))
+            return rewards
+
+    walk = {
+        "prompts": prompts, "reward_fn": lambda images, texts: torch.as_tensor(images).flatten(1).mean(1), "decode": lambda z: z,
+        "sample_first_steps": lambda texts: {"prompts": texts, "latents": latents[:, None], "clean": latents},
+        "sample_last_steps": lambda samples: samples, "stat_tracker": Stats(),
+    }  # fmt: skip
+    exec(flow_grpo, walk)
+    assert len(walk["samples"]["latents"]) == len(walk["samples"]["prompts"]) == 4 and len(learned[0][0]) == 4
+
+    class Trainer:
+        judge = staticmethod(lambda z: z.flatten(1).mean(1))
+
+        def generate_samples(self, texts, steps, begun=None):
+            return begun or [{"prompt": t, "latents": z} for t, z in zip(texts, latents, strict=True)]
+
+    names = {"Trainer": Trainer, "torch": torch}
+    exec(trl, names)
+    assert [s["prompt"] for s in names["Filtered"]().generate_samples(prompts)] == [PROMPTS[0]] * 2 + [PROMPTS[1]] * 2
+
+    weight = torch.nn.Parameter(torch.ones(()))
+    loop = {
+        "pipeline": pipeline, "reward_fn": brightness, "dataloader": [{"prompt": PROMPTS[:2]}], "settings": SIZE,
+        "optimizer": torch.optim.SGD([weight], lr=0.1), "loss_of": lambda texts, rewards: weight * rewards.mean() + 0 * len(texts),
+    }  # fmt: skip
+    exec(diffusers, loop)
+    assert len(loop["rewards"]) == 4 and float(weight.detach()) != 1
+
+
+def test_the_command_trains_the_built_in_world_and_goes_on(tmp_path):
+    (tmp_path / "prompts.txt").write_text("two red cars\na blue house\nthree green birds\n")
+    command = [
+        sys.executable, "-m", "promptprobe", "grpo", "icons", "--prompts", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "run"),
+        "--groups", "1", "--group-size", "4", "--watch-prompts", "1", "--steps", "2", "--train-steps", "3", "--likelihood", "matching",
+    ]  # fmt: skip
+    done = [
+        subprocess.run([*command, "--iterations", n, "--json"], capture_output=True, text=True, check=False)
+        for n in "12"
+    ]
+    assert [d.returncode for d in done] == [0, 0], done[0].stderr + done[1].stderr
+    assert json.loads(done[1].stdout)["last"]["iteration"] == 2
+    assert [json.loads(r)["iteration"] for r in (tmp_path / "run" / "curves.jsonl").open()] == [1, 2]

@@ -18,7 +18,8 @@ from PIL import Image
 from ..errors import InputError
 from ..judges import Judge
 from ..rewards import RewardFunction, reward_name
-from .keeping import Correction, centred, keep, within_groups
+from .finished import Finished, figures_of
+from .keeping import Correction, keep
 from .objective import clipped_loss, divergence, group_advantages
 from .policy import Policy
 from .rollout import Batch, begin, complete
@@ -47,52 +48,6 @@ class Recipe:
     batch_size: int = 32
     margin: float = 0.0
     seed: int = 0
-
-
-@dataclass
-class _Finished:
-    """Finished trajectories without their tensors: what a process tells the others of them."""
-
-    groups: list[int]
-    rewards: torch.Tensor
-    views: torch.Tensor | None
-    scores: torch.Tensor | None
-
-    @classmethod
-    def of(cls, done: Sequence[Batch], scores: torch.Tensor | None) -> _Finished:
-        views = [b.predicted for b in done if b.predicted is not None]
-        groups = [g for b in done for g in b.groups]
-        return cls(groups, torch.cat([b.rewards for b in done]), torch.cat(views) if views else None, scores)
-
-    @classmethod
-    def joined(cls, parts: Sequence[_Finished]) -> _Finished:
-        def all_of(name: str) -> torch.Tensor | None:
-            values = [getattr(p, name) for p in parts]
-            return None if values[0] is None else torch.cat(values)
-
-        return cls(
-            [g for p in parts for g in p.groups],
-            torch.cat([p.rewards for p in parts]),
-            all_of("views"),
-            all_of("scores"),
-        )
-
-
-def figures_of(done: _Finished, margin: float) -> dict[str, float]:
-    """Mean reward, its spread within groups, the share of valid samples, and how well the judge foresaw the rewards."""
-    away = centred(done.rewards[:, None], done.groups)[:, 0]
-    within = [
-        float(away[[i for i, g in enumerate(done.groups) if g == k]].square().mean().sqrt())
-        for k in dict.fromkeys(done.groups)
-    ]
-    row = {
-        "reward": float(done.rewards.mean()), "spread": float(np.mean(within)),
-        "valid": float((away.abs() > max(margin, 1e-6)).float().mean()),
-    }  # fmt: skip
-    if done.scores is not None and done.views is not None:
-        row["judge"] = within_groups(done.scores, done.rewards, done.groups)
-        row["judge_uncorrected"] = within_groups(done.views[:, 0], done.rewards, done.groups)
-    return row
 
 
 @dataclass
@@ -153,9 +108,9 @@ class Learner:
                 done.append(complete(self.policy, batch, rows, self.reward, self.decoder))
         sampled = len(groups) * stop + len(kept) * (self.policy.steps - stop)
         del started
-        own = _Finished.of(done, None if scores is None else scores[kept])
+        own = Finished.of(done, None if scores is None else scores[kept])
         parts = self._gathered(own)
-        everyone = _Finished.joined(parts)
+        everyone = Finished.joined(parts)
         self._check(everyone.rewards)
         advantages = group_advantages(everyone.rewards, everyone.groups)
         first = sum(len(p.groups) for p in parts[: self.process])
@@ -268,9 +223,7 @@ class Learner:
         variance than the walked path's; it needs no noise while sampling, and no guidance.
         """
         policy, clean = self.policy, batch.paused.latents[rows].float()
-        numbers = [self.recipe.seed, self.iteration, step, batch.groups[0], rows[0]]
-        chance = torch.Generator().manual_seed(int(np.random.default_rng(numbers).integers(2**62)))
-        noise = torch.randn(clean.shape, generator=chance).to(clean.device)
+        noise = torch.stack([self._noise(step, batch.groups[i], clean.shape[1:]) for i in rows]).to(clean.device)
         sigma = batch.paused.scheduler.levels_of(step)[0]
         sample = ((1 - sigma) * clean + sigma * noise).to(batch.paused.latents.dtype)
         velocity = policy.velocity(batch.paused, rows, step, sample, guided=False).float()
@@ -281,6 +234,11 @@ class Learner:
         with torch.no_grad(), policy.base():
             base = policy.velocity(batch.paused, rows, step, sample, guided=False).float()
         return now, now.detach(), (velocity - base).square().flatten(1).mean(1), cost * (2 + BACKWARD)
+
+    def _noise(self, step: int, group: int, shape: torch.Size) -> torch.Tensor:
+        """One noise for a whole group: its advantages sum to zero, so that what is the noise's own cancels out."""
+        numbers = np.random.default_rng([self.recipe.seed, self.iteration, step, group])
+        return torch.randn(shape, generator=torch.Generator().manual_seed(int(numbers.integers(2**62))))
 
     def _step(self) -> float:
         """Mean the gradient over all processes and take a step; the gradient's norm before it was clipped to 1."""
@@ -297,13 +255,13 @@ class Learner:
         self.updates += 1
         return norm
 
-    def _gathered(self, own: _Finished) -> list[_Finished]:
+    def _gathered(self, own: Finished) -> list[Finished]:
         """What every process has, in the order of the processes."""
         if self.processes == 1:
             return [own]
         from accelerate.utils import gather_object
 
-        found: list[_Finished] = gather_object([own])
+        found: list[Finished] = gather_object([own])
         return found
 
     def total(self, value: float) -> float:
