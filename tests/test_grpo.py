@@ -287,6 +287,7 @@ def test_the_command_trains_the_built_in_world_and_goes_on(tmp_path):
     command = [
         sys.executable, "-m", "promptprobe", "grpo", "icons", "--prompts", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "run"),
         "--groups", "1", "--group-size", "4", "--watch-prompts", "1", "--steps", "2", "--train-steps", "3", "--likelihood", "matching",
+        "--filter", "preview",
     ]  # fmt: skip
     done = [
         subprocess.run([*command, "--iterations", n, "--json"], capture_output=True, text=True, check=False)

@@ -18,7 +18,7 @@ import torch
 from typing_extensions import Unpack
 
 from ..decoders import decoder_for
-from ..errors import InputError
+from ..errors import InputError, ProbeMismatchError
 from ..files import make_folder
 from ..judges import Judge, choose_judge
 from ..options import DEFAULT_MODEL, CallOptions, GrpoRunOptions, LoadingOptions, names_of, signed
@@ -124,9 +124,13 @@ class _Run:
                 o["filter"], pipeline, model=model, probe=o["probe"], objective=o["objective"],
                 reward=named if o["filter"] == "preview" else None, settings=settings, device=where, find_decoder=lambda: decoder,
             )  # fmt: skip
-            notes += judge.check(
-                pipeline, steps=o["train_steps"], probe_step=o["filter_step"], early_step=None, settings=settings
-            )
+            try:
+                notes += judge.check(
+                    pipeline, steps=o["train_steps"], probe_step=o["filter_step"], early_step=None, settings=settings
+                )
+            except ProbeMismatchError as error:  # its remedy in the words of this command
+                said = str(error).replace("--probe-step", "--filter-step").replace("--steps", "--train-steps")
+                raise ProbeMismatchError(said) from error
         self.notes = [*loaded_of(pipeline).notes, *notes, *([told] if told else [])]
         if not held_out and o["watch_prompts"]:
             if len(prompts) <= o["watch_prompts"]:
