@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +51,8 @@ def grpo(
             found[0].prompts if found[0] else [], out, held_out=found[1].prompts if found[1] else (), model=model,
             on_progress=on_progress, on_note=lambda text: typer.echo(f"note: {text}", err=True), **options,
         )  # fmt: skip
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first speaks
+        return
     if as_json:
         typer.echo(
             json.dumps({"folder": str(trained.folder), "last": trained.row, "held_out": trained.watched}, indent=1)

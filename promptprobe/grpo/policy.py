@@ -65,8 +65,9 @@ class Policy:
         self.unguided = {name: 1.0}
         self.targets = self._add_adapter(rank, targets, seed)
         self.parameters = {n: p for n, p in self.denoiser.named_parameters() if p.requires_grad}
+        checkpoint: Any = getattr(self.denoiser, "enable_gradient_checkpointing", None)
         if getattr(self.denoiser, "_supports_gradient_checkpointing", False) and device_of(pipeline).type != "cpu":
-            self.denoiser.enable_gradient_checkpointing()
+            checkpoint()
 
     def _add_adapter(self, rank: int, targets: Sequence[str], seed: int) -> list[str]:
         name = type(self.denoiser).__name__
