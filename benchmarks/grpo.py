@@ -3,8 +3,8 @@
     python benchmarks/grpo.py --out data/grpo [--base FOLDER] [--calls 12000] [--seeds 3] [--minutes 10]
     python benchmarks/grpo.py --out data/grpo --table
 
-Learns from plain captions of two groups; watches others of two groups and of one, that it never learns from, in `--watch-steps` steps
-with the world's guidance. `--base` is a folder with another checkpoint's `diffusion_pytorch_model.safetensors`; without it
+Learns from a few plain captions of two groups; looks at them with other seeds, and at others of two groups and of one that it never
+learns from, in `--watch-steps` steps. `--base` is a folder with another checkpoint's `diffusion_pytorch_model.safetensors`; without it
 runs begin from the shipped weights, and with `--weaken` from those with noise added. Resumable: rows are written as they come, a run
 that is whole is not made again, one that was cut off goes on from its last look.
 """
@@ -69,12 +69,17 @@ def captions(groups: int, count: int, seed: int) -> list[tuple[Any, str]]:
 
 @torch.no_grad()
 def look(
-    pipeline: Any, settings: dict[str, Any], decoder: Any, rewards: dict[str, Any], args: argparse.Namespace
+    pipeline: Any, settings: dict[str, Any], decoder: Any, rewards: dict[str, Any], args: argparse.Namespace, seed: int
 ) -> dict:
     """Held-out figures: rewards and checker of captions with two groups and one, and diversity."""
     row: dict[str, float] = {}
-    for groups, count in ((2, args.captions), (1, args.captions // 2)):
-        pairs = captions(groups, count, 999)
+    own = captions(2, args.prompts, seed)
+    sets = {
+        "learned": [p for p in own for _ in range(8)],
+        "2": captions(2, args.captions, 999),
+        "1": captions(1, args.captions // 2, 999),
+    }
+    for groups, pairs in sets.items():
         values: dict[str, list[float]] = defaultdict(list)
         images = []
         for i in range(0, len(pairs), 48):
@@ -127,7 +132,7 @@ def run(args: argparse.Namespace, which: str, seed: int, out: Path) -> None:
         wider=args.wider if which in ("probe", "preview") else 1.0, rate=args.rate, kl=args.kl, batch_size=args.batch_size,
         margin=0.05, seed=seed, likelihood=args.likelihood, draws=args.draws,
     )  # fmt: skip
-    prompts = [t for _, t in captions(2, 4000, seed)]
+    prompts = [t for _, t in captions(2, args.prompts, seed)]
     learner = Learner(policy, rewards["icons"], prompts, recipe, judge, decoder)
     told = {n: str(v) for n, v in vars(args).items() if n not in ("out", "minutes", "table", "filters", "seeds")} | {
         "filter": which
@@ -154,7 +159,7 @@ def run(args: argparse.Namespace, which: str, seed: int, out: Path) -> None:
         due = int(learner.calls / args.calls * (LOOKS - 1)) + 1  # looks that should have been made
         if sum(r["kind"] == "look" for r in kept) < due or learner.calls >= args.calls:
             paused_at = time.process_time()
-            figures = look(pipeline, settings, decoder, rewards, args)
+            figures = look(pipeline, settings, decoder, rewards, args, seed)
             row = {"iteration": learner.iteration, "calls": learner.calls, "cpu": paused_at - began, **figures}
             note("look", row)
             kept.append({"kind": "look", **row})
@@ -177,7 +182,7 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
 def calls_to(looks: list[dict[str, Any]], wanted: float) -> float:
     """Denoiser calls until a held-out reward is first reached, between looks on a line; nan if never."""
     for one, other in pairwise(looks):
-        a, b = one["icons 2"], other["icons 2"]
+        a, b = one["icons learned"], other["icons learned"]
         if b >= wanted:
             return float(one["calls"] + (other["calls"] - one["calls"]) * max(0.0, (wanted - a) / max(b - a, 1e-9)))
     return float("nan")
@@ -195,6 +200,8 @@ def table(out: Path) -> None:
         "runs",
         "calls",
         "CPU s",
+        "reward",
+        "checker",
         "reward 2",
         "checker 2",
         "checker 1",
@@ -204,7 +211,7 @@ def table(out: Path) -> None:
         "valid",
         "judge",
     )
-    ends = {seed: looks[-1]["icons 2"] for seed, looks in runs["none"].items()}
+    ends = {seed: looks[-1]["icons learned"] for seed, looks in runs["none"].items()}
     full = {seed: looks[-1]["calls"] for seed, looks in runs["none"].items()}
     for which in FILTERS:
         looks = runs[which]
@@ -221,7 +228,7 @@ def table(out: Path) -> None:
         judged = [r["judge"] for r in steps if isinstance(r.get("judge"), float) and np.isfinite(r["judge"])]
         shown.add_row(
             which, str(len(looks)), f"{np.mean([o[-1]['calls'] for o in looks.values()]):.0f}",
-            f"{np.mean([o[-1]['cpu'] for o in looks.values()]):.0f}", gain("icons 2"), gain("checker 2"), gain("checker 1"),
+            f"{np.mean([o[-1]['cpu'] for o in looks.values()]):.0f}", gain("icons learned"), gain("checker learned"), gain("icons 2"), gain("checker 2"), gain("checker 1"),
             gain("icons-aesthetic 2"), gain("diversity"), ", ".join(f"{s:.2f}" for s in share) or "-",
             f"{np.mean([r['valid'] for r in steps]):.2f}", f"{np.mean(judged):.2f}" if judged else "-",
         )  # fmt: skip
@@ -235,7 +242,7 @@ def main() -> None:
     parser.add_argument("--weaken", type=float, default=0.0)
     parser.add_argument("--filters", nargs="+", default=list(FILTERS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--calls", type=float, default=10000)
+    parser.add_argument("--calls", type=float, default=8000)
     parser.add_argument(
         "--guidance", type=float, default=4.0, help="of the images learned from; held-out ones have the world's own"
     )
@@ -248,12 +255,13 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5)
     parser.add_argument("--wider", type=float, default=1.0)
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=5e-4)
-    parser.add_argument("--kl", type=float, default=0.1)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--kl", type=float, default=0.01)
     parser.add_argument("--likelihood", default="matching", choices=["path", "matching"])
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=48)
-    parser.add_argument("--captions", type=int, default=64)
+    parser.add_argument("--prompts", type=int, default=6, help="captions learned from")
+    parser.add_argument("--captions", type=int, default=48)
     parser.add_argument("--watch-steps", type=int, default=8)
     parser.add_argument("--table", action="store_true", help="only print what there is")
     args = parser.parse_args()
