@@ -93,7 +93,7 @@ def _finished(state: SessionState, desk: Desk, chosen: Sequence[tuple[int, int]]
         paths.append(path)
         desk.tiles.append(
             Tile(
-                image,
+                images[number, seed],
                 (
                     Caption(f"{number}: {state['candidates'][number]['prompt']}"),
                     Caption(f"predicted {record['predicted_reward']:.3f}{measured}", GREY),

@@ -5,6 +5,7 @@ Comes in: a pipeline, prompts, generators, settings. Goes out: what the pipeline
 
 from __future__ import annotations
 
+import functools
 import inspect
 import traceback
 from collections.abc import Mapping
@@ -37,10 +38,11 @@ class Stopped(Exception):
     """Raised in a callback of a pipeline that can't be interrupted otherwise."""
 
 
-def call(pipeline, *, prompts, generators, steps, callback, output, settings, told=None, **more):
+def call(pipeline, *, prompts, generators, steps, callback, output, settings, told=None, gradient=False, **more):
     """One call of the pipeline, by keyword, without its own progress bar; None when the callback stopped it.
 
-    `told` hears what each evaluation predicted, as in `listening`.
+    `told` hears what each evaluation predicted, as in `listening`. With `gradient` the call goes past the pipeline's own
+    `torch.no_grad`.
 
     Raises `ModelError` when the pipeline tells nobody after its steps, `InputError` for what its own check refuses.
     """
@@ -67,9 +69,10 @@ def call(pipeline, *, prompts, generators, steps, callback, output, settings, to
     bar = dict(getattr(pipeline, "_progress_bar_config", {}))
     pipeline.set_progress_bar_config(disable=True)
     settings = {**backbone_of(pipeline).defaults, **settings}
+    run = functools.partial(inspect.unwrap(type(pipeline).__call__), pipeline) if gradient else pipeline
     try:
         with listening(pipeline.scheduler, generators, told):
-            return pipeline(
+            return run(
                 prompt=list(prompts),
                 generator=generators,
                 num_inference_steps=steps,

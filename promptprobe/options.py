@@ -331,10 +331,13 @@ class BatchOptions(TypedDict, total=False):
     dry_run: Annotated[bool, Option(False, "Estimate calls, time and cost; make nothing.")]
 
 
-class BatchBudgetOptions(TypedDict, total=False):
+class MinutesOptions(TypedDict, total=False):
+    max_minutes: Annotated[float | None, Option(None, "Minutes; then it stops.", least=0)]
+
+
+class BatchBudgetOptions(MinutesOptions, total=False):
     llm_calls: Annotated[int, Option(8, "LLM requests under way at once.", least=1, most=256)]
     max_llm_tokens: Annotated[int | None, Option(None, "LLM tokens; then the batch stops.", least=0)]
-    max_minutes: Annotated[float | None, Option(None, "Minutes; then the batch stops.", least=0)]
 
 
 class ServerOptions(TypedDict, total=False):
@@ -410,6 +413,68 @@ class EvaluateOptions(TypedDict, total=False):
     resamples: Annotated[int, Option(1000, "Bootstrap samples of the 95 % intervals.", least=10, most=1_000_000)]
 
 
+class GrpoOptions(TypedDict, total=False):
+    """How a model is trained by GRPO."""
+
+    filter: Annotated[
+        str,
+        Option("probe", "What parts a group half-way: its predicted best and worst are finished and learned from. probe: a trained "
+               "probe. preview: the predicted image, measured with --reward. random: by lot. none: all are finished.",
+               choices=("probe", "preview", "random", "none")),
+    ]  # fmt: skip
+    filter_step: Annotated[int, Option(2, "Step of the training run at which the filter looks.", least=1, most=999)]
+    share: Annotated[float, Option(0.5, "Share of a group that the filter keeps.", least=0.01, most=1)]
+    wider: Annotated[
+        float,
+        Option(1.0, "How many times as many groups are begun with a filter; those whose predictions differ most go on.", least=1,
+               most=16),
+    ]  # fmt: skip
+    least_spread: Annotated[
+        float, Option(0.0, "Standard deviation of a group's predictions below which it is given up.", least=0)
+    ]
+    groups: Annotated[int, Option(4, "Prompts learned from in an iteration.", least=1, most=4096)]
+    group_size: Annotated[int, Option(8, "Images of a prompt, compared with each other.", least=2, most=512)]
+    iterations: Annotated[int, Option(100, "Iterations, a step of the optimizer each.", least=1, most=1_000_000)]
+    train_steps: Annotated[int, Option(6, "Denoising steps of the images learned from.", least=2, most=1000)]
+    likelihood: Annotated[
+        str,
+        Option("path", "What is made more or less likely. path: the noisy steps that were walked (Flow-GRPO). matching: the way back "
+               "to the finished image from fresh noise (advantage-weighted matching), without noise or guidance; learns from fewer images.",
+               choices=("path", "matching")),
+    ]  # fmt: skip
+    draws: Annotated[int, Option(3, "Noise levels that an image is matched at.", least=1, most=999)]
+    noisy_steps: Annotated[
+        int | None,
+        Option(None, "First steps of them that are walked with noise, and learned; default: those before the filter's last.",
+               least=1, most=999),
+    ]  # fmt: skip
+    noise: Annotated[float, Option(0.7, "Level of that noise.", least=0.01, most=10)]
+    rank: Annotated[int, Option(16, "Rank of the LoRA adapter.", least=1, most=1024)]
+    target: Annotated[
+        Sequence[str],
+        Option(
+            (), "Ends of the names of linear layers that learn; default: the attention's, by family.", example="to_q"
+        ),
+    ]
+    rate: Annotated[float, Option(3e-4, "Learning rate.", least=0, most=1, flag="--learning-rate")]
+    clip: Annotated[float, Option(1e-3, "How far a probability ratio may go from 1.", least=1e-8, most=1)]
+    kl: Annotated[float, Option(0.01, "Weight of the distance to the model as it was; 0 leaves it out.", least=0)]
+    passes: Annotated[int, Option(1, "Steps of the optimizer on the images of an iteration.", least=1, most=100)]
+    watch: Annotated[
+        str | None, Option(None, "Other rewards of held-out prompts, comma-separated.", example="icons-aesthetic")
+    ]
+    watch_prompts: Annotated[int, Option(32, "Held-out prompts that are drawn in full.", least=0, most=100_000)]
+    watch_every: Annotated[int, Option(20, "Iterations from one look at them to the next.", least=1)]
+    save_every: Annotated[int, Option(1, "Iterations from one state on the disk to the next.", least=1)]
+    tracker: Annotated[
+        str, Option("none", "Who is told the curves, too; its package must be there.", choices=("none", "trackio", "wandb"))
+    ]  # fmt: skip
+
+
+class GrpoRunOptions(ModelOptions, GrpoOptions, RewardOptions, WhichProbe, JudgingOptions, MinutesOptions, total=False):
+    """Everything that a GRPO run is made of."""
+
+
 # The headings under which `--help` shows options; each stands under the first that has it.
 GROUPS: dict[str, tuple[type, ...]] = {
     "Model": (ModelOptions,),
@@ -421,7 +486,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "Prompts": (BatchOptions,),
     "Session": (SessionOptions,),
     "Data": (CollectOptions,),
-    "Training": (TrainOptions, EvaluateOptions),
+    "Training": (TrainOptions, EvaluateOptions, GrpoOptions),
     "Server": (ServerOptions, PageOptions, TransportOptions),
     "Output": (OutputOptions, OpenOptions, ReportOptions),
 }

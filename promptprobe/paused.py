@@ -73,12 +73,14 @@ class Paused:
 class EncodedPrompts:
     """Text encodings, computed once for each distinct prompt and handed to the pipeline by row.
 
-    `outputs[key]` are what `encode_prompt` gave for `texts` when it was called with `key`.
+    `outputs[key]` are what `encode_prompt` gave for `texts` when it was called with `key`; `others` what it gave for other texts,
+    the negative prompts of pipelines that encode them apart.
     """
 
     rows: list[int]
     texts: list[str]
     outputs: dict[Any, tuple] = field(default_factory=dict)
+    others: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, pipeline, prompts: list[str]) -> EncodedPrompts:
@@ -90,12 +92,12 @@ class EncodedPrompts:
         rows = [self.rows[i] for i in chosen]
         needed = sorted(set(rows))
         if len(needed) == len(self.texts):
-            return EncodedPrompts(rows, self.texts, self.outputs)
+            return EncodedPrompts(rows, self.texts, self.outputs, self.others)
         outputs = {
             key: tuple(v if i in shared else _rows_of(v, needed) for i, v in enumerate(values))
             for key, values in self.outputs.items()
         }
-        return EncodedPrompts([needed.index(r) for r in rows], [self.texts[r] for r in needed], outputs)
+        return EncodedPrompts([needed.index(r) for r in rows], [self.texts[r] for r in needed], outputs, self.others)
 
     @contextlib.contextmanager
     def used_by(self, pipeline, chosen: Sequence[int]) -> Iterator[None]:
@@ -107,8 +109,14 @@ class EncodedPrompts:
 
         def encode_prompt(prompt, *args, **kwargs):
             given = [*args, *kwargs.values()]
-            if prompt != wanted or any(isinstance(v, (list, torch.Tensor)) for v in given):
+            if any(isinstance(v, torch.Tensor) for v in given):
                 return original(prompt, *args, **kwargs)
+            if prompt != wanted or any(isinstance(v, list) for v in given):
+                key = repr((prompt, args, sorted(kwargs.items())))
+                if key not in self.others:
+                    with torch.no_grad():
+                        self.others[key] = original(prompt, *args, **kwargs)
+                return self.others[key]
             call = inspect.signature(original).bind(list(self.texts), *args, **kwargs)
             key = repr(sorted((name, v) for name, v in call.arguments.items() if name != "prompt"))
             if key not in self.outputs:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -152,3 +153,18 @@ def print_backbones(rows: Sequence[Any]) -> None:
 
 def _figure(value: dict[str, float]) -> str:
     return f"{value['value']:.3f}  [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def print_trained(folder: Path, row: Mapping[str, Any], watched: Sequence[Mapping[str, Any]]) -> None:
+    """What a GRPO run has left: held-out figures, first and last, and what it took."""
+    console = Console()
+    if watched:
+        table = Table("held-out prompts", "at first", "now")
+        first, last = watched[0], watched[-1]
+        for name in last:
+            if name not in ("iteration", "calls"):
+                table.add_row(name, f"{first[name]:.3f}", f"{last[name]:.3f}")
+        console.print(table)
+    if row:
+        console.print(f"{row['iteration']} iterations, {row['calls']:.0f} denoiser calls, {row['seconds']:.0f} s")
+    console.print(f"adapter: {folder}", soft_wrap=True, highlight=False)

@@ -53,6 +53,10 @@ UNUSED = (
     Unused(("wildcards",), {"expand": (False,)}),
     Unused(("host", "mcp_port"), {"transport": ("stdio",)}),
     Unused(("seeds_per_prompt", "probe_steps", "blocks", "seed"), {"only_texts": (True,)}),
+    Unused(("filter_step", "share", "wider", "least_spread"), {"filter": ("none",)}, within=("grpo",)),
+    Unused(("noisy_steps", "noise"), {"likelihood": ("matching",)}, within=("grpo",)),
+    Unused(("draws",), {"likelihood": ("path",)}, within=("grpo",)),
+    Unused(("probe", "objective"), {"filter": ("preview", "random", "none")}, within=("grpo",)),
     Unused((*names_of(PlanOptions), *(n for n in names_of(SessionOptions) if n == "name")), {"sessions": (True,)}),
 )  # fmt: skip
 

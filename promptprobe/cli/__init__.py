@@ -16,7 +16,7 @@ from . import batch as batch
 # Help lists the commands in this order.
 from . import optimize, score, seeds, generate  # noqa: F401
 from . import session, ui, servers  # noqa: F401
-from . import files, data, models, doctor  # noqa: F401
+from . import files, data, grpo, models, doctor  # noqa: F401
 
 # isort: on
 from .made import app
