@@ -94,7 +94,7 @@ def run(capsys, *arguments):
             ["score", "a cat", "--device", "banana"],
             "'banana' can't be used here: it is no device of PyTorch's; give auto",
         ),
-        (["seeds", "a cat", "--rounds", "2"], "--rounds is an option of batch, optimize, serve, mcp, not of seeds"),
+        (["seeds", "a cat", "--rounds", "2"], "--rounds is an option of batch, optimize, ui, serve, mcp, not of seeds"),
         (["replay", "x.png", "--out", "rp"], "out is 'rp'; it must end in .png"),
         (["replay", "x.png", "--out", "/proc/nothing/rp.png"], "can't write to '/proc/nothing'"),
         (["optimize", "a cat", "--out", "file/x"], "can't write to 'file/x': Not a directory"),

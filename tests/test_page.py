@@ -199,7 +199,7 @@ def test_what_is_asked_of_the_server(plan, tmp_path):
     }.items():  # fmt: skip
         answer = client.post("/page/say", content=body, headers={"content-type": "application/json"})
         assert answer.status_code == 400 and told in answer.json()["error"] and "\n" not in answer.json()["error"], body
-    assert client.post("/page/say", content='{"line": "x"}').status_code == 400  # what a form of another site can send
+    assert client.post("/page/say", content='{"line": "x"}').status_code == 415  # what a form of another site can send
     assert client.get("/", headers={"host": "evil.example"}).status_code == 421
     shown = {r["flag"] for g in client.get("/page/settings").json() for r in g["rows"]}
     assert len(shown) == len(names_of(PlanOptions))

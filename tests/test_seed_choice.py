@@ -54,7 +54,7 @@ def test_several_images_of_a_request_are_of_different_seeds(scorer):
     app = make_app(Service(make_plan(scorer=scorer, rewriter="offline", seeds_per_prompt=3)))
 
     async def ask():
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1") as client:
             return await client.post("/v1/images/generations", json={"prompt": PROMPT, "n": 2}, timeout=None)
 
     first, second = (d["promptprobe"]["seed"] for d in asyncio.run(ask()).json()["data"])
