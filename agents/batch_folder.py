@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,15 @@ def batch_settings(plan: Plan) -> dict[str, Any]:
     if world is not None and world.known_as:  # folders from before its name was another's go on
         known["model"] = world.known_as
     return known | {"rewriter": plan.rewriter_name, "reward": plan.label, judge.name: judge.digest}
+
+
+def result_lines(text: str) -> Iterator[dict[str, Any]]:
+    """The whole lines of a results file; one that a crash has cut off is left out."""
+    for raw in text.split("\n"):  # other line ends, such as U+2028, may stand within a text
+        with contextlib.suppress(ValueError, RecursionError):
+            line = json.loads(raw)
+            if isinstance(line, dict):
+                yield line
 
 
 class BatchFolder:
@@ -113,9 +122,8 @@ class BatchFolder:
             return {}
         lines: dict[str, dict[str, Any]] = {}
         text = path.read_bytes().decode("utf-8", errors="replace")
-        for raw in text.split("\n"):  # other line ends, such as U+2028, may stand within a text
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                line = json.loads(raw)
+        for line in result_lines(text):
+            with contextlib.suppress(KeyError, TypeError):
                 if not line.get("error") and self._has_image(line["image"]):
                     lines[line["key"]] = line
         kept = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines.values())

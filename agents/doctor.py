@@ -95,9 +95,8 @@ def _device() -> Iterator[tuple[str, ...]]:
         yield f"cuda:{n}", OK, f"{torch.cuda.get_device_name(n)}, {free / 2**30:.1f} of {total / 2**30:.1f} GB free"
     yield "threads", OK, f"{torch.get_num_threads()} of {os.cpu_count()} cores"
     memory = _memory()
-    if memory is not None:
-        low = memory < LEAST_MEMORY
-        yield "memory", WRONG if low else OK, f"{memory:.1f} GB free", "close other programs" if low else ""
+    low = memory < LEAST_MEMORY
+    yield "memory", WRONG if low else OK, f"{memory:.1f} GB free", "close other programs" if low else ""
     cache = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     there = next(p for p in (cache, *cache.absolute().parents) if p.exists())
     disk = shutil.disk_usage(there).free / 2**30
@@ -175,9 +174,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _memory() -> float | None:
-    """GB of memory that this machine can still give; None where the system doesn't say."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    except (AttributeError, ValueError, OSError):
-        return None
+def _memory() -> float:
+    """GB of memory that programs can still get, what the system keeps of files included."""
+    import psutil
+
+    return psutil.virtual_memory().available / 2**30

@@ -104,6 +104,8 @@ def check_request(method: str, headers: Mapping[str, str]) -> None:
     origin = headers.get("origin")
     if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
         raise Refused(403, f"the Origin is {origin!r:.80}; only pages of this server itself may call it")
+    if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
+        raise Refused(403, "the request is another page's; only pages of this server itself may call it")
 
 
 def check_type(method: str, headers: Mapping[str, str]) -> None:

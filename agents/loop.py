@@ -128,11 +128,17 @@ def _streamed(write: Callable[[dict[str, Any]], None]) -> OnEvent:
     return tell
 
 
+def best_wording(prompt: str, plan: Any, on_event: OnEvent | None = None) -> tuple[dict[str, Any], State]:
+    """The loop without an image: the best candidate of a prompt, and the state that it ended in."""
+    final = run(*begin(clean_prompt(prompt), plan, on_event), generating=False)
+    return final["candidates"][final["best"]], final
+
+
 def subgraph(plan: Any = None, **options: Any):
     """The loop as a compiled graph with typed input (`Question`) and output (`Outcome`), to be a node of another graph.
 
     It probes and rewrites but generates no image. `plan` is what `make_plan` returns; `options` are its arguments. With
-    `stream_mode="custom"` what happens is streamed as `{"event": ..., ...}`: probing, step, probed, rewriting, rewritten.
+    `stream_mode="custom"` what happens is streamed as `{"event": ..., ...}`: probing, step, probed, rewriting, waiting.
     Raises `InputError` for a state without a prompt, or with one that is none.
     """
     plan = plan or plan_of("subgraph", options, shows=False)
@@ -140,9 +146,7 @@ def subgraph(plan: Any = None, **options: Any):
     def search(given: Question) -> Outcome:
         if not isinstance(given, dict) or "prompt" not in given:
             raise InputError("the state has no 'prompt'; give {\"prompt\": TEXT}")
-        write = get_stream_writer()
-        final = run(*begin(clean_prompt(given["prompt"]), plan, _streamed(write)), generating=False)
-        best = final["candidates"][final["best"]]
+        best, final = best_wording(given["prompt"], plan, _streamed(get_stream_writer()))
         return {
             "best_prompt": best["prompt"], "predicted_reward": best["score"], "stop_reason": final["stop_reason"],
             "candidates": final["candidates"], "notes": [*plan.notes, *final["notes"]],

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from ..errors import InputError
 from ..options import PlanOptions, signed
 from ..tokens import clean_prompt
-from .loop import begin, run
+from .loop import best_wording
 from .plan import plan_of
 
 
@@ -52,8 +52,7 @@ class OptimizePromptBlock(ModularPipelineBlocks):
         if not isinstance(block.prompt, str):
             raise InputError(f"prompt is {block.prompt!r:.80}; give the block one text")
         block.original_prompt = clean_prompt(block.prompt)
-        final = run(*begin(block.original_prompt, self._plan), generating=False)
-        best = final["candidates"][final["best"]]
+        best, _ = best_wording(block.original_prompt, self._plan)
         block.prompt, block.predicted_reward = best["prompt"], best["score"]
         self.set_block_state(state, block)
         return components, state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -10,7 +9,7 @@ from typing import Any, overload
 from ..errors import InputError
 from ..notebook import figure, frame, picture_or_none, piece
 from ..records import RunRecord
-from .batch_folder import RESULTS
+from .batch_folder import RESULTS, result_lines
 
 SHOWN = 24  # pictures in a notebook
 
@@ -70,13 +69,7 @@ def read_results(folder: Path | str) -> BatchResults:
         text = (folder / RESULTS).read_text("utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"{str(folder)!r} holds no batch: it has no {RESULTS}; give the batch's --out") from error
-    lines: dict[str, dict[str, Any]] = {}
-    for raw in text.splitlines():
-        try:
-            line = json.loads(raw)
-            lines[line["key"]] = line
-        except (ValueError, KeyError, TypeError):  # cut off by a crash
-            continue
+    lines = {line["key"]: line for line in result_lines(text) if isinstance(line.get("key"), str)}
     good = [line for line in lines.values() if not line.get("error")]
     return BatchResults(
         folder,

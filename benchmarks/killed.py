@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,14 @@ def run(arguments: list[str], kill_after: float | None = None, stdin: str = "") 
     return time.monotonic() - began
 
 
+def under_fire(arguments: Callable[[str], list[str]], kills: int) -> None:
+    """A run that nobody disturbs into `whole`; one into `killed`, killed so many times and then run to its end."""
+    length = run(arguments("whole"))
+    for moment in moments(length, kills):
+        run(arguments("killed"), moment)
+    run(arguments("killed"))
+
+
 def moments(length: float, kills: int) -> list[float]:
     """Moments from a tenth of a run to its very end."""
     return [length * (0.1 + 0.9 * i / max(kills - 1, 1)) for i in range(kills)]
@@ -94,10 +103,7 @@ def batch(folder: Path, prompts: Path, model: str, kills: int) -> list[str]:
             "2",
         ]
 
-    length = run(arguments("whole"))
-    for moment in moments(length, kills):
-        run(arguments("killed"), moment)
-    run(arguments("killed"))
+    under_fire(arguments, kills)
     whole, killed = lines_of(folder / "whole"), lines_of(folder / "killed")
     found = [] if whole == killed else ["lines differ"]
     raw = (folder / "killed" / "results.jsonl").read_text().splitlines()
@@ -153,10 +159,7 @@ def collect(folder: Path, prompts: Path, model: str, kills: int) -> list[str]:
             "2",
         ]
 
-    length = run(arguments("whole"))
-    for moment in moments(length, kills):
-        run(arguments("killed"), moment)
-    run(arguments("killed"))
+    under_fire(arguments, kills)
     whole, killed = dataset.load([folder / "whole"]), dataset.load([folder / "killed"])
     order = [list(zip(x.prompts, x.seeds, strict=True)) for x in (whole, killed)]
     if sorted(order[0]) != sorted(order[1]):
@@ -183,10 +186,7 @@ def optimize(folder: Path, prompts: Path, model: str, kills: int) -> list[str]:
             "1",
         ]
 
-    length = run(arguments("whole"))
-    for moment in moments(length, kills):
-        run(arguments("killed"), moment)
-    run(arguments("killed"))
+    under_fire(arguments, kills)
     pictures = sorted(
         p
         for p in (folder / "killed").glob("*.png")

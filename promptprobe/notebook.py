@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .errors import InputError
 
@@ -56,7 +56,7 @@ def read_picture(path: Path | str) -> Image.Image:
             return image.copy()
     except FileNotFoundError as error:
         raise InputError(f"the picture {str(path)!r} is gone; it was moved or deleted") from error
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged file makes Pillow raise classes of many kinds
         raise InputError(f"{str(path)!r} is no picture that can be read ({error})") from error
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from promptprobe.agents import BusyError, Service
+from promptprobe.agents.gate import Refused, check_request
 from promptprobe.agents.page import Page
 from promptprobe.agents.page.live import KEPT, Live
 from promptprobe.agents.page.results import read_results
-from promptprobe.agents.page.routes import refusal
 from promptprobe.agents.plan import make_plan
 from promptprobe.agents.server import make_app
 from promptprobe.agents.session import Session
@@ -153,8 +153,12 @@ def test_who_was_away_reads_on_and_a_slow_one_holds_up_nobody():
     ],
 )
 def test_foreign_hosts_and_origins_are_refused(headers, status):
-    refused = refusal(headers)
-    assert (refused and refused[0]) == status
+    try:
+        check_request("GET", headers)
+        refused = None
+    except Refused as error:
+        refused = error.status
+    assert refused == status
 
 
 def made_results(folder: Path, count: int) -> Path:

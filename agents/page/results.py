@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ..batch_folder import RESULTS, result_lines
 
 MOST_ROWS = 5000
 MOST_BYTES = 2**26
@@ -19,7 +20,7 @@ _KEPT = ("prompt", "best_prompt", "unchanged", "predicted_reward", "reward", "re
 def check_folders(folders: Sequence[Path]) -> list[Path]:
     """Raise `InputError` for a folder without results of a batch."""
     for folder in folders:
-        if not (folder / "results.jsonl").is_file():
+        if not (folder / RESULTS).is_file():
             raise InputError(f"{str(folder)!r} has no results.jsonl; name the --out folder of a batch")
     return list(folders)
 
@@ -27,14 +28,13 @@ def check_folders(folders: Sequence[Path]) -> list[Path]:
 def read_results(folder: Path) -> list[dict[str, Any]]:
     """A row for each whole line: what is known of the prompt, and whether its image is there."""
     try:
-        with (folder / "results.jsonl").open("rb") as file:
+        with (folder / RESULTS).open("rb") as file:
             text = file.read(MOST_BYTES).decode("utf-8", "replace")
     except OSError as error:
         raise InputError(f"{folder.name}: results.jsonl is gone or can't be read") from error
     rows: list[dict[str, Any]] = []
-    for raw in text.splitlines()[:MOST_ROWS]:
-        with contextlib.suppress(ValueError, TypeError, AttributeError):
-            line = json.loads(raw)
+    for line in islice(result_lines(text), MOST_ROWS):
+        with contextlib.suppress(TypeError, AttributeError):
             row = {k: line.get(k) for k in _KEPT} | {
                 "number": len(rows),
                 "calls": (line.get("denoiser_calls") or {}).get("used"),

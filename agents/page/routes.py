@@ -1,7 +1,4 @@
-"""The page's addresses: static files, the state, what is said, events, pictures; and who may ask for them.
-
-Everything is for a browser on this machine: another Host is answered 421 and a foreign Origin 403.
-"""
+"""The page's addresses: static files, the state, what is said, events, pictures. Who may ask for them the server's gate decides."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from ...errors import InputError, PromptProbeError
 from ...text import MAX_CHARACTERS
@@ -23,7 +19,6 @@ if TYPE_CHECKING:
 
 STATIC = Path(__file__).parent / "static"
 MEDIA = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-HOSTS = ("127.0.0.1", "localhost", "::1")
 MOST_BODY = 2**18
 MOST_LINE = MAX_CHARACTERS + 100  # a command before a prompt
 HEADERS = {
@@ -42,18 +37,14 @@ def routes_of(page: Page) -> list[Any]:
 
     def guarded(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            refused = refusal(request.headers)
-            if refused:
-                response: Response = JSONResponse({"error": refused[1]}, status_code=refused[0])
-            else:
-                try:
-                    response = await answer(request)
-                except BusyError as error:
-                    response = JSONResponse({"error": str(error)}, status_code=409)
-                except InputError as error:
-                    response = JSONResponse({"error": str(error)}, status_code=400)
-                except PromptProbeError as error:
-                    response = JSONResponse({"error": str(error)}, status_code=500)
+            try:
+                response = await answer(request)
+            except BusyError as error:
+                response = JSONResponse({"error": str(error)}, status_code=409)
+            except InputError as error:
+                response = JSONResponse({"error": str(error)}, status_code=400)
+            except PromptProbeError as error:
+                response = JSONResponse({"error": str(error)}, status_code=500)
             for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)
             return response
@@ -126,8 +117,6 @@ def routes_of(page: Page) -> list[Any]:
         return Response(await asyncio.to_thread(thumbnail, path, int(side)), media_type="image/webp", headers=headers)
 
     async def _body(request: Request) -> dict[str, Any]:
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            raise InputError("the request is no application/json")
         data = bytearray()
         async for chunk in request.stream():
             data += chunk
@@ -149,23 +138,3 @@ def routes_of(page: Page) -> list[Any]:
         ("/page/results/{folder:int}/image", result_image, "GET"),
     ]  # fmt: skip
     return [Route(path, guarded(answer), methods=[method]) for path, answer, method in table]
-
-
-def refusal(headers: Any) -> tuple[int, str] | None:
-    """Status and reason for a request that does not come from a page of this server on this machine; else None."""
-    host = headers.get("host", "")
-    if _name_of(f"//{host}") not in HOSTS:
-        return 421, "this server answers to 127.0.0.1 and localhost only"
-    origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
-        return 403, "requests of other web pages are not served"
-    if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
-        return 403, "requests of other web pages are not served"
-    return None
-
-
-def _name_of(address: str) -> str | None:
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
-        return None

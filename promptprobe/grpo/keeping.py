@@ -155,11 +155,18 @@ def centred(values: torch.Tensor, groups: Sequence[Hashable]) -> torch.Tensor:
 
 def within_groups(one: torch.Tensor, other: torch.Tensor, groups: Sequence[Hashable]) -> float:
     """Mean rank correlation within the groups; nan where none varies."""
-    from .rollout import spearman
-
     found = []
     for group in dict.fromkeys(groups):
         at = [i for i, g in enumerate(groups) if g == group]
         value = spearman(one[at].tolist(), other[at].tolist())
         found += [] if math.isnan(value) else [value]
     return float(np.mean(found)) if found else math.nan
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float:
+    """Rank correlation; nan where one side doesn't vary."""
+    from scipy.stats import spearmanr
+
+    if len(one) < 3 or len(set(one)) < 2 or len(set(other)) < 2:
+        return math.nan
+    return float(spearmanr(one, other).statistic)

@@ -5,14 +5,15 @@ Sources: GRPO, arXiv:2402.03300, §4.1; Flow-GRPO, arXiv:2505.05470, §4.1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 
 from ..errors import InputError
+from .keeping import centred
 
 
-def group_advantages(rewards: torch.Tensor, groups: Sequence[object], most: float = 5.0) -> torch.Tensor:
+def group_advantages(rewards: torch.Tensor, groups: Sequence[Hashable], most: float = 5.0) -> torch.Tensor:
     """Rewards `[n]` less the mean of their group, over the mean deviation within the groups, at most `most`: `[n]`.
 
     One deviation for all groups (Flow-GRPO's `global_std`): a group whose rewards hardly differ teaches little, not noise.
@@ -21,14 +22,11 @@ def group_advantages(rewards: torch.Tensor, groups: Sequence[object], most: floa
     if not bool(torch.isfinite(rewards).all()):
         bad = float(rewards[~torch.isfinite(rewards)][0])
         raise InputError(f"a reward is {bad}, no number; rewards must be finite")
-    centred = torch.zeros_like(rewards, dtype=torch.float32)
-    for group in dict.fromkeys(groups):
-        at = [i for i, g in enumerate(groups) if g == group]
-        centred[at] = rewards[at].float() - rewards[at].float().mean()
-    deviation = centred.square().mean().sqrt()
+    away = centred(rewards[:, None], groups)[:, 0]
+    deviation = away.square().mean().sqrt()
     if float(deviation) < 1e-6:
-        return torch.zeros_like(centred)
-    return (centred / deviation).clamp(-most, most)
+        return torch.zeros_like(away)
+    return (away / deviation).clamp(-most, most)
 
 
 def clipped_loss(now: torch.Tensor, before: torch.Tensor, advantages: torch.Tensor, clip: float) -> torch.Tensor:

@@ -5,7 +5,6 @@ Comes in: a policy, prompts, what judges. Goes out: finished trajectories with t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -82,12 +81,3 @@ def complete(
     views = None if batch.predicted is None else batch.predicted[list(rows)]
     rewards = measure(reward, images, done.prompts)
     return Batch(done, [batch.groups[i] for i in rows], views, rewards, images)
-
-
-def spearman(one: Sequence[float], other: Sequence[float]) -> float:
-    """Rank correlation; nan where one side doesn't vary."""
-    from scipy.stats import spearmanr
-
-    if len(one) < 3 or len(set(one)) < 2 or len(set(other)) < 2:
-        return math.nan
-    return float(spearmanr(one, other).statistic)

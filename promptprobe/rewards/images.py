@@ -29,8 +29,10 @@ def open_image(path: Path | str) -> Image.Image:
             return as_rgb(image, str(path))
     except UnidentifiedImageError as error:
         raise InputError(f"{str(path)!r} is no image that can be read; give a PNG, JPEG or WebP file") from error
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file makes Pillow raise classes of many kinds
+        reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"can't read image {str(path)!r}: {reason}") from error
 
 
