@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from promptprobe.agents.batch_folder import RESULTS, BatchFolder
+from promptprobe.agents.page.results import read_results
 
 import promptprobe
 from promptprobe import Probe, dataset, replaying, worlds
 from promptprobe.errors import ModelError
+from promptprobe.notebook import read_picture
 from promptprobe.pnginfo import png_bytes, read_record
+from promptprobe.rewards.images import open_image
 from promptprobe.text import printable
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
@@ -42,6 +45,18 @@ def test_damaged_pictures_end_in_a_line(tmp_path):
     with damaged.nothing_loaded():
         for number in range(60):
             damaged.a_picture(random.Random(f"pictures {number}"), tmp_path)
+
+
+@pytest.mark.parametrize("read", [open_image, read_picture])
+def test_damaged_pictures_are_pictures_or_refused(tmp_path, read):
+    refused = 0
+    for number in (*range(60), 2371):  # the last one makes Pillow raise a SyntaxError
+        (tmp_path / "a.png").write_bytes(damaged.picture_bytes(random.Random(f"pictures {number}")))
+        try:
+            read(tmp_path / "a.png")
+        except promptprobe.InputError:
+            refused += 1
+    assert refused > 10
 
 
 @pytest.mark.parametrize(
@@ -100,6 +115,7 @@ def test_a_line_with_another_line_end_in_a_text_is_kept(tmp_path):
     folder = BatchFolder(tmp_path, settings)
     assert list(folder.lines) == ["k"]
     folder.close()
+    assert [row["prompt"] for row in read_results(tmp_path)] == ["a car"]
 
 
 @pytest.mark.parametrize(
