@@ -200,7 +200,8 @@ class BatchFolder:
 
     def close(self) -> None:
         """Let another run work here."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what a full disk didn't take was told when it was written
+            self._file.close()
         self._lock.close()
 
 

@@ -187,20 +187,19 @@ def optimize(folder: Path, prompts: Path, model: str, kills: int) -> list[str]:
         ]
 
     under_fire(arguments, kills)
-    pictures = sorted(
-        p
-        for p in (folder / "killed").glob("*.png")
-        if not p.name.startswith(".") and "heat" not in p.stem and "maps" not in p.stem
-    )
-    expected = next(
-        p for p in sorted((folder / "whole").glob("*.png")) if "heat" not in p.stem and "maps" not in p.stem
-    )
+    (expected,) = made_in(folder / "whole")
+    pictures = made_in(folder / "killed")
     found = [
         f"{p.name} differs"
         for p in pictures
         if pixels(p) != pixels(expected) or read_record(p) != read_record(expected)
     ]
     return found + leftovers(folder)
+
+
+def made_in(folder: Path) -> list[Path]:
+    """The finished images of a folder, without the pictures of attention and what was never renamed."""
+    return [p for p in sorted(folder.glob("[!.]*.png")) if not p.stem.endswith("-attention")]
 
 
 def train(folder: Path, prompts: Path, model: str, kills: int) -> list[str]:
@@ -210,7 +209,7 @@ def train(folder: Path, prompts: Path, model: str, kills: int) -> list[str]:
         "\n".join(
             f"{n} {colour} {thing}"
             for n in ("two", "three")
-            for colour in ("red", "blue")
+            for colour in ("green", "pink")
             for thing in ("cars", "fish", "keys")
         )
     )

@@ -118,6 +118,17 @@ def test_a_line_with_another_line_end_in_a_text_is_kept(tmp_path):
     assert [row["prompt"] for row in read_results(tmp_path)] == ["a car"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_a_line_and_the_folder_is_free_again(tmp_path):
+    folder = BatchFolder(tmp_path, {})
+    folder._file.close()
+    folder._file = open("/dev/full", "w")  # noqa: SIM115 - the folder closes it
+    with pytest.raises(promptprobe.InputError, match="No space left on device"):
+        folder.add({"key": "k", "image": "images/a.png"}, None)
+    folder.close()
+    BatchFolder(tmp_path, {}).close()
+
+
 @pytest.mark.parametrize(
     "image", ["images/cut.png", "images/empty.png", "images/none.png", "../outside.png", "images", 3]
 )
