@@ -1,10 +1,11 @@
 """Flow-GRPO in the icon world with each filter, at the same denoiser calls: held-out reward and checker as they learn.
 
-    python benchmarks/grpo.py --out data/grpo [--base FOLDER] [--calls 12000] [--seeds 3] [--minutes 10]
+    python benchmarks/grpo.py --out data/grpo [--base FOLDER] [--calls 30000] [--seeds 3] [--minutes 10]
     python benchmarks/grpo.py --out data/grpo --table
 
-Learns from a few plain captions of two groups; looks at them with other seeds, and at others of two groups and of one that it never
-learns from, in `--watch-steps` steps. `--base` is a folder with another checkpoint's `diffusion_pytorch_model.safetensors`; without it
+Learns from a few plain captions of two groups and a third as many of one; looks at them with other seeds, and at others of two groups and
+of one that it never learns from, in `--watch-steps` steps. The trained reward is the exact checker's (the share of wishes met, and one more
+for an image that meets all), or `icons`; the other is watched. `--base` is a folder with another checkpoint's `diffusion_pytorch_model.safetensors`; without it
 runs begin from the shipped weights, and with `--weaken` from those with noise added. Resumable: rows are written as they come, a run
 that is whole is not made again, one that was cut off goes on from its last look.
 """
@@ -15,12 +16,14 @@ import argparse
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -35,12 +38,12 @@ from promptprobe.icons.checker import check
 from promptprobe.icons.scenes import random_scene
 from promptprobe.judges import choose_judge
 from promptprobe.pipelines import open_pipeline
-from promptprobe.rewards import load_reward, measure
+from promptprobe.rewards import RewardFunction, load_reward, measure
 from promptprobe.trajectory import preview, start
 from promptprobe.worlds import world_of
 
 FILTERS = ("none", "preview", "random", "probe")
-LOOKS = 4  # at held-out captions in a run, the first before it
+LEARNED = 16  # captions of those learned from that are looked at, too
 
 
 def pipeline_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
@@ -67,15 +70,31 @@ def captions(groups: int, count: int, seed: int) -> list[tuple[Any, str]]:
     return [(s, caption(s, "plain", rng)) for s in scenes]
 
 
+def learned_from(args: argparse.Namespace, seed: int) -> list[tuple[Any, str]]:
+    """The captions of a run: of two groups, and a third as many of one."""
+    return captions(1, args.prompts // 3, seed) + captions(2, args.prompts, seed)
+
+
+def checker_reward(pairs: list[tuple[Any, str]]) -> RewardFunction:
+    """The exact checker as a reward: the share of a scene's wishes that an image meets, and one more when it meets all."""
+    scenes = {text: scene for scene, text in pairs}
+
+    def checked(images: Sequence[Image.Image], texts: Sequence[str]) -> torch.Tensor:
+        verdicts = [check(scenes[t], np.asarray(i)) for i, t in zip(images, texts, strict=True)]
+        return torch.tensor([float(np.mean(list(vars(v).values()))) + v.passed for v in verdicts])
+
+    return checked
+
+
 @torch.no_grad()
 def look(
     pipeline: Any, settings: dict[str, Any], decoder: Any, rewards: dict[str, Any], args: argparse.Namespace, seed: int
 ) -> dict:
     """Held-out figures: rewards and checker of captions with two groups and one, and diversity."""
     row: dict[str, float] = {}
-    own = captions(2, args.prompts, seed)
+    own = learned_from(args, seed)
     sets = {
-        "learned": [p for p in own for _ in range(8)],
+        "learned": [p for p in own[:LEARNED] for _ in range(8)],
         "2": captions(2, args.captions, 999),
         "1": captions(1, args.captions // 2, 999),
     }
@@ -132,8 +151,9 @@ def run(args: argparse.Namespace, which: str, seed: int, out: Path) -> None:
         wider=args.wider if which in ("probe", "preview") else 1.0, rate=args.rate, kl=args.kl, batch_size=args.batch_size,
         margin=0.05, seed=seed, likelihood=args.likelihood, draws=args.draws,
     )  # fmt: skip
-    prompts = [t for _, t in captions(2, args.prompts, seed)]
-    learner = Learner(policy, rewards["icons"], prompts, recipe, judge, decoder)
+    pairs = learned_from(args, seed)
+    trained = checker_reward(pairs) if args.reward == "checker" else rewards["icons"]
+    learner = Learner(policy, trained, [t for _, t in pairs], recipe, judge, decoder)
     told = {n: str(v) for n, v in vars(args).items() if n not in ("out", "minutes", "table", "filters", "seeds")} | {
         "filter": which
     }
@@ -156,10 +176,10 @@ def run(args: argparse.Namespace, which: str, seed: int, out: Path) -> None:
             file.write(json.dumps({"kind": kind, "filter": which, "seed": seed, **row}) + "\n")
 
     while True:
-        due = int(learner.calls / args.calls * (LOOKS - 1)) + 1  # looks that should have been made
+        due = int(learner.calls / args.calls * (args.looks - 1)) + 1  # looks that should have been made
         if sum(r["kind"] == "look" for r in kept) < due or learner.calls >= args.calls:
             paused_at = time.process_time()
-            figures = look(pipeline, settings, decoder, rewards, args, seed)
+            figures = look(pipeline, walked, decoder, rewards, args, seed)
             row = {"iteration": learner.iteration, "calls": learner.calls, "cpu": paused_at - began, **figures}
             note("look", row)
             kept.append({"kind": "look", **row})
@@ -179,16 +199,16 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for file in sorted(out.glob("*/rows.jsonl")) for line in file.read_text().splitlines()]
 
 
-def calls_to(looks: list[dict[str, Any]], wanted: float) -> float:
-    """Denoiser calls until a held-out reward is first reached, between looks on a line; nan if never."""
+def calls_to(looks: list[dict[str, Any]], name: str, wanted: float) -> float:
+    """Denoiser calls until a figure of the looks is first reached, between looks on a line; nan if never."""
     for one, other in pairwise(looks):
-        a, b = one["icons learned"], other["icons learned"]
+        a, b = one[name], other[name]
         if b >= wanted:
             return float(one["calls"] + (other["calls"] - one["calls"]) * max(0.0, (wanted - a) / max(b - a, 1e-9)))
     return float("nan")
 
 
-def table(out: Path) -> None:
+def table(out: Path, reward: str) -> None:
     """What there is so far: means over seeds with 95 % intervals, the runs' own gains paired with their first look."""
     rows = rows_of(out)
     runs: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
@@ -211,7 +231,8 @@ def table(out: Path) -> None:
         "valid",
         "judge",
     )
-    ends = {seed: looks[-1]["icons learned"] for seed, looks in runs["none"].items()}
+    name = "checker learned" if reward == "checker" else "icons learned"
+    ends = {seed: looks[-1][name] for seed, looks in runs["none"].items()}
     full = {seed: looks[-1]["calls"] for seed, looks in runs["none"].items()}
     for which in FILTERS:
         looks = runs[which]
@@ -219,12 +240,12 @@ def table(out: Path) -> None:
             continue
         steps = [r for r in rows if r["kind"] == "step" and r["filter"] == which]
 
-        def gain(name: str, looks: Any = looks) -> str:
-            first = np.mean([one[0][name] for one in looks.values()])
-            f = mean_interval([one[-1][name] - one[0][name] for one in looks.values()])
+        def gain(of: str, looks: Any = looks) -> str:
+            first = np.mean([one[0][of] for one in looks.values()])
+            f = mean_interval([one[-1][of] - one[0][of] for one in looks.values()])
             return f"{first:.3f} {f.value:+.3f} [{f.low:+.3f}, {f.high:+.3f}]"
 
-        share = [calls_to(one, ends[seed]) / full[seed] for seed, one in looks.items() if seed in ends]
+        share = [calls_to(one, name, ends[seed]) / full[seed] for seed, one in looks.items() if seed in ends]
         judged = [r["judge"] for r in steps if isinstance(r.get("judge"), float) and np.isfinite(r["judge"])]
         shown.add_row(
             which, str(len(looks)), f"{np.mean([o[-1]['calls'] for o in looks.values()]):.0f}",
@@ -242,9 +263,10 @@ def main() -> None:
     parser.add_argument("--weaken", type=float, default=0.0)
     parser.add_argument("--filters", nargs="+", default=list(FILTERS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--calls", type=float, default=8000)
+    parser.add_argument("--calls", type=float, default=30000)
+    parser.add_argument("--reward", default="checker", choices=["checker", "icons"], help="what is learned")
     parser.add_argument(
-        "--guidance", type=float, default=4.0, help="of the images learned from; held-out ones have the world's own"
+        "--guidance", type=float, default=1.0, help="of all images; 1 is none, at half the cost (the world's own is 4)"
     )
     parser.add_argument("--minutes", type=float, default=60, help="of one run, at most")
     parser.add_argument("--groups", type=int, default=4)
@@ -256,13 +278,14 @@ def main() -> None:
     parser.add_argument("--wider", type=float, default=1.0)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--kl", type=float, default=0.01)
+    parser.add_argument("--kl", type=float, default=0.2)
     parser.add_argument("--likelihood", default="matching", choices=["path", "matching"])
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=48)
-    parser.add_argument("--prompts", type=int, default=6, help="captions learned from")
-    parser.add_argument("--captions", type=int, default=48)
+    parser.add_argument("--prompts", type=int, default=12, help="captions learned from")
+    parser.add_argument("--captions", type=int, default=96)
     parser.add_argument("--watch-steps", type=int, default=8)
+    parser.add_argument("--looks", type=int, default=5, help="at held-out captions in a run, the first before it")
     parser.add_argument("--table", action="store_true", help="only print what there is")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -270,7 +293,7 @@ def main() -> None:
         for seed in range(args.seeds):
             for which in args.filters:
                 run(args, which, seed, args.out / f"{which}-{seed}")
-    table(args.out)
+    table(args.out, args.reward)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from typing import Annotated, Any
@@ -24,6 +26,7 @@ from .made import app
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+COLLECT_AFTER = 10_000  # new objects; Python's 700 has what torch and diffusers import gone through over and over
 # Typer carries its own copy of click and doesn't export this base of its usage errors.
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 _debugging = [False]
@@ -51,6 +54,8 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error that a user can act on becomes one line and exit code 2."""
+    gc.set_threshold(COLLECT_AFTER)
+    atexit.register(gc.freeze)  # what is left at the end goes with the process
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     _debugging[0] = False
