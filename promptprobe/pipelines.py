@@ -27,6 +27,7 @@ from .placing import check_place, place, quantization
 from .single_file import is_checkpoint, load_file
 from .sizes import check_world_size, with_size
 from .solver import choose_scheduler
+from .tokens import with_length
 from .worlds import DEFAULT, WORLDS, call_of, guidance_of, world_of
 
 
@@ -242,7 +243,7 @@ def open_pipeline(model: str | Path = DEFAULT, pipeline: Any = None, **options: 
         check_world_size(model, settings)
         pipeline = load_pipeline(model, **{k: v for k, v in options.items() if k in LOADING})
     check_settings(pipeline, settings)
-    return pipeline, with_size(pipeline, settings)
+    return pipeline, with_length(pipeline, with_size(pipeline, settings))
 
 
 def source_of(model: str | Path) -> str:

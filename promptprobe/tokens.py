@@ -6,13 +6,14 @@ merged from sub-word tokens by their character spans.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from .backbones import Backbone, backbone_of
+from .backbones import Backbone, backbone_of, default_setting
 from .errors import InputError
 from .text import clean_prompt as clean_prompt
 from .text import clean_prompts as clean_prompts
@@ -117,3 +118,21 @@ def _several_vectors(pipeline, tokenizer, text: str, places: list[int]) -> tuple
     if made != whole:
         raise InputError(f"the learned words {', '.join(sorted(learned))} can't be told apart; give blanks around them")
     return whole, [begin_of[n] for n in places], [end_of[n] for n in places]
+
+
+def with_length(pipeline: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with a length of text that the encoder has places for, where the pipeline's own default is longer.
+
+    Raises `InputError` for a `max_sequence_length` of the user's own that is longer.
+    """
+    encoder = getattr(pipeline, backbone_of(pipeline).tokenizer(pipeline).replace("tokenizer", "text_encoder"), None)
+    most = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
+    if not isinstance(most, int) or "max_sequence_length" not in inspect.signature(pipeline.__call__).parameters:
+        return dict(settings)
+    given = settings.get("max_sequence_length")
+    if given is not None and given > most:
+        raise InputError(
+            f"max_sequence_length is {given}; {type(encoder).__name__} reads at most {most} tokens: give {most} or less"
+        )
+    short = given is None and default_setting(pipeline, "max_sequence_length") > most
+    return {**settings, **({"max_sequence_length": most} if short else {})}

@@ -205,6 +205,18 @@ def test_one_side_alone_is_what_the_image_has_and_the_record_says(family, reques
         open_pipeline("x/y", pipeline=pipeline, width=45)
 
 
+def test_text_is_as_long_as_the_encoder_has_places(tmp_path):
+    folder = tmp_path / "pipeline"  # CLIP in T5's place: 40 places, where the pipeline's own default is 512
+    shutil.copytree(WORLDS[0].pipeline, folder, ignore=shutil.ignore_patterns("promptprobe.json"))
+    pipeline, settings = open_pipeline(folder)
+    assert settings["max_sequence_length"] == pipeline.text_encoder_2.config.max_position_embeddings == 40
+    assert (
+        open_pipeline(folder, pipeline=pipeline, pipe_args={"max_sequence_length": 32})[1]["max_sequence_length"] == 32
+    )
+    with pytest.raises(InputError, match="max_sequence_length is 41; CLIPTextModel reads at most 40 tokens"):
+        open_pipeline(folder, pipeline=pipeline, pipe_args={"max_sequence_length": 41})
+
+
 def test_a_world_takes_its_own_size():
     size = WORLDS[0].size
     check_world_size(WORLDS[0].name, {"height": size, "width": size})
