@@ -167,3 +167,12 @@ def llm():
     yield server
     server.server.shutdown()
     server.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def service():
+    """The built-in world as servers and tools have it; one rewriter, one round."""
+    from promptprobe.agents import Service
+    from promptprobe.agents.plan import make_plan
+
+    return Service(make_plan(rewriter="offline", rounds=1))

@@ -1,0 +1,83 @@
+"""The images endpoint by OpenAI's client, and as chat systems ask it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+from PIL import Image
+from serving import ENVIRONMENT, PROMPT, answer, free_port, picture, running
+
+# What Open WebUI (routers/images.py: image_generations) and LibreChat (OpenAIImageTools.js, DALLE3.js) send by default, and
+# where they look for the picture.
+CHAT_SYSTEMS = {
+    "Open WebUI": ({"model": "dall-e-2", "n": 1, "size": "512x512", "response_format": "b64_json"}, "b64_json", (512, 512)),
+    "Open WebUI, gpt-image": ({"model": "gpt-image-1", "n": 1, "size": "auto"}, "b64_json", (256, 256)),
+    "LibreChat": ({"model": "gpt-image-1", "n": 1, "background": "auto", "output_format": "png", "quality": "auto",
+                   "size": "1536x1024"}, "b64_json", (1536, 1024)),
+    "LibreChat, DALL-E": ({"model": "dall-e-3", "n": 1, "quality": "standard", "style": "vivid", "size": "1024x1024"}, "url",
+                          (1024, 1024)),
+}  # fmt: skip
+REFUSED = (
+    ({"prompt": " "}, "the prompt is empty", "prompt"), ({"size": "9x9"}, "size is 9x9", "size"), ({"n": 11}, "n is 11", "n"),
+    ({"extra_body": {"budget": 0.5}}, "budget is 0.5; it must be at least 1", "budget"),
+    ({"extra_body": {"sise": 1}}, "Unknown parameter: 'sise'", "sise"), ({"background": "transparent"}, "background is", "background"),
+    ({"output_compression": 50}, "output_compression is 50 beside output_format png", "output_compression"),
+    ({"output_format": "gif"}, "output_format is 'gif'", "output_format"), ({"partial_images": 1}, "without stream", "partial_images"),
+)  # fmt: skip
+
+
+def test_openai_images_client_gets_the_optimised_image():
+    from openai import BadRequestError, NotFoundError, OpenAI
+
+    port = free_port()
+    with running("serve", "--rewriter", "offline", "--tau", "99", "--rounds", "1", "--steps", "15", port=port):
+        client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
+        made = client.images.generate(
+            model="icons", prompt="a trio of cobalt felines on a cream backdrop", size="256x256"
+        )
+        picture(base64.b64decode(made.data[0].b64_json))
+        assert "blue cats" in made.data[0].revised_prompt
+        searched = client.images.generate(model="icons", prompt=PROMPT, n=2, extra_body={"budget": 1.5, "seed": 3})
+        assert [d.revised_prompt for d in searched.data] == [PROMPT] * 2
+        assert len({d.model_extra["promptprobe"]["seed"] for d in searched.data}) == 2
+        webp = client.images.generate(prompt=PROMPT, output_format="webp", output_compression=50, quality="low")
+        assert base64.b64decode(webp.data[0].b64_json)[8:12] == b"WEBP" and webp.output_format == "webp"
+        events = list(client.images.generate(prompt=PROMPT, stream=True, partial_images=2))
+        assert [e.type.partition(".")[2] for e in events] == ["partial_image", "partial_image", "completed"]
+        assert [e.partial_image_index for e in events[:2]] == [0, 1] and len({e.b64_json for e in events}) == 3
+        for event in events:
+            picture(base64.b64decode(event.b64_json))
+        assert client.models.list().data[0].id == "icons" == client.models.retrieve("icons").id
+        for name, (given, where, size) in CHAT_SYSTEMS.items():
+            status, body = answer(port, "/v1/images/generations", {"prompt": PROMPT, **given})
+            assert status == 200 and ({"b64_json", "url"} & set(body["data"][0])) == {where}, (name, body)
+            data = body["data"][0][where]
+            image = Image.open(
+                io.BytesIO(base64.b64decode(data) if where == "b64_json" else urllib.request.urlopen(data).read())
+            )
+            assert image.size == size and body["size"] == f"{size[0]}x{size[1]}", name
+            notes = body["data"][0]["promptprobe"]["notes"]
+            assert any("made at 256x256" in note for note in notes) == (size != (256, 256)), notes
+        for wrong, message, parameter in REFUSED:
+            with pytest.raises(BadRequestError, match=message) as raised:
+                client.images.generate(**{"prompt": PROMPT, **wrong})
+            assert raised.value.param == parameter
+        with pytest.raises(NotFoundError, match="/v1/images/edits is not served"):
+            client.images.edit(image=b"x", prompt="a")
+        for status, headers in ((403, {"origin": "http://evil.example"}), (403, {"origin": "null"}),
+                                (421, {"host": "evil.example"}), (415, {"content-type": "text/plain"}),
+                                (400, {"origin": f"http://127.0.0.1:{port}"})):  # fmt: skip
+            got, body = answer(port, "/v1/images/generations", {}, **headers)
+            assert got == status and body["error"]["type"] == "invalid_request_error", (headers, body)
+        # A second server on the same port says so at once.
+        second = subprocess.run(
+            [sys.executable, "-m", "promptprobe", "serve", "--port", str(port)], env=ENVIRONMENT, capture_output=True,
+            text=True,
+        )  # fmt: skip
+        assert second.returncode == 2 and f"port {port} of 127.0.0.1 can't be used" in second.stderr
