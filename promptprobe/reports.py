@@ -53,7 +53,7 @@ def runs_report(
         rows = [(line.get("prompt", ""), line["error"]) for line in failed[:100]]
         report.tables.append({"title": f"{len(failed)} failed", "head": ("prompt", "why"), "rows": [(p[:letters], e) for p, e in rows]})  # fmt: skip
     report.notes = list(dict.fromkeys(note for r in shown for note in r.notes))[:50]
-    report.settings = list(shown[0].settings.items()) if shown else []
+    report.settings = filled(shown[0].settings) if shown else []
     return report
 
 
@@ -77,6 +77,11 @@ def _run(r: RunRecord, side: int, letters: int, most: int) -> dict[str, Any]:
         "maps": maps, "title": r.best_prompt, "told": "; ".join(told), "pictures": pictures,
         "rows": rows_of(r.candidates[:most], r.best_prompt, letters), "more": max(0, len(r.candidates) - most),
     }  # fmt: skip
+
+
+def filled(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Settings that say something: without those that were left out."""
+    return [(name, value) for name, value in settings.items() if value not in (None, "", (), [], {})]
 
 
 def between(interval: Sequence[float] | None) -> str:
@@ -139,7 +144,7 @@ def seeds_report(found: SeedSelection, *, settings: Mapping[str, Any]) -> Report
         for s in sorted(found.seeds, key=lambda s: (s.seed not in found.best, -s.stopped_at, -s.last))
     ]
     report.tables = [{"title": "Seeds", "head": ("seed", *(f"step {k}" for k in steps), *(["eight of ten lie in"] if sure else []), "reward", ""), "rows": rows}]  # fmt: skip
-    report.notes, report.settings = list(found.notes), list(settings.items())
+    report.notes, report.settings = list(found.notes), filled(settings)
     return report
 
 
@@ -157,7 +162,7 @@ def session_report(state: Mapping[str, Any], name: str, settings: Mapping[str, A
     pictures = [picture(f, f.name, side) for f in files]
     report.runs = [{"title": best, "told": "the current wording", "pictures": pictures, "more": 0, "maps": None,
                     "rows": rows_of(candidates, best, letters)}]  # fmt: skip
-    report.settings = [("kept words", ", ".join(state.get("pinned", [])) or "none"), *settings.items()]
+    report.settings = [("kept words", ", ".join(state.get("pinned", [])) or "none"), *filled(settings)]
     return report
 
 

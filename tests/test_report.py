@@ -84,7 +84,7 @@ def seeds():
         for i in range(3)
     ]
     found = SeedSelection(EVIL, "racing", ["probe"], [2], own, own[2:], 35, 75, 1.0, [EVIL], [image])
-    return seeds_report(found, settings={"model": EVIL})
+    return seeds_report(found, settings={"model": EVIL, "lora": (), "revision": None})
 
 
 def session(folder):
@@ -100,6 +100,7 @@ def test_every_report_is_whole_escaped_and_asks_for_nothing(tmp_path):
     assert {"svg", "circle", "details"} <= set(one.tags) and "80" not in one.asked
     assert "svg" in checked(evaluation()).tags and "Learning curve" in checked(evaluation()).text
     assert "alert(1)" in checked(seeds()).text and "-0.700 to 1.100" in checked(seeds()).text
+    assert not {"lora", "revision", "None"} & set(checked(seeds()).text.split())
     assert "0.900 (0.200 to 1.400)" in one.text
     assert "gone.png' is gone" in checked(session(tmp_path)).text
 
