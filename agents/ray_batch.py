@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..events import OnStep
 from .plan import Plan, cost_of, make_plan
 from .rewrites import OnWait, Waiting
 
@@ -24,10 +25,13 @@ LOOK = 1.0  # seconds between looks at what the workers wait for
 _SPENT = ("requests", "input_tokens", "output_tokens")
 
 
-def ray_engine(options: dict[str, Any], workers: int | None = None, on_wait: OnWait | None = None):
+def ray_engine(
+    options: dict[str, Any], workers: int | None = None, on_wait: OnWait | None = None, on_step: OnStep | None = None
+):
     """An engine for `run_batch`: as `run_jobs`, on Ray. `options` are those of `make_plan`, for each worker to load.
 
-    `on_wait` is told each second in which workers wait for answers of an LLM: the longest wait, and what all have used up.
+    `on_wait` is told each second in which workers wait for answers of an LLM: the longest wait, and what all have used up;
+    `on_step` of each denoising step of any worker, counted over all, about once a second.
     Raises `InputError` when Ray is not installed.
     """
     try:
@@ -58,19 +62,21 @@ def ray_engine(options: dict[str, Any], workers: int | None = None, on_wait: OnW
         running: dict[Any, Any] = {}
         looking: dict[Any, Any] = {}  # worker: its answer to `waiting` that is still to come
         spent: Counter[str] = Counter({name: 0 for name in _SPENT})
+        steps = _Steps(on_step)
         try:
             for actor in pool:
                 if chunks and not budget.spent():
                     running[actor.run.remote(chunks.popleft())] = actor
             while running:
-                finished, _ = ray.wait(list(running), num_returns=1, timeout=LOOK if on_wait else None)
+                finished, _ = ray.wait(list(running), num_returns=1, timeout=LOOK if on_wait or on_step else None)
                 if not finished:
-                    found = _waiting(ray, list(running.values()), looking)
+                    found = _waiting(ray, list(running.values()), looking, steps)
                     if found and on_wait:
                         on_wait(_told(found, plan, spent))
                     continue
                 actor = running.pop(finished[0])
-                results, tokens = ray.get(finished[0])
+                results, tokens, made = ray.get(finished[0])
+                steps.of(actor, made)
                 budget.tokens += tokens
                 for _, record, _ in results:
                     spent.update({name: record.get("llm", {}).get(name) or 0 for name in _SPENT})
@@ -84,15 +90,33 @@ def ray_engine(options: dict[str, Any], workers: int | None = None, on_wait: OnW
     return engine
 
 
-def _waiting(ray: Any, actors: Sequence[Any], looking: dict[Any, Any]) -> list[Waiting]:
+class _Steps:
+    """Tells `on_step` of the steps of all workers, whose own counts begin anew where one is started again."""
+
+    def __init__(self, on_step: OnStep | None):
+        self.on_step, self.total, self.seen = on_step, 0, dict[Any, int]()
+
+    def of(self, actor: Any, made: int) -> None:
+        """A worker has made so many steps since it was started."""
+        before, self.seen[actor] = self.seen.get(actor, 0), made
+        for _ in range(made - before if made >= before else made):
+            self.total += 1
+            if self.on_step:
+                self.on_step(self.total)
+
+
+def _waiting(ray: Any, actors: Sequence[Any], looking: dict[Any, Any], steps: _Steps) -> list[Waiting]:
     """What workers wait for. One that loads or was just started again doesn't answer, and isn't waited for."""
     for actor in actors:
-        looking.setdefault(actor, actor.waiting.remote())
+        if actor not in looking:
+            looking[actor] = actor.look.remote()
     ready, _ = ray.wait([looking[a] for a in actors], num_returns=len(actors), timeout=0.2)
     found = []
     for actor in [a for a in actors if looking[a] in ready]:
         try:
-            found.append(ray.get(looking.pop(actor)))
+            made, waiting = ray.get(looking.pop(actor))
+            steps.of(actor, made)
+            found.append(waiting)
         except ray.exceptions.RayError:
             continue  # it died; its chunk is done anew
     return [f for f in found if f is not None]
@@ -114,23 +138,27 @@ class _Worker:
         self.plan = make_plan(**options)
         self.llm_calls = llm_calls
         self.heard: tuple[float, Waiting] | None = None
+        self.steps = 0
         if answers is not None and self.plan.rewriter is not None:
             self.plan = dataclasses.replace(self.plan, rewriter=CachedRewriter(self.plan.rewriter, Path(answers)))
 
-    def run(self, prompts: list[str]) -> tuple[list[Result], int]:
-        """Results of a chunk, and the LLM tokens that it took."""
+    def run(self, prompts: list[str]) -> tuple[list[Result], int, int]:
+        """Results of a chunk, the LLM tokens that it took, and the steps that this worker has made so far."""
         from .batch import Budget, run_jobs
 
         budget = Budget()
-        done = run_jobs(self.plan, prompts, budget, self.llm_calls, on_wait=self._hear)
+        done = run_jobs(self.plan, prompts, budget, self.llm_calls, on_wait=self._hear, on_step=self._step)
         results = list(done)
         self.heard = None
-        return results, budget.tokens
+        return results, budget.tokens, self.steps
+
+    def _step(self, step: int) -> None:
+        self.steps += 1
 
     def _hear(self, waiting: Waiting) -> None:
         self.heard = time.monotonic(), waiting
 
-    def waiting(self) -> Waiting | None:
-        """What was last told of waiting, unless it is over."""
+    def look(self) -> tuple[int, Waiting | None]:
+        """Steps so far, and what was last told of waiting, unless it is over."""
         heard = self.heard
-        return heard[1] if heard and time.monotonic() - heard[0] < 2 * LOOK + 1 else None
+        return self.steps, heard[1] if heard and time.monotonic() - heard[0] < 2 * LOOK + 1 else None

@@ -14,6 +14,7 @@ from PIL import Image
 
 from .errors import ProbeMismatchError
 from .events import OnEvent
+from .grades import interval_of
 from .judges import Judge
 from .race import Race, Row
 from .rewards import RewardFunction, measure
@@ -87,7 +88,7 @@ def _run(
                 records[place].why = "not a number"
                 notes.append(f"seed {records[place].seed} gave values that are no numbers at step {step} and is out")
             for row in race.alive:
-                records[row.place].predicted[step] = round(race.value(row.place), 5)
+                _predicted(records[row.place], race, row.place, step, judge)
             tell("probed", {"step": step, "seeds": [records[r.place] for r in race.alive], "trajectory": race.best()})
             for competitor, why, _ in race.drop(most, top):
                 records[competitor].why = why
@@ -102,6 +103,12 @@ def _run(
     return [race.alive[i] for i in diverse_top([race.value(r.place) for r in race.alive], top, diverse, latents)]
 
 
+def _predicted(record: SeedRecord, race: Race, place: int, step: int, judge: Judge) -> None:
+    """Write down what was said at a step, and how sure that is."""
+    record.predicted[step] = round(race.value(place), 5)
+    record.interval = interval_of(judge, record.predicted[step], step, race.runner.steps)
+
+
 def _by_worth(
     race: Race, records: list[SeedRecord], plan: StagePlan, judge: Judge, top: int, tell: OnEvent, notes: list[str]
 ) -> list[Row]:
@@ -111,7 +118,7 @@ def _by_worth(
         for r in rows:
             records[r.place].stopped_at, records[r.place].why = step, "worth less than what was taken"
             if math.isfinite(race.value(r.place)):
-                records[r.place].predicted[step] = round(race.value(r.place), 5)
+                _predicted(records[r.place], race, r.place, step, judge)
         tell("probed", {"step": step, "seeds": [records[r.place] for r in rows], "trajectory": race.best()})
 
     def lost(step: int, places: list[int]) -> None:

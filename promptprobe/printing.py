@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from .grades import grade_in_words
@@ -16,6 +16,23 @@ from .sheets import Caption, Tile
 from .terminal import show_pictures
 from .text import printable
 from .word_bars import DIFFUSE, focus_text, unsure_note
+
+_STEP, _NO_STEPS = 10, 31  # columns of letters that a step takes in the table of seeds, and all else at least
+NAMES = 18  # columns of a name before what it is
+
+
+def print_lines(console: Console, lines: Sequence[tuple[str, str]]) -> None:
+    """Lines of a name and what it is. A terminal shows long ones under each other, wrapped between words; elsewhere each
+    stays one line."""
+    for name, value in lines:
+        if not console.is_terminal or " " not in value or console.width < 2 * NAMES:  # a path stays whole, to be copied
+            console.print(f"{escape(name):{NAMES - 1}} {escape(value)}", soft_wrap=True, highlight=False)
+            continue
+        table = Table.grid(padding=0)
+        table.add_column(min_width=NAMES, no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row(Text(name + " "), Text(value))
+        console.print(table)
 
 
 def print_scores(scored: Sequence[Any], warnings: Sequence[str], grades: Sequence[int | None] = ()) -> None:
@@ -74,25 +91,21 @@ def print_summary(summary: dict[str, Any], out: Any) -> None:
 
 def print_seeds(found: Any) -> None:
     """The seeds of a search, the best first, with what the probe said of each."""
+    console = Console()
     steps = sorted({k for s in found.seeds for k in s.predicted})
-    table = Table("seed", *[f"step {k}" for k in steps], "reward", "")
+    steps = steps[len(steps) - max(1, min(len(steps), (console.width - _NO_STEPS) // _STEP)) :]  # the last that fit
+    table = Table("seed", *[f"step {k}" for k in steps], "reward", Column("", overflow="fold"))
     order = {s: i for i, s in enumerate(found.best)}
     for s in sorted(found.seeds, key=lambda s: (order.get(s.seed, len(order)), -s.stopped_at, -s.last)):
         values = [f"{s.predicted[k]:.3f}" if k in s.predicted else "" for k in steps]
         style = "bold green" if s.seed in order else "dim"
         table.add_row(str(s.seed), *values, "" if s.reward is None else f"{s.reward:.3f}", s.why, style=style)
-    console = Console()
     console.print(table)
     one = found.full_calls // max(len(found.seeds), 1)
-    console.print(
-        f"denoiser calls    {found.denoiser_calls} where one image takes {one}, instead of {found.full_calls} for making all, "
-        f"{found.seconds:.2f} s", soft_wrap=True,
-    )  # fmt: skip
-    for s in found.seeds:
-        if s.image_file:
-            console.print(f"image             {escape(s.image_file)}", soft_wrap=True, highlight=False)
-    for note in found.notes:
-        console.print(f"note              {escape(note)}", soft_wrap=True, highlight=False)
+    cost = f"{found.denoiser_calls} where one image takes {one}, instead of {found.full_calls} for making all, {found.seconds:.2f} s"
+    lines = [("denoiser calls", cost)]
+    lines += [("image", s.image_file) for s in found.seeds if s.image_file]
+    print_lines(console, [*lines, *(("note", note) for note in found.notes)])
     told = [f"seed {s.seed}" + ("" if s.reward is None else f", reward {s.reward:.3f}") for s in found.winners]
     show_pictures(console, [Tile(i, (Caption(t),)) for t, i in zip(told, found.images, strict=True)])
 
@@ -106,11 +119,7 @@ def print_record(record: dict[str, Any]) -> None:
     ]
     lines += [(k, v) for k, v in record.get("settings", {}).items() if k != "seed"]
     lines += [("rewriter", record.get("rewriter")), ("version", record.get("version"))]
-    for name, value in lines:
-        if value is not None:
-            console.print(
-                f"{escape(printable(name)):18}{escape(printable(str(value)))}", soft_wrap=True, highlight=False
-            )
+    print_lines(console, [(printable(name), printable(str(value))) for name, value in lines if value is not None])
     for c in record.get("candidates", []):
         score = "  out" if c.get("score") is None else f"{c['score']:.3f}"
         why = f"   [{c['rejected']}]" if c.get("rejected") else unsure_note(c)

@@ -39,9 +39,10 @@ def runs_report(
     used, full = (sum(r.denoiser_calls[k] for r in records) for k in ("used", "full"))
     tokens = sum(r.llm["input_tokens"] + r.llm["output_tokens"] for r in records)
     rewards = [r.reward for r in records if r.reward is not None]
+    sure = f" ({between(one.interval)})" if one and one.interval else ""
     report.facts = [
         ("reward" if one else "mean reward", figure(sum(rewards) / len(rewards) if rewards else None)),
-        ("predicted", figure(sum(r.predicted_reward for r in records) / len(records) if records else None)),
+        ("predicted", figure(sum(r.predicted_reward for r in records) / len(records) if records else None) + sure),
         ("denoiser steps", f"{used} of {full}"),
         ("seconds", f"{sum(r.seconds.get('loop', 0) for r in records):.1f}"),
         ("LLM", f"{sum(r.llm['requests'] for r in records)} requests, {tokens} tokens" if tokens else "none"),
@@ -52,7 +53,7 @@ def runs_report(
         rows = [(line.get("prompt", ""), line["error"]) for line in failed[:100]]
         report.tables.append({"title": f"{len(failed)} failed", "head": ("prompt", "why"), "rows": [(p[:letters], e) for p, e in rows]})  # fmt: skip
     report.notes = list(dict.fromkeys(note for r in shown for note in r.notes))[:50]
-    report.settings = list(shown[0].settings.items()) if shown else []
+    report.settings = filled(shown[0].settings) if shown else []
     return report
 
 
@@ -65,7 +66,8 @@ def _subtitle(records: Sequence[RunRecord]) -> str:
 
 
 def _run(r: RunRecord, side: int, letters: int, most: int) -> dict[str, Any]:
-    score = f"predicted {r.predicted_reward:.3f}, reward {figure(r.reward)}, seed {r.seed}"
+    sure = f" ({between(r.interval)})" if r.interval else ""
+    score = f"predicted {r.predicted_reward:.3f}{sure}, reward {figure(r.reward)}, seed {r.seed}"
     pictures = [_picture_of(r, score, side)]
     wide = r.heat_maps and most > FEW
     maps = picture(r.heat_maps, "where the image looks for each word", 2 * side) if wide else None
@@ -75,6 +77,16 @@ def _run(r: RunRecord, side: int, letters: int, most: int) -> dict[str, Any]:
         "maps": maps, "title": r.best_prompt, "told": "; ".join(told), "pictures": pictures,
         "rows": rows_of(r.candidates[:most], r.best_prompt, letters), "more": max(0, len(r.candidates) - most),
     }  # fmt: skip
+
+
+def filled(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Settings that say something: without those that were left out."""
+    return [(name, value) for name, value in settings.items() if value not in (None, "", (), [], {})]
+
+
+def between(interval: Sequence[float] | None) -> str:
+    """An interval in words; a dash for none."""
+    return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else figure(None)
 
 
 def _picture_of(r: RunRecord, caption: str, side: int) -> dict[str, Any]:
@@ -108,7 +120,8 @@ def seeds_report(found: SeedSelection, *, settings: Mapping[str, Any]) -> Report
     one = found.full_calls // max(len(found.seeds), 1)
     report = Report(found.prompt, f"the best of {len(found.seeds)} seeds, policy {found.policy}", side=side, letters=letters)  # fmt: skip
     pairs = [(s.last, s.reward) for s in found.winners if s.reward is not None and s.predicted]
-    report.plots = [scatter(pairs)] if pairs else []
+    known = [(s.interval[0], s.interval[1]) for s in found.winners if s.reward is not None and s.interval]
+    report.plots = [scatter(pairs, known if len(known) == len(pairs) else ())] if pairs else []
     report.facts = [
         ("best seed", found.best[0]), ("reward", figure(found.winners[0].reward)), ("seconds", f"{found.seconds:.1f}"),
         ("denoiser steps", f"{found.denoiser_calls}; one image takes {one}, all {found.full_calls}"),
@@ -119,12 +132,19 @@ def seeds_report(found: SeedSelection, *, settings: Mapping[str, Any]) -> Report
     ]
     report.runs_title = "Pictures"
     steps = sorted({k for s in found.seeds for k in s.predicted})
+    sure = any(s.interval for s in found.seeds)
     rows = [
-        (s.seed, *(figure(s.predicted.get(k)) for k in steps), figure(s.reward), s.why)
+        (
+            s.seed,
+            *(figure(s.predicted.get(k)) for k in steps),
+            *([between(s.interval)] if sure else []),
+            figure(s.reward),
+            s.why,
+        )
         for s in sorted(found.seeds, key=lambda s: (s.seed not in found.best, -s.stopped_at, -s.last))
     ]
-    report.tables = [{"title": "Seeds", "head": ("seed", *(f"step {k}" for k in steps), "reward", ""), "rows": rows}]
-    report.notes, report.settings = list(found.notes), list(settings.items())
+    report.tables = [{"title": "Seeds", "head": ("seed", *(f"step {k}" for k in steps), *(["eight of ten lie in"] if sure else []), "reward", ""), "rows": rows}]  # fmt: skip
+    report.notes, report.settings = list(found.notes), filled(settings)
     return report
 
 
@@ -142,7 +162,7 @@ def session_report(state: Mapping[str, Any], name: str, settings: Mapping[str, A
     pictures = [picture(f, f.name, side) for f in files]
     report.runs = [{"title": best, "told": "the current wording", "pictures": pictures, "more": 0, "maps": None,
                     "rows": rows_of(candidates, best, letters)}]  # fmt: skip
-    report.settings = [("kept words", ", ".join(state.get("pinned", [])) or "none"), *settings.items()]
+    report.settings = [("kept words", ", ".join(state.get("pinned", [])) or "none"), *filled(settings)]
     return report
 
 

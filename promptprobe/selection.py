@@ -14,7 +14,8 @@ from .notebook import Pictured, figure, frame, picture_or_none, piece, short
 @dataclass(repr=False)
 class SeedRecord(Pictured):
     """One (prompt, seed): predicted reward after each probed step, where it stopped, and its measured reward if it was
-    finished. `image` is its picture then, `image_file` the file that it was written to."""
+    finished. `interval` are two bounds around the latest prediction between which eight of ten rewards lie, where the judge
+    knows. `image` is its picture then, `image_file` the file that it was written to."""
 
     prompt: str
     seed: int
@@ -23,6 +24,7 @@ class SeedRecord(Pictured):
     why: str = ""
     reward: float | None = None
     image_file: str | None = None
+    interval: list[float] | None = None
 
     @property
     def last(self) -> float:

@@ -19,6 +19,7 @@ from rich.text import Text
 from .events import spent_in_words, tau_text, waiting_in_words, what_goes_on
 from .grades import grade_in_words
 from .notebook import picture_or_none
+from .printing import print_lines
 from .records import RunRecord
 from .sheets import Caption, Tile
 from .terminal import show_pictures
@@ -78,28 +79,27 @@ class LiveView:
         """Print the finished run."""
         if self.console.is_terminal:
             self.doing = ""
+            self.best = next((c.id for c in record.candidates if c.prompt == record.best_prompt), self.best)
             self.console.print(self._draw())
         told = f"   ({words})" if (words := grade_in_words(record.grade)) else ""
         lines = [
-            f"best prompt       {escape(record.best_prompt)}" + ("   (unchanged)" if record.unchanged else ""),
-            f"stopped because   {record.stop_reason}, after {record.rounds} rounds",
-            f"predicted reward  {record.predicted_reward:.3f}{told}",
+            ("best prompt", record.best_prompt + ("   (unchanged)" if record.unchanged else "")),
+            ("stopped because", f"{record.stop_reason}, after {record.rounds} rounds"),
+            ("predicted reward", f"{record.predicted_reward:.3f}{told}"),
         ]
         lines += diffuse_line(next((c.words for c in record.candidates if c.prompt == record.best_prompt), ()))
         lines += _previews(record)
         if record.reward is not None:
-            lines.append(f"reward            {record.reward:.3f}   ({record.reward_label}, against your own prompt)")
-        used, full = record.denoiser_calls["used"], record.denoiser_calls["full"]
+            lines.append(("reward", f"{record.reward:.3f}   ({record.reward_label}, against your own prompt)"))
+        used, full, one = record.denoiser_calls["used"], record.denoiser_calls["full"], record.settings["steps"]
         lines.append(
-            f"denoiser calls    {used} where one image takes {record.settings['steps']}, instead of {full} for making all in full"
+            ("denoiser calls", f"{used} where one image takes {one}, instead of {full} for making all in full")
         )
         if record.llm["requests"]:
-            lines.append(f"LLM               {spent_in_words(record.llm)}")
+            lines.append(("LLM", spent_in_words(record.llm)))
         if record.image_file:
-            lines.append(f"image             {escape(record.image_file)}")
-            lines.append(f"heat maps         {escape(record.heat_maps or '')}")
-        lines += [f"note              {escape(note)}" for note in record.notes]
-        self.console.print("\n".join(lines), soft_wrap=True, highlight=False)
+            lines += [("image", record.image_file), ("heat maps", record.heat_maps or "")]
+        print_lines(self.console, [*lines, *(("note", note) for note in record.notes)])
         image = picture_or_none(record)
         if image is not None:
             reward = "" if record.reward is None else f", reward {record.reward:.3f}"
@@ -136,16 +136,14 @@ class LiveView:
         return Panel(body, title="promptprobe", title_align="left")
 
 
-def _previews(record: RunRecord) -> list[str]:
+def _previews(record: RunRecord) -> list[tuple[str, str]]:
     """What the last choice went by, if there was one."""
     seen = {c.id: c.preview for c in record.candidates if c.preview is not None}
     if 0 not in seen or len(seen) < 2:
         return []
     best = max(v for i, v in seen.items() if i)
-    return [
-        f"chosen by         {record.reward_label} of the predicted images against your own prompt: "
-        f"{seen[0]:.3f} as it is, {best:.3f} the best of {len(seen) - 1} rewrites"
-    ]
+    told = f"{seen[0]:.3f} as it is, {best:.3f} the best of {len(seen) - 1} rewrites"
+    return [("chosen by", f"{record.reward_label} of the predicted images against your own prompt: {told}")]
 
 
 def _style(score: float, tau: float | None) -> str:
@@ -207,7 +205,10 @@ class SessionView:
         if state.get("show") and state.get("candidates"):
             self.table(state)
         if state.get("said"):
-            self.console.print(escape(state["said"]), highlight=False, soft_wrap=True)
+            wrapped = self.console.is_terminal  # between words, and a path stays whole
+            self.console.print(
+                escape(state["said"]), highlight=False, soft_wrap=not wrapped, overflow="ignore", crop=False
+            )
         show_pictures(self.console, self.tiles())
 
     def table(self, state: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.text import Text
 
 DIFFUSE = "hardly looked at; what they name is likelier to be missing"
@@ -56,7 +55,7 @@ def focus_text(prompt: str, words: Sequence[dict[str, Any]]) -> Text:
     return text
 
 
-def diffuse_line(words: Sequence[dict[str, Any]]) -> list[str]:
+def diffuse_line(words: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """A line about those of a prompt's words that the image hardly looks at, where there are any."""
     weak = [w["word"] for w in words if w["diffuse"]]
-    return [f"diffuse words     {escape(', '.join(weak))}: {DIFFUSE}"] if weak else []
+    return [("diffuse words", f"{', '.join(weak)}: {DIFFUSE}")] if weak else []

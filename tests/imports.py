@@ -78,6 +78,7 @@ LAYERS = [
     "agents.page agents.page.*",
     "agents.server agents.mcp_results",
     "agents.mcp_server",
+    "terminal_kind",
     "terminal word_bars printing view",
     "cli cli.*",
     "__main__",

@@ -382,6 +382,16 @@ def test_an_estimate_has_bounds(plan):
     assert estimate(dataclasses.replace(asked, guard="llm"), 10)["LLM requests"] == [0, 20]
 
 
+def test_steps_of_workers_are_counted_together_also_when_one_is_started_anew():
+    from promptprobe.agents.ray_batch import _Steps
+
+    told: list[int] = []
+    steps = _Steps(told.append)
+    for worker, made in (("a", 3), ("b", 2), ("a", 5), ("a", 1), ("b", 2)):  # a died after 5
+        steps.of(worker, made)
+    assert told == list(range(1, 9))
+
+
 @pytest.mark.slow
 def test_ray_gives_the_same_although_a_worker_dies(plan, tmp_path):
     ray = pytest.importorskip("ray")
@@ -401,8 +411,12 @@ def test_ray_gives_the_same_although_a_worker_dies(plan, tmp_path):
             killed.append(workers[0])
 
     many = [f"{p} on a {c} background" for p in PROMPTS for c in ("white", "black", "yellow")]
-    batch.run_batch(plan, many, tmp_path / "ray", engine=ray_engine(options, 2), on_progress=progress)
+    steps: list[int] = []
+    batch.run_batch(
+        plan, many, tmp_path / "ray", engine=ray_engine(options, 2, None, steps.append), on_progress=progress
+    )
     ray.shutdown()
+    assert len(steps) >= 25 and steps == list(range(1, len(steps) + 1))
     batch.run_batch(plan, many, tmp_path / "local")
     assert killed
     found, expected = ({x["prompt"]: x["best_prompt"] for x in lines_of(tmp_path / n)} for n in ("ray", "local"))

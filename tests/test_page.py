@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shlex
 import shutil
 import socket
 import threading
@@ -17,6 +18,7 @@ from promptprobe.agents import BusyError, Service
 from promptprobe.agents.gate import Refused, check_request
 from promptprobe.agents.page import Page
 from promptprobe.agents.page.live import KEPT, Live
+from promptprobe.agents.page.pictures import replay_of
 from promptprobe.agents.page.results import read_results
 from promptprobe.agents.plan import make_plan
 from promptprobe.agents.server import make_app
@@ -84,7 +86,14 @@ def test_the_cells_of_a_session_are_finished_from_where_they_were_paused_and_sha
     # Another start of the server shows the same without a step.
     again = Page(Service(plan), page.out).board("shared")
     before = plan.scorer.denoiser_calls
-    assert again.view()["rows"] == board.view()["rows"] and plan.scorer.denoiser_calls == before
+    kept, now = again.view(), board.view()
+    held = [[c.pop("held") for r in view["rows"] for c in r["cells"].values()] for view in (kept, now)]
+    assert kept["rows"] == now["rows"] and plan.scorer.denoiser_calls == before
+    assert set(held[0]) == {0} and min(held[1]) > 0  # what was paused went with the server, and the page can say so
+    assert shlex.split(finished[0]["replay"]) == ["promptprobe", "replay", str(Path(finished[0]["path"]).resolve())]
+    assert replay_of("a 'b' $c.png", "my/model").startswith("promptprobe replay '/") and "--trust-record" in replay_of(
+        "a", "my/model"
+    )
     Path(finished[0]["path"]).unlink()
     assert [f["there"] for f in again.view()["finished"]] == [False, True]
     with pytest.raises(InputError, match="can't read image"):
@@ -330,6 +339,8 @@ def test_from_a_prompt_to_finished_pictures_in_a_browser(browser, plan, tmp_path
         other.wait_for_selector("body:not(.away)", timeout=10_000)
         faults.clear()
         other.wait_for_selector("[data-key='2@1'].current")
+        other.click("[data-key='2@1']")  # before steps are made again, the page says so
+        assert "finishing takes 25 steps, 5 of them again" in other.inner_text("#cost")
         next((tmp_path / "runs").glob("image-*.png")).unlink()
         other.set_viewport_size({"width": 390, "height": 844})
         other.emulate_media(color_scheme="dark")

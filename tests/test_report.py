@@ -71,9 +71,20 @@ def evaluation():
 
 def seeds():
     image = Image.new("RGB", (64, 64), "red")
-    own = [SeedRecord(EVIL, i, {5: 0.1 * i}, 25, EVIL, 0.5 if i == 2 else None) for i in range(3)]
+    own = [
+        SeedRecord(
+            EVIL,
+            i,
+            {5: 0.1 * i},
+            25,
+            EVIL,
+            0.5 if i == 2 else None,
+            interval=[0.1 * i - 0.9, 0.1 * i + 0.9] if i else None,
+        )
+        for i in range(3)
+    ]
     found = SeedSelection(EVIL, "racing", ["probe"], [2], own, own[2:], 35, 75, 1.0, [EVIL], [image])
-    return seeds_report(found, settings={"model": EVIL})
+    return seeds_report(found, settings={"model": EVIL, "lora": (), "revision": None})
 
 
 def session(folder):
@@ -88,7 +99,9 @@ def test_every_report_is_whole_escaped_and_asks_for_nothing(tmp_path):
     assert "45 of 125" in one.text and "lost: two" in one.text and "above 62 of 100" in one.text
     assert {"svg", "circle", "details"} <= set(one.tags) and "80" not in one.asked
     assert "svg" in checked(evaluation()).tags and "Learning curve" in checked(evaluation()).text
-    assert "alert(1)" in checked(seeds()).text
+    assert "alert(1)" in checked(seeds()).text and "-0.700 to 1.100" in checked(seeds()).text
+    assert not {"lora", "revision", "None"} & set(checked(seeds()).text.split())
+    assert "0.900 (0.200 to 1.400)" in one.text
     assert "gone.png' is gone" in checked(session(tmp_path)).text
 
 

@@ -28,7 +28,7 @@ from ..plan import Plan
 from ..service import BusyError, CancelledError, Service
 from ..session import Session
 from .live import Live
-from .pictures import FOLDER, keep_pictures, picture_key
+from .pictures import FOLDER, keep_pictures, picture_key, replay_of
 
 REFUSED = "can't do that"  # how a session answers what it can't do
 MOST_FACTS = 40  # of a prompt, shown
@@ -136,8 +136,9 @@ class Board:
 
     def _shown(self, cell: dict[str, Any], prompt: str, seed: int, asked: str, model: str | None) -> dict[str, Any]:
         key = picture_key(prompt, seed, asked, cell["step"], model)
-        folder = self.out / FOLDER
+        folder, known = self.out / FOLDER, self.session.desk.scored.get((prompt, seed, asked))
         return cell | {
+            "held": known.trajectories[0][0].step if known else 0,  # the step to go on from; a server's end forgets it
             "picture": key if (folder / f"{key}.webp").is_file() else None,
             "words": key if (folder / f"{key}.json").is_file() else None,
         }  # fmt: skip
@@ -165,7 +166,8 @@ class Board:
             )  # fmt: skip
         _mark_losers(rows)
         finished = [
-            {**f, "number": n, "there": Path(f["path"]).is_file(), "name": Path(f["path"]).name}
+            {**f, "number": n, "there": Path(f["path"]).is_file(), "name": Path(f["path"]).name,
+             "replay": replay_of(f["path"], plan.origin.model, bool(plan.scorer.loading.get("lora")))}
             for n, f in enumerate(state.get("finished", [])) if f.get("asked") == asked
         ]  # fmt: skip
         return {

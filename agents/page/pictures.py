@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,11 +21,20 @@ from ...errors import InputError
 from ...files import write_together
 from ...scoring import Scored
 from ...trajectory import preview
+from ...worlds import world_of
 from ..desk import Desk, cell_key
 
 FOLDER = ".page"
 SIDE = 512  # pixels that a preview has at most
 THUMBS = (128, 256, 512)
+
+
+def replay_of(path: Path | str, model: str | None, adapter: bool = False) -> str:
+    """The command that makes an image again, to be pasted into a shell in whatever folder."""
+    world = None if model is None else world_of(model)
+    built_in = model is None or (world is not None and model in (world.name, *world.aliases))
+    trust = [] if built_in and not adapter else ["--trust-record"]
+    return shlex.join(["promptprobe", "replay", str(Path(path).resolve()), *trust])
 
 
 def picture_key(prompt: str, seed: int, asked: str, step: int, model: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from ...errors import InputError
 from ..batch_folder import RESULTS, result_lines
+from .pictures import replay_of
 
 MOST_ROWS = 5000
 MOST_BYTES = 2**26
@@ -40,7 +42,13 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
                 "calls": (line.get("denoiser_calls") or {}).get("used"),
             }
             path = image_of(folder, line.get("image"))
-            rows.append(row | {"image": str(line.get("image") or ""), "there": path is not None and path.is_file()})
+            settings = line.get("settings") if isinstance(line.get("settings"), dict) else {}
+            again = replay_of(path, settings.get("model")) if path else ""
+            rows.append(
+                row
+                | {"image": str(line.get("image") or ""), "there": path is not None and path.is_file()}
+                | {"replay": again, "show": shlex.join(["promptprobe", "show", str(path)]) if path else ""}
+            )
     return rows
 
 

@@ -61,7 +61,7 @@ def batch(
             summary = work.run_batch(
                 plan, texts, out, budget=budget, llm_calls=options["llm_calls"],
                 on_progress=lambda done, total, line: on_progress(done, total), rows=rows,
-                engine=make_engine(on_wait=on_progress.waiting) if ray else run_jobs,
+                engine=make_engine(on_wait=on_progress.waiting, on_step=on_progress.step) if ray else run_jobs,
             )  # fmt: skip
     finally:
         if report:

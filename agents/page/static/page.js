@@ -130,7 +130,8 @@ function gate() {
       make("div", {}, make("dt", {}, "gate τ"), make("dd", {}, number(g.tau, 3)))),
     g.decision === "rewrite"
       ? make("button", { type: "button", class: "primary", on: { click: () => say("/rewrite") } }, "Rewrite it")
-      : make("button", { type: "button", class: done ? "" : "primary", on: { click: () => say(`/finish ${g.best}@${seed}`) } }, `Finish wording ${g.best}${state.seeds.length > 1 ? `, seed ${seed}` : ""}`));
+      : make("button", { type: "button", class: done ? "" : "primary", on: { click: () => say(`/finish ${g.best}@${seed}`) } }, `Finish wording ${g.best}${state.seeds.length > 1 ? `, seed ${seed}` : ""}`),
+    g.decision !== "rewrite" && cells[seed] ? make("p", { class: "hint" }, costOf([cells[seed]])) : "");
 }
 
 function gallery() {
@@ -143,10 +144,19 @@ function gallery() {
     done.there ? make("p", { class: "links" },
       make("button", { type: "button", on: { click: () => beforeAfter(state, done) || complain("there is no picture of before on this seed") } }, "Before / after"),
       make("a", { href: imageOf(state, done), target: "_blank" }, "Image"), make("a", { href: imageOf(state, done, "record"), target: "_blank" }, "Record"),
-      make("button", { type: "button", on: { click: () => openSheet("Replay", make("p", {}, "Makes the same picture again, from the record that the file carries:"), make("pre", { tabindex: 0 }, `promptprobe replay ${done.path}`)) } }, "Replay")) : null)));
+      make("button", { type: "button", on: { click: () => openSheet("Replay", make("p", {}, "Makes the same picture again, from the record that the file carries:"), make("pre", { tabindex: 0 }, done.replay)) } }, "Replay")) : null)));
+}
+
+// What finishing cells takes, and whether steps are made again because what was paused went with the server.
+function costOf(cells) {
+  const steps = cells.reduce((sum, c) => sum + state.model.steps - (c.held ?? 0), 0);
+  const again = cells.reduce((sum, c) => sum + Math.max(0, c.step - (c.held ?? 0)), 0);
+  return `finishing takes ${steps} steps` + (again ? `, ${again} of them again: where they were paused is not kept when the server stops` : "");
 }
 
 function chosen() {
+  const cells = [...selected].map((key) => key.split("@")).map(([id, seed]) => state?.rows.find((r) => String(r.id) === id)?.cells[seed]).filter(Boolean);
+  $("cost").textContent = cells.length ? costOf(cells) : "";
   $("chosen").hidden = !selected.size;
   $("count-chosen").textContent = `${selected.size} selected`;
   document.querySelector("[data-do=compare]").disabled = selected.size !== 2;

@@ -3,7 +3,7 @@
 import { $, ask, complain, make, number, openSheet } from "./dom.js";
 
 const PAGE = 120; // pictures drawn at once
-let rows = [], shown = PAGE, folder = 0, path = "";
+let rows = [], shown = PAGE, folder = 0;
 
 export function watchResults() {
   for (const id of ["search", "only", "sort"]) $(id).addEventListener("input", () => { shown = PAGE; drawResults(); });
@@ -22,9 +22,7 @@ export function nameFolders(names) {
 export async function loadResults(number = folder) {
   folder = number;
   try {
-    const told = await ask(`/page/results/${folder}`);
-    rows = told.rows;
-    path = told.name;
+    rows = (await ask(`/page/results/${folder}`)).rows;
   } catch (error) {
     complain(error.message);
     rows = [];
@@ -81,7 +79,7 @@ function open(row) {
     ["Prompt", row.prompt], ["Best prompt", row.unchanged ? "as it is" : row.best_prompt],
     ["Reward", row.reward == null ? null : `${number(row.reward, 3)} ${row.reward_label ?? ""}`], ["Predicted", number(row.predicted_reward, 3)],
     ["Seed", row.seed], ["Stopped", row.stop_reason], ["Denoiser calls", row.calls], ["Error", row.error],
-    ["Record", `promptprobe show ${path}/${row.image}`], ["Replay", `promptprobe replay ${path}/${row.image}`],
+    ["Record", row.there ? row.show : ""], ["Replay", row.there ? row.replay : ""],
   ].filter(([, value]) => value !== null && value !== undefined && value !== "");
   openSheet(`Result ${row.number + 1}`,
     row.there ? make("img", { class: "large", src: imageAt(row), alt: row.best_prompt ?? "" }) : gone(row.error ? "failed" : "image file gone"),
