@@ -6,6 +6,7 @@ A worker that dies is started again and its chunk done anew; a chunk's results a
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ def ray_engine(
         if not prompts:
             return
         if not ray.is_initialized():
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
         count = workers or gpus or max(1, int(resources.get("CPU", 1)))

@@ -159,11 +159,20 @@ def session_report(state: Mapping[str, Any], name: str, settings: Mapping[str, A
     report = Report(state.get("prompt") or "no prompt yet", f"session {name}, seed {state.get('seed')}", side=side, letters=letters)  # fmt: skip
     spent = state.get("spent") or {}
     report.facts = [("wordings", len(kept)), ("pictures", len(files)), ("LLM", f"{spent.get('requests', 0)} requests")]
-    pictures = [picture(f, f.name, side) for f in files]
+    made = {Path(f["path"]): f for f in state.get("finished", [])}
+    pictures = [picture(f, _caption(f, made.get(f)), side) for f in files]
     report.runs = [{"title": best, "told": "the current wording", "pictures": pictures, "more": 0, "maps": None,
                     "rows": rows_of(candidates, best, letters)}]  # fmt: skip
     report.settings = [("kept words", ", ".join(state.get("pinned", [])) or "none"), *filled(settings)]
     return report
+
+
+def _caption(file: Path, made: Mapping[str, Any] | None) -> str:
+    """What stands under a session's picture: of a finished one its wording and scores, too."""
+    if made is None:
+        return file.name
+    score = f"predicted {figure(made.get('predicted'))}, reward {figure(made.get('reward'))}, seed {made.get('seed')}"
+    return f"{made.get('prompt', '')}; {score}; {file.name}"
 
 
 def evaluation_report(

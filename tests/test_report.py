@@ -89,7 +89,8 @@ def seeds():
 
 def session(folder):
     shown = {"id": 0, "prompt": EVIL, "strategy": EVIL, "unsure": [], "score": 0.5, "cut_tokens": 0, "words": []}
-    return session_report({"prompt": EVIL, "current": 0, "seed": 0, "candidates": [shown], "files": [str(folder / "gone.png")]}, "s", {})  # fmt: skip
+    return session_report({"prompt": EVIL, "current": 0, "seed": 0, "candidates": [shown], "files": [str(folder / "gone.png")],
+                           "finished": [{"path": str(folder / "gone.png"), "prompt": "2 red cars", "seed": 7, "predicted": 0.5, "reward": None}]}, "s", {})  # fmt: skip
 
 
 def test_every_report_is_whole_escaped_and_asks_for_nothing(tmp_path):
@@ -103,6 +104,8 @@ def test_every_report_is_whole_escaped_and_asks_for_nothing(tmp_path):
     assert not {"lora", "revision", "None"} & set(checked(seeds()).text.split())
     assert "0.900 (0.200 to 1.400)" in one.text
     assert "gone.png' is gone" in checked(session(tmp_path)).text
+    Image.new("RGB", (8, 8)).save(tmp_path / "gone.png")
+    assert "2 red cars; predicted 0.500, reward –, seed 7; gone.png" in checked(session(tmp_path)).text
 
 
 def test_what_is_not_whole_says_so(tmp_path):

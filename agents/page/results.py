@@ -42,8 +42,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
                 "calls": (line.get("denoiser_calls") or {}).get("used"),
             }
             path = image_of(folder, line.get("image"))
-            settings = line.get("settings") if isinstance(line.get("settings"), dict) else {}
-            again = replay_of(path, settings.get("model")) if path else ""
+            again = replay_of(path, (line.get("settings") or {}).get("model")) if path else ""
             rows.append(
                 row
                 | {"image": str(line.get("image") or ""), "there": path is not None and path.is_file()}
