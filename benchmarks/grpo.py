@@ -94,7 +94,7 @@ def look(
     row: dict[str, float] = {}
     own = learned_from(args, seed)
     sets = {
-        "learned": [p for p in own[:LEARNED] for _ in range(8)],
+        "learned": [p for p in own[:: max(1, len(own) // LEARNED)][:LEARNED] for _ in range(8)],
         "2": captions(2, args.captions, 999),
         "1": captions(1, args.captions // 2, 999),
     }
