@@ -294,5 +294,6 @@ def test_the_command_trains_the_built_in_world_and_goes_on(tmp_path):
         for n in "12"
     ]
     assert [d.returncode for d in done] == [0, 0], done[0].stderr + done[1].stderr
+    assert "add --guidance 1" in done[0].stderr  # the built-in world's images are made with guidance
     assert json.loads(done[1].stdout)["last"]["iteration"] == 2
     assert [json.loads(r)["iteration"] for r in (tmp_path / "run" / "curves.jsonl").open()] == [1, 2]

@@ -46,6 +46,10 @@ _FREE = {
     "batch_size",
     "revision",
 }
+AMPLIFIED = (
+    "images are made with guidance and matching learns without: guidance then amplifies what was learned, for the worse; "
+    "add --guidance 1 to make them without, too"
+)
 
 
 @dataclass
@@ -131,6 +135,8 @@ class _Run:
             except ProbeMismatchError as error:  # its remedy in the words of this command
                 said = str(error).replace("--probe-step", "--filter-step").replace("--steps", "--train-steps")
                 raise ProbeMismatchError(said) from error
+        if policy.guided and o["likelihood"] == "matching":
+            notes.append(AMPLIFIED)
         self.notes = [*loaded_of(pipeline).notes, *notes, *([told] if told else [])]
         if not held_out and o["watch_prompts"]:
             if len(prompts) <= o["watch_prompts"]:
