@@ -231,7 +231,7 @@ def table(out: Path, reward: str) -> None:
         "valid",
         "judge",
     )
-    name = "checker learned" if reward == "checker" else "icons learned"
+    name = f"{reward} learned"
     ends = {seed: looks[-1][name] for seed, looks in runs["none"].items()}
     full = {seed: looks[-1]["calls"] for seed, looks in runs["none"].items()}
     for which in FILTERS:

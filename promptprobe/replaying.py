@@ -19,7 +19,7 @@ from .runs import picture_of, tell_notes
 from .seeds import seeds_from
 from .sizes import check_world_size
 from .text import clean_prompt, printable
-from .worlds import name_since, world_of
+from .worlds import is_built_in, name_since
 
 
 def replay(
@@ -75,8 +75,7 @@ def _trusted(named: str, model: str | Path | None, loading: dict[str, Any], trus
     """The model to load for a record that names one; raises `InputError` for what nobody said may be loaded."""
     if trust:
         return named if model is None else model
-    world = world_of(named)
-    if model is None and (world is None or named not in (world.name, *world.aliases)):
+    if model is None and not is_built_in(named):
         raise InputError(
             f"the record names the model {printable(named, 200)!r}; give --model for what to load, or --trust-record to load it"
         )

@@ -123,13 +123,15 @@ def _several_vectors(pipeline, tokenizer, text: str, places: list[int]) -> tuple
 def with_length(pipeline: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with a length of text that the encoder has places for, where the pipeline's own default is longer.
 
-    Raises `InputError` for a `max_sequence_length` of the user's own that is longer.
+    Raises `InputError` for a `max_sequence_length` of the user's own that is longer, or no number of tokens.
     """
+    given = settings.get("max_sequence_length")
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
+        raise InputError(f"max_sequence_length is {given!r:.80}; give a whole number of tokens, at least 1")
     encoder = getattr(pipeline, backbone_of(pipeline).tokenizer(pipeline).replace("tokenizer", "text_encoder"), None)
     most = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
     if not isinstance(most, int) or "max_sequence_length" not in inspect.signature(pipeline.__call__).parameters:
         return dict(settings)
-    given = settings.get("max_sequence_length")
     if given is not None and given > most:
         raise InputError(
             f"max_sequence_length is {given}; {type(encoder).__name__} reads at most {most} tokens: give {most} or less"

@@ -80,6 +80,11 @@ def world_of(model: str | Path) -> World | None:
     return None
 
 
+def is_built_in(name: Any) -> bool:
+    """Whether a name is a built-in world's, and no path or hub name."""
+    return any(name in (world.name, *world.aliases) for world in WORLDS)
+
+
 def call_of(folder: str | Path) -> dict[str, Any]:
     """What a pipeline folder wants its call to be given unless told otherwise: `call` in its file `promptprobe.json`.
 

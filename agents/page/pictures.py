@@ -21,7 +21,7 @@ from ...errors import InputError
 from ...files import write_together
 from ...scoring import Scored
 from ...trajectory import preview
-from ...worlds import world_of
+from ...worlds import is_built_in
 from ..desk import Desk, cell_key
 
 FOLDER = ".page"
@@ -31,9 +31,7 @@ THUMBS = (128, 256, 512)
 
 def replay_of(path: Path | str, model: str | None, adapter: bool = False) -> str:
     """The command that makes an image again, to be pasted into a shell in whatever folder."""
-    world = None if model is None else world_of(model)
-    built_in = model is None or (world is not None and model in (world.name, *world.aliases))
-    trust = [] if built_in and not adapter else ["--trust-record"]
+    trust = [] if (model is None or is_built_in(model)) and not adapter else ["--trust-record"]
     return shlex.join(["promptprobe", "replay", str(Path(path).resolve()), *trust])
 
 
