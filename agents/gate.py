@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import InputError
+from ..options import check
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_BODY = 2**20
@@ -37,6 +38,13 @@ def check_address(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise InputError(f"port {port} of {host} can't be used: {error.strerror}; choose another --port") from error
+
+
+def check_transport(transport: str, host: str, port: int) -> None:
+    """Raise `InputError` for another transport than stdio or http, a host that is not loopback, or a port in use."""
+    check("transport", transport)
+    if transport == "http":
+        check_address(host, port)
 
 
 def error_body(status: int, message: str, parameter: str | None = None, code: str | None = None) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from functools import partial
 from typing import Any
 
 from ..errors import InputError, PromptProbeError
-from ..options import check
 from ..version import __version__
-from .gate import GONE, Gate, check_address, serve_app
+from .gate import GONE, Gate, check_transport, serve_app
 from .jobs import Jobs
 from .kept_files import KeptFiles
 from .mcp_results import JOB, OUTPUTS, SCHEME, content_of
@@ -190,13 +189,6 @@ def _jobs(jobs: Jobs, kept: KeptFiles) -> list[Any]:
         _tool("result", "What a finished job gave, as the tool itself would have.", fetched, {"type": "object"}, result),
         _tool("cancel", "Stop a job before its next denoising step.", _JOB, JOB, cancel, reads=False),
     ]  # fmt: skip
-
-
-def check_transport(transport: str, host: str, port: int) -> None:
-    """Raise `InputError` for another transport than stdio or http, a host that is not loopback, or a port in use."""
-    check("transport", transport)
-    if transport == "http":
-        check_address(host, port)
 
 
 def serve(service: Service, transport: str = "stdio", host: str = "127.0.0.1", port: int = 8722) -> None:

@@ -1,12 +1,13 @@
-"""Every check of the project by one command: `python tests/check.py [STAGE ...]`; without stages all of them, as below.
+"""Every check of the project by one command: `python tests/check.py [STAGE ...]`; without stages all of them, as below,
+but for `house`, whose tests are among the suite's.
 
     lint        ruff
     format      ruff's formatter
     types       mypy over both packages, tests and benchmarks
     house       the order of imports, what is public, help without torch
     faults      each check finds a planted fault (tests/test_check.py)
-    tests       the suite, on two processes
-    processors  the tests that compare numbers, computed as other processors do, and with one and two threads
+    tests       the suite, on two processes of one thread, with PyTorch's kernels for AVX2
+    processors  the tests that compare numbers once more, with two threads and the kernels of other processors
     build       wheel and sdist: their files, the main job from the wheel in a new environment, the sdist's own tests
 
 Each stage prints its time. The first that fails ends the run with exit code 1 and is named in the last line.
@@ -30,12 +31,12 @@ from imports import MAPPED, PACKAGE, link_packages
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest"]
 
-# What other processors compute with: PyTorch's own kernels, oneDNN's, MKL's, and the number of threads.
-PLAIN = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}
-PROCESSORS = [
-    PLAIN | {"OMP_NUM_THREADS": "1"},
-    {"ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},  # yields where cores are few
-]
+# What processors compute with: PyTorch's own kernels, oneDNN's, MKL's, and the number of threads.
+COMMON = {"ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1"}
+PLAIN = {
+    "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE",
+    "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE",  # yields, as cores are few
+}  # fmt: skip
 
 
 def lint() -> None:
@@ -88,24 +89,22 @@ def house() -> None:
 
 def faults() -> None:
     """Each check of this file finds what is planted for it."""
-    run(*PYTEST, "-m", "slow", "tests/test_check.py")
+    run(*PYTEST, "-m", "slow", "tests/test_check.py", "-n", "2")
 
 
 def tests() -> None:
     """The suite on two processes of one thread each, which suits two cores better than one process of two."""
-    run(*PYTEST, "-n", "2", "--dist", "loadfile", "--durations", "10", OMP_NUM_THREADS="1")
+    run(*PYTEST, "-n", "2", "--dist", "loadfile", "--durations", "10", cwd=ROOT, **COMMON)
 
 
 def processors() -> None:
-    """The tests marked `numbers` under each of `PROCESSORS`; of one thread, two processes side by side."""
-    for settings in PROCESSORS:
-        beside = ["-n", "2", "--dist", "loadfile"] if settings["OMP_NUM_THREADS"] == "1" else []
-        command = [*PYTEST, "-m", "numbers and not slow", "-p", "no:cacheprovider", *beside]
-        ran = subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True)
-        named = " ".join(f"{k}={v}" for k, v in settings.items())
-        print(f"{named}: {ran.stdout if ran.returncode else ran.stdout.strip().splitlines()[-1]}", flush=True)
-        if ran.returncode:
-            raise FailedError(f"numbers differ under {named}")
+    """The tests marked `numbers` under `PLAIN`; the suite has them under `COMMON`."""
+    command = [*PYTEST, "-m", "numbers and not slow", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
+    ran = subprocess.run(command, cwd=ROOT, env={**os.environ, **PLAIN}, capture_output=True, text=True)
+    named = " ".join(f"{k}={v}" for k, v in PLAIN.items())
+    print(f"{named}: {ran.stdout if ran.returncode else ran.stdout.strip().splitlines()[-1]}", flush=True)
+    if ran.returncode:
+        raise FailedError(f"numbers differ under {named}")
 
 
 def build() -> None:
@@ -120,13 +119,13 @@ STAGES: dict[str, Callable[[], None]] = {
 
 
 def main(chosen: list[str]) -> int:
-    """Run the chosen stages (all, if none) in their order; the exit code."""
+    """Run the chosen stages in their order; the exit code."""
     unknown = [name for name in chosen if name not in STAGES]
     if unknown:
         print(f"no stage {', '.join(unknown)}; there are {', '.join(STAGES)}", file=sys.stderr)
         return 2
     took = []
-    for name in [s for s in STAGES if s in chosen] if chosen else STAGES:
+    for name in [s for s in STAGES if s in chosen or (not chosen and s != "house")]:
         print(f"== {name}", flush=True)
         before, failure = time.monotonic(), None
         try:

@@ -18,7 +18,7 @@ import torch  # noqa: E402
 
 # How far apart numbers may be that mean the same but were summed in another order (another batch, kernel, thread count
 # or processor), relative to the largest of them. One float32 operation is off by 6e-8; the sums here have hundreds of
-# terms in tens of layers after each other, and the largest difference seen under any of `check.PROCESSORS` was 4e-6.
+# terms in tens of layers after each other, and the largest difference seen under other processors' kernels (`check.PLAIN`) was 4e-6.
 ROUNDING = 2e-5
 
 
@@ -105,6 +105,15 @@ def sd():
 @pytest.fixture(scope="session")
 def sdxl():
     return tiny_sdxl()
+
+
+@pytest.fixture
+def one_thread():
+    """A forked process has no threads but one: a pool of several, which its parent had, would wait there forever."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class LLMServer:

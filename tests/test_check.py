@@ -49,24 +49,27 @@ def plant(copy: Path, file: str, old: str, new: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("stage", "file", "old", "new", "said"),
+    ("stage", "planted"),
     [
-        ("lint", "benchmarks/steps.py", "", "\nimport os\n", "benchmarks/steps.py"),
-        ("format", "benchmarks/steps.py", "", "\nX = {  'a' :1}\n", "benchmarks/steps.py"),
-        ("types", "agents/loop.py", "", '\n\nWRONG: int = "text"\n', "agents/loop.py:{}: error"),
-        ("types", "promptprobe/rewards/clip.py", "", '\n\nWRONG: int = "text"\n', "promptprobe/rewards/clip.py:{}: error"),
-        ("types", "benchmarks/steps.py", "", '\n\nWRONG: int = "text"\n', "benchmarks/steps.py:{}: error"),
-        ("types", "tests/conftest.py", "", '\n\nWRONG: int = "text"\n', "tests/conftest.py:{}: error"),
-        ("house", "agents/loop.py", "", "\n\ndef late():\n    from ..cli import app\n\n    return app\n",
-         "agents.loop:{} imports cli"),
-        ("house", "promptprobe/__init__.py", "", "\n\ndef bare(x):\n    return x\n\n\n__all__ += ['bare']\n",
-         "bare has no docstring"),
-        ("house", "promptprobe/__init__.py", "", "\nimport langgraph\n", "loaded ['langgraph']"),
+        ("lint", {"benchmarks/steps.py": ("\nimport os\n", "benchmarks/steps.py")}),
+        ("format", {"benchmarks/steps.py": ("\nX = {  'a' :1}\n", "benchmarks/steps.py")}),
+        ("types", {f: ('\n\nWRONG: int = "text"\n', f + ":{}: error")
+                   for f in ("agents/loop.py", "promptprobe/rewards/clip.py", "benchmarks/steps.py", "tests/conftest.py")}),
+        ("house", {"agents/loop.py": ("\n\ndef late():\n    from ..cli import app\n\n    return app\n",
+                                      "agents.loop:{} imports cli"),
+                   "promptprobe/__init__.py": ("\n\ndef bare(x):\n    return x\n\n\n__all__ += ['bare']\n",
+                                               "bare has no docstring"),
+                   "promptprobe/cli/__init__.py": ("\nimport langgraph\n", "loaded ['langgraph']")}),
     ],
 )  # fmt: skip
-def test_a_planted_fault_is_named(stage, file, old, new, said, copy):
-    line = plant(copy, file, old, new) + new.rstrip().count("\n", 0, max(new.find("WRONG"), new.find("from ..")))
-    assert said.format(line) in failing(copy, stage)
+def test_planted_faults_are_named(stage, planted, copy):
+    """All faults of a stage at once, each in a file of its own."""
+    wanted = []
+    for file, (new, said) in planted.items():
+        line = plant(copy, file, "", new) + new.rstrip().count("\n", 0, max(new.find("WRONG"), new.find("from ..")))
+        wanted.append(said.format(line))
+    said = failing(copy, stage)
+    assert not [text for text in wanted if text not in said], said
 
 
 def test_a_failing_test_is_named(copy):

@@ -7,8 +7,6 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ import pytest
 import torch
 from pipelines import SIZE
 
-from promptprobe import PromptProbeError, icons
+from promptprobe import PromptProbeError, cli, icons
 from promptprobe.grpo import keep, train
 from promptprobe.grpo.objective import clipped_loss, group_advantages
 from promptprobe.grpo.sde import log_probability, sde_mean
@@ -136,7 +134,7 @@ def test_with_a_learning_rate_of_0_nothing_changes(made, tmp_path):
     assert first.read_bytes() == last.read_bytes()
 
 
-def test_after_kill_9_the_next_step_is_the_same(made, tmp_path):
+def test_after_kill_9_the_next_step_is_the_same(made, one_thread, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     options = SMALL | {"watch_prompts": 0}
     train(PROMPTS, whole, pipeline=made("flux"), reward=brightness, iterations=3, **options)
@@ -282,18 +280,19 @@ def test_each_example_of_the_guide_runs(made):
     assert len(loop["rewards"]) == 4 and float(weight.detach()) != 1
 
 
-def test_the_command_trains_the_built_in_world_and_goes_on(tmp_path):
+def test_the_command_trains_the_built_in_world_and_goes_on(capsys, tmp_path):
     (tmp_path / "prompts.txt").write_text("two red cars\na blue house\nthree green birds\n")
     command = [
-        sys.executable, "-m", "promptprobe", "grpo", "icons", "--prompts", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "run"),
+        "grpo", "icons", "--prompts", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "run"),
         "--groups", "1", "--group-size", "4", "--watch-prompts", "1", "--steps", "2", "--train-steps", "3", "--likelihood", "matching",
         "--filter", "preview",
     ]  # fmt: skip
-    done = [
-        subprocess.run([*command, "--iterations", n, "--json"], capture_output=True, text=True, check=False)
-        for n in "12"
-    ]
-    assert [d.returncode for d in done] == [0, 0], done[0].stderr + done[1].stderr
-    assert "add --guidance 1" in done[0].stderr  # the built-in world's images are made with guidance
-    assert json.loads(done[1].stdout)["last"]["iteration"] == 2
+    done = []
+    for iterations in "12":
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*command, "--iterations", iterations, "--json"])
+        done.append((ended.value.code, *capsys.readouterr()))
+    assert [code for code, _, _ in done] == [0, 0], done
+    assert "add --guidance 1" in done[0][2]  # the built-in world's images are made with guidance
+    assert json.loads(done[1][1])["last"]["iteration"] == 2
     assert [json.loads(r)["iteration"] for r in (tmp_path / "run" / "curves.jsonl").open()] == [1, 2]

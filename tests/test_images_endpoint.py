@@ -36,7 +36,20 @@ def test_openai_images_client_gets_the_optimised_image():
     from openai import BadRequestError, NotFoundError, OpenAI
 
     port = free_port()
-    with running("serve", "--rewriter", "offline", "--tau", "99", "--rounds", "1", "--steps", "15", port=port):
+    with running(
+        "serve",
+        "--rewriter",
+        "offline",
+        "--tau",
+        "99",
+        "--rounds",
+        "1",
+        "--candidates",
+        "2",
+        "--steps",
+        "15",
+        port=port,
+    ):
         client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
         made = client.images.generate(
             model="icons", prompt="a trio of cobalt felines on a cream backdrop", size="256x256"

@@ -237,8 +237,8 @@ def test_what_only_the_latents_tell_is_learned_with_pairs_of_seeds_and_a_guide()
             {"r": image / image.norm(dim=1, keepdim=True)}, {"r": torch.tensor([[1.0, 0]]).repeat(n, 1).half()},
         )  # fmt: skip
 
-    train, validation = items(600, "train"), items(100, "validation")
-    probe = training.train(train, validation, epochs=8, features=16)
+    train, validation = items(400, "train"), items(100, "validation")
+    probe = training.train(train, validation, epochs=8, features=8)
     assert probe.card.variant == "latents" and probe.card.default_step == 5
     for step in (3, 5):
         predicted = training.predict(probe, validation, step)["r"]
@@ -247,7 +247,7 @@ def test_what_only_the_latents_tell_is_learned_with_pairs_of_seeds_and_a_guide()
             0.8, abs=0.02
         )
         assert 0 < probe.card.within["r"][str(step)] < 0.3
-    blind = training.train(train, validation, epochs=4, features=16, variant="words")
+    blind = training.train(train, validation, epochs=3, features=8, variant="words")
     assert abs(stats.spearmanr(training.predict(blind, validation, 5)["r"], validation.rewards["r"]).statistic) < 0.35
 
 

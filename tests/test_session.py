@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from promptprobe.agents.plan import make_plan
 from promptprobe.agents.rewrites import Rewrite, RewriteAnswer
 from promptprobe.agents.session import Session, kept_model, names
 
+from promptprobe import cli
 from promptprobe.errors import InputError
 from promptprobe.view import SessionView
 from promptprobe.word_bars import bars_below
@@ -147,25 +149,23 @@ def test_a_session_goes_on_with_the_model_that_it_was_begun_with(plan, tmp_path,
         Session(plan, store, "kept", tmp_path)
 
 
-def test_a_session_killed_at_work_does_what_is_said_next(plan, tmp_path):
+def test_a_session_killed_at_work_does_what_is_said_next(plan, one_thread, tmp_path):
     store = tmp_path / "sessions.sqlite"
-    code = f"""
-import os
-from pathlib import Path
-from promptprobe.agents.plan import make_plan
-from promptprobe.agents.session import Session
 
-class Killer:
-    name, calls_llm = "killer", True
-    def rewrite(self, request):
-        os.kill(os.getpid(), 9)
+    class Killer:
+        name, calls_llm = "killer", True
 
-session = Session(make_plan(rewriter=Killer()), Path({str(store)!r}), "test", Path({str(tmp_path)!r}))
-session.say({PROMPT!r})
-session.say("/rewrite")
-"""
-    run = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
-    assert run.returncode == -9, run.stderr
+        def rewrite(self, request):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    doomed = make_plan(rewriter=Killer(), scorer=plan.scorer)
+    child = os.fork()
+    if child == 0:
+        session = Session(doomed, store, "test", tmp_path)
+        session.say(PROMPT)
+        session.say("/rewrite")
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
     session = Session(plan, store, "test", tmp_path)
     assert [c["prompt"] for c in session.state["candidates"]] == [PROMPT]
     assert session.say("/pin crimson")["said"] == "kept: crimson"
@@ -301,7 +301,7 @@ def test_unsure_rewrites_are_marked(plan, tmp_path):
     session.close()
 
 
-def test_a_session_is_taken_up_by_another_process(plan, tmp_path):
+def test_a_session_is_taken_up_by_another_process(plan, tmp_path, capsys):
     command = [sys.executable, "-m", "promptprobe", "session", "--out", str(tmp_path), "--rewriter", "offline"]
     run = subprocess.run(
         command, input=f"{PROMPT}\n/rewrite\n/pick 1\n", env=ENVIRONMENT, capture_output=True, text=True
@@ -310,8 +310,9 @@ def test_a_session_is_taken_up_by_another_process(plan, tmp_path):
     assert names(tmp_path / "sessions.sqlite") == ["default"]
     again = subprocess.run(command, input="/generate\n", env=ENVIRONMENT, capture_output=True, text=True)
     assert "taken up" in again.stdout and list(tmp_path.glob("image-1-*.png")), again.stdout
-    listed = subprocess.run([*command[:6], "--list"], env=ENVIRONMENT, capture_output=True, text=True)
-    assert listed.stdout.split() == ["default"]
+    with pytest.raises(SystemExit):
+        cli.main(["session", "--out", str(tmp_path), "--list"])
+    assert capsys.readouterr().out.split() == ["default"]
 
 
 def test_bad_names_and_stores_are_refused(plan, tmp_path):

@@ -23,11 +23,12 @@ from .made import command, only
 )
 def serve(*, host: str, port: int, waiting: int, out: Path, store: Path | None, **options: Any) -> None:
     """Serve OpenAI's images API and the page on loopback: each request is optimised; revised_prompt is the best prompt."""
+    from ..agents.gate import check_address
+
+    check_address(host, port)  # before anything heavy is loaded
     from ..agents.page import Page
-    from ..agents.server import check_address
     from ..agents.server import serve as run
 
-    check_address(host, port)
     service = _service("serve", waiting, options)
     for note in [*service.plan.notes, *service.plan.scorer.warnings]:
         typer.echo(f"note: {note}", err=True)
@@ -41,12 +42,13 @@ def serve(*, host: str, port: int, waiting: int, out: Path, store: Path | None, 
 @command(PlanOptions, ServerOptions, TransportOptions, leave_out=("port",), example="promptprobe mcp --rewriter llm")
 def mcp(*, transport: str, host: str, mcp_port: int, waiting: int, **options: Any) -> None:
     """Serve the tools optimize_prompt, score_prompts, select_seed and generate_image to MCP clients."""
-    from ..agents.mcp_server import check_transport
+    from ..agents.gate import check_transport
+
+    check_transport(transport, host, mcp_port)
     from ..agents.mcp_server import serve as run
     from ..agents.service import Service
     from ..pipelines import source_of
 
-    check_transport(transport, host, mcp_port)
     given = only(options, PlanOptions)
     source_of(given.get("model", DEFAULT_MODEL))
     service = Service(waiting=waiting, **given)

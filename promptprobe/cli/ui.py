@@ -26,13 +26,15 @@ def ui(
     *, host: str, port: int, waiting: int, no_open: bool, name: str, store: Path | None, out: Path, **options: Any,
 ) -> None:  # fmt: skip
     """Open the page: prompts, wordings and seeds as pictures, in a browser on this machine."""
-    from ..agents.page import Page
-    from ..agents.plan import plan_of
-    from ..agents.server import check_address, serve
-    from ..agents.service import Service
+    from ..agents.gate import check_address
 
     check_address(host, port)
     typer.echo("loading the model ...", err=True)
+    from ..agents.page import Page
+    from ..agents.plan import plan_of
+    from ..agents.server import serve
+    from ..agents.service import Service
+
     service = Service(plan_of("ui", only(options, PlanOptions)), waiting=waiting)
     page = Page(service, out, store, name, folders or [], options)
     address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
