@@ -22,11 +22,11 @@ from ..files import lock_file, make_folder, write_together
 from ..pnginfo import png_bytes
 from ..prompt_files import PromptRow
 from ..sheets import GREY, SIDE, Caption, Tile, contact_sheet, fitted
+from ..sources import RESULTS
 from ..worlds import named_before, world_of
 from .batch_rows import cell, summary_rows
 from .plan import Plan
 
-RESULTS = "results.jsonl"
 SETTINGS = "settings.json"
 SUMMARY = "results.csv"
 GRID = "grid.png"

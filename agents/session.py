@@ -21,6 +21,7 @@ from langgraph.types import Command, interrupt
 
 from ..errors import InputError, PromptProbeError, reason_of
 from ..files import check_writable, make_folder
+from ..forms import session_name
 from ..options import DEFAULT_MODEL
 from ..text import printable
 from ..worlds import name_since
@@ -58,13 +59,6 @@ def build(checkpointer: Any):
     return graph.compile(checkpointer=checkpointer)
 
 
-def check_name(name: str) -> str:
-    """A session's name; raises `InputError` for anything that is no short word."""
-    if not re.fullmatch(r"[\w][\w.-]{0,63}", name):
-        raise InputError(f"session name is {name[:80]!r}; use letters, digits, dots and dashes, at most 64")
-    return name
-
-
 class Session:
     """A named session: `state`, and `say(line)` that acts and returns the answer; `on_wait` is told when an LLM is waited
     for. Raises `InputError` for a bad name, store or folder, and for a session of another model."""
@@ -72,7 +66,7 @@ class Session:
     def __init__(self, plan: Plan, store: Path, name: str, out: Path, on_wait: OnWait | None = None):
         from langgraph.checkpoint.sqlite import SqliteSaver
 
-        check_name(name)
+        session_name(name)
         check_writable(out)
         make_folder(store.parent)
         connection = None

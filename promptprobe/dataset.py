@@ -24,12 +24,12 @@ from .errors import InputError, ModelError
 from .files import check_writable, write_together
 from .paused import Paused
 from .rewards import RewardFunction, measure
+from .sources import SETTINGS_FILE, check_data_sets
 from .text import printable
 from .tokens import clean_prompt
 from .trajectory import finish, start
 from .untrusted import checked
 
-SETTINGS_FILE = "dataset.json"
 _BUCKET = 512  # items that are sorted by length together, so that batches have little padding
 
 
@@ -223,11 +223,8 @@ def load(folders: Sequence[Path]) -> Items:
     parts: dict[str, list[torch.Tensor]] = {}
     keys: list[tuple[str, int]] = []
     seen: set[tuple[str, int]] = set()
+    check_data_sets(folders)
     for folder in folders:
-        if not (folder / SETTINGS_FILE).is_file():
-            raise InputError(
-                f"{str(folder)!r} is no data set: it has no {SETTINGS_FILE}; `promptprobe collect` makes one"
-            )
         own = _settings_of(folder / SETTINGS_FILE)
         own.pop("seed", None)
         if settings is not None and own != settings:

@@ -67,16 +67,26 @@ def lock_file(file: IO[Any]) -> None:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def check_writable(folder: Path | str) -> Path:
-    """Raise `InputError` now rather than after the work when nothing can be written in `folder`; it is not made yet."""
+def check_writable(folder: Path | str, said: str = "--out") -> Path:
+    """Raise `InputError` now rather than after the work when nothing can be written in `folder`; it is not made yet.
+
+    `said` is the option that names it.
+    """
     wanted: Path = check("out", folder)
     try:
         there = next(path for path in (wanted, *wanted.absolute().parents) if _is_there(path))
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise InputError(f"can't write to {str(wanted)!r}: {error.strerror}; choose another --out") from error
+        raise InputError(f"can't write to {str(wanted)!r}: {error.strerror}; choose another {said}") from error
     return wanted
+
+
+def check_report(path: Path) -> None:
+    """Raise `InputError` where no report can be written: in place of a folder, or as `check_writable`."""
+    if path.is_dir():
+        raise InputError(f"report is {str(path)!r}, a folder; choose another --report")
+    check_writable(path.parent, "--report")
 
 
 def make_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Options that are written in a form of their own: τ and prices.
+"""Options that are written in a form of their own: τ, prices, names of files and sessions.
 
 Comes in: what a person gave. Goes out: its parts, checked before anything is loaded. Nothing here imports torch.
 """
@@ -50,6 +50,13 @@ def prices_of(text: str | None) -> tuple[float, float] | None:
     if not (math.isfinite(given) and math.isfinite(got) and min(given, got) >= 0):
         raise InputError(f"LLM price is {text!r:.80}; both numbers must be at least 0")
     return given, got
+
+
+def session_name(name: Any) -> Any:
+    """A session's name; raises `InputError` for anything that is no short word."""
+    if not isinstance(name, str) or not re.fullmatch(r"[\w][\w.-]{0,63}", name):
+        raise InputError(f"session name is {name!r:.80}; use letters, digits, dots and dashes, at most 64")
+    return name
 
 
 def report_file(path: Any) -> Any:

@@ -31,7 +31,7 @@ def check_weight_files(folder: Path) -> None:
 
     for file in sorted(folder.rglob("*.safetensors")) if folder.is_dir() else [folder]:
         try:
-            with safe_open(file, "pt") as opened:
+            with safe_open(file, "np") as opened:
                 opened.keys()
         except Exception as error:  # safetensors' own class
             raise ModelError(f"{file} is corrupt or truncated ({reason_of(error)}); get it again") from error

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError
-from .forms import prices_of, read_tau_form, report_file
+from .forms import prices_of, read_tau_form, report_file, session_name
 from .schedulers import AUTO, SOLVERS
 
 if TYPE_CHECKING:
@@ -364,7 +364,7 @@ class TransportOptions(TypedDict, total=False):
 class SessionOptions(TypedDict, total=False):
     """Which session."""
 
-    name: Annotated[str, Option("default", "The session's name; an existing one is taken up.")]
+    name: Annotated[str, Option("default", "The session's name; an existing one is taken up.", form=session_name)]
     store: Annotated[Path | None, Option(None, "SQLite file of sessions; default: sessions.sqlite in --out.")]
     sessions: Annotated[bool, Option(False, "List the sessions and stop.", flag="--list")]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +26,9 @@ from .placing import check_place, place, quantization
 from .single_file import is_checkpoint, load_file
 from .sizes import check_world_size, with_size
 from .solver import choose_scheduler
+from .sources import source_of
 from .tokens import with_length
-from .worlds import DEFAULT, WORLDS, call_of, guidance_of, world_of
+from .worlds import DEFAULT, call_of, guidance_of, world_of
 
 
 @dataclass(frozen=True)
@@ -244,30 +244,3 @@ def open_pipeline(model: str | Path = DEFAULT, pipeline: Any = None, **options: 
         pipeline = load_pipeline(model, **{k: v for k, v in options.items() if k in LOADING})
     check_settings(pipeline, settings)
     return pipeline, with_length(pipeline, with_size(pipeline, settings))
-
-
-def source_of(model: str | Path) -> str:
-    """Folder, checkpoint file or hub name of a model; raises `ModelError` for what can be none of these."""
-    world = world_of(model)
-    source = str(world.pipeline if world else model)
-    local = Path(source)
-    if is_checkpoint(source):
-        check_weight_files(local)
-    elif local.exists():
-        _check_folder(local)
-    elif source.startswith((".", "/", "~")) or source.count("/") != 1:
-        own = " or ".join(repr(w.name) for w in WORLDS)
-        raise ModelError(f"--model {source!r} is no folder; give a diffusers pipeline folder, a .safetensors checkpoint, a hub name like "
-                         f"'stabilityai/stable-diffusion-xl-base-1.0', or {own}")  # fmt: skip
-    return source
-
-
-def _check_folder(folder: Path) -> None:
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise ModelError(f"{str(folder)!r} is no diffusers pipeline: it has no model_index.json")
-    try:
-        json.loads(index.read_text("utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{index} is not valid JSON: {error}") from error
-    check_weight_files(folder)

@@ -32,6 +32,7 @@ LAYERS = [
     "card",
     "probe",
     "single_file placing",
+    "sources",
     "pipelines rewards rewards.*",
     "diagnosis dataset evaluation",
     "canonical training",

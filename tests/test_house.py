@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -137,19 +138,45 @@ except SystemExit as end:
 """
 
 
-def test_help_of_every_command_loads_no_torch():
+def at_once(cases: Iterable[tuple[str, ...]], folder: Path) -> dict[tuple[str, ...], subprocess.Popen[str]]:
+    """A process for each case's arguments, which says at its end which heavy packages it loaded."""
     environment = {**os.environ, "COLUMNS": "200"}
-    running = {
-        command: subprocess.Popen(
-            [sys.executable, "-c", SEEN, *command, "--help"], env=environment, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
+    return {
+        case: subprocess.Popen(
+            [sys.executable, "-c", SEEN, *case], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, cwd=folder,
         )
-        for command in [(), *((name,) for name in commands())]
+        for case in cases
     }  # fmt: skip
-    for command, process in running.items():
+
+
+REFUSED = (
+    (("optimize", " "), "the prompt is empty"), (("generate", "cat", "--out", "x.jpg"), "it must end in .png"),
+    (("seeds", "cat", "--seeds", "0"), "seeds is 0"), (("score", "cat", "--model", "nowhere"), "is no folder"),
+    (("optimize", "cat", "--report", "file/x.html"), "choose another --report"),
+    (("optimize", "cat", "--out", "file/x"), "choose another --out"), (("batch", "missing.txt", "--out", "o"), "missing.txt"),
+    (("replay", "missing.png"), "missing.png"), (("evaluate", "missing"), "is no data set"),
+    (("session", "--name", "../x"), "session name is"), (("serve", "--host", "0.0.0.0"), "only loopback is served"),
+    (("mcp", "--transport", "http", "--host", "::"), "only loopback is served"), (("ui", "missing"), "no results.jsonl"),
+    (("grpo", "--prompts", "missing.txt"), "missing.txt"), (("collect", "missing.txt", "--out", "o"), "missing.txt"),
+)  # fmt: skip
+
+
+def test_what_is_refused_is_refused_before_torch_is_loaded(tmp_path):
+    (tmp_path / "file").touch()
+    for (command, process), (_, message) in zip(
+        at_once([c for c, _ in REFUSED], tmp_path).items(), REFUSED, strict=True
+    ):
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 2 and message in err and err.endswith("loaded []"), (command, err)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_help_of_every_command_loads_no_torch(tmp_path):
+    for command, process in at_once([("--help",), *((name, "--help") for name in commands())], tmp_path).items():
         out, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, "loaded []"), command
-        assert "Usage:" in out and " ".join(command) in out
+        assert "Usage:" in out and " ".join(command[:-1]) in out
     code = "import sys, promptprobe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...forms import session_name
+from ...sources import check_results
 from ..service import Service
-from ..session import check_name, kept_model, names
+from ..session import kept_model, names
 from .board import Board
-from .results import check_folders
 from .routes import routes_of
 from .settings import settings_of
 
@@ -31,7 +32,7 @@ class Page:
         folders: Sequence[Path] = (), given: Mapping[str, Any] | None = None,
     ):  # fmt: skip
         self.service, self.out, self.store = service, out, store or out / "sessions.sqlite"
-        self.name, self.folders, self.given = check_name(name), check_folders(folders), dict(given or {})
+        self.name, self.folders, self.given = session_name(name), check_results(folders), dict(given or {})
         self._models: dict[str, str | None] = {}  # of sessions in the store, which keep theirs
         self._boards: dict[str, Board] = {}
         self._lock = threading.Lock()

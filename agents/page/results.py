@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ..batch_folder import RESULTS, result_lines
+from ...sources import RESULTS
+from ..batch_folder import result_lines
 from .pictures import replay_of
 
 MOST_ROWS = 5000
 MOST_BYTES = 2**26
 _KEPT = ("prompt", "best_prompt", "unchanged", "predicted_reward", "reward", "reward_label", "seed", "rounds", "stop_reason",
          "error")  # fmt: skip
-
-
-def check_folders(folders: Sequence[Path]) -> list[Path]:
-    """Raise `InputError` for a folder without results of a batch."""
-    for folder in folders:
-        if not (folder / RESULTS).is_file():
-            raise InputError(f"{str(folder)!r} has no results.jsonl; name the --out folder of a batch")
-    return list(folders)
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

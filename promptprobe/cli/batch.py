@@ -26,12 +26,7 @@ def batch(
     **options: Any,
 ) -> None:
     """Optimise a file of prompts into a folder. Run the same command again to go on where it stopped."""
-    from ..agents import batch as work
-    from ..agents.estimate import estimate
-    from ..agents.plan import plan_of
-    from ..printing import print_summary
     from ..prompt_files import Notes, expand_rows, read_prompts
-    from ..view import counter, loading
 
     found = read_prompts(prompts, options["column"])
     notes = Notes(str(prompts), found.unit)
@@ -39,6 +34,12 @@ def batch(
     texts = [row.prompt for row in rows if row.repeats is None]
     for note in [*found.notes, *notes.lines()]:
         typer.echo(f"note: {note}", err=True)
+    from ..agents import batch as work
+    from ..agents.estimate import estimate
+    from ..agents.plan import plan_of
+    from ..printing import print_summary
+    from ..view import counter, loading
+
     asked = only(options, PlanOptions)
     ray = options["engine"] == "ray"
     if ray:

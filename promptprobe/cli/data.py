@@ -36,18 +36,19 @@ def collect(
     **options: Any,
 ) -> None:
     """Generate images of many prompts and keep token maps and rewards, to train a probe on. Resumable."""
-    from .. import dataset
-    from ..backbones import probed_blocks
-    from ..loading import settle_device
-    from ..pipelines import loaded_of, open_pipeline
     from ..prompt_files import read_prompts
-    from ..rewards import load_reward, reward_name
-    from ..trajectory import check_steps
-    from ..view import counter
 
     found = read_prompts(prompts)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
+    from .. import dataset
+    from ..backbones import probed_blocks
+    from ..loading import settle_device
+    from ..pipelines import loaded_of, open_pipeline
+    from ..rewards import load_reward, reward_name
+    from ..trajectory import check_steps
+    from ..view import counter
+
     texts = dataset.part_of(found.prompts, options["part"])
     watched = _integers(options["probe_steps"], "probe step")
     steps, model = options["steps"], str(options["model"])
@@ -102,11 +103,12 @@ def train(
     **options: Any,
 ) -> None:
     """Train a probe on collected data."""
+    from ..sources import check_data_sets
+
+    check_data_sets([*data, *validation, *(texts or [])])
     from .. import dataset, training
-    from ..files import check_writable
     from ..probe import Probe
 
-    check_writable(out)
     epochs = options["epochs"]
     probe = training.train(
         dataset.load(data), dataset.load(validation), texts=dataset.load(texts) if texts else None,
@@ -136,6 +138,9 @@ def evaluate(
     report: Path | None,
 ) -> None:
     """Print SRCC, KTC, PCC and AUC of a probe on test data: overall, score-balanced, and within a prompt across seeds."""
+    from ..sources import check_data_sets
+
+    check_data_sets(data)
     from .. import dataset, training
     from ..evaluation import coverage, evaluate_probe
     from ..judges import load_probe

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from ..errors import InputError
+from ..files import check_picture
 from ..options import LoadingOptions, OutputOptions, names_of
 from .made import command, say_notes
 
@@ -54,10 +55,14 @@ def replay(
 
     A record can name any model and adapter: only built-in worlds are loaded without --model or --trust-record.
     """
-    from ..replaying import replay as run
+    from ..pnginfo import read_record
 
     if out.resolve() == image.resolve():
         raise InputError(f"out is {str(out)!r}, the image itself; choose another file")
+    check_picture(out)
+    read_record(image)
+    from ..replaying import replay as run
+
     _, difference = run(image, out, model=model, trust_record=trust_record, on_event=say_notes)
     same = "identical" if difference == 0 else f"largest difference {difference} of 255"
     typer.echo(f"{out}: {same}")

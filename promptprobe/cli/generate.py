@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ..files import check_picture
 from ..options import GenerateOptions
+from ..text import clean_prompt
 from .made import command, say_notes
 
 
@@ -18,6 +20,8 @@ def generate(
     **options: Any,
 ) -> None:
     """Generate one image of a prompt as it is."""
+    clean_prompt(prompt)  # what is refused is refused before anything is loaded
+    check_picture(out)
     from ..runs import generate as run
 
     run(prompt, out=out, on_event=say_notes, **options)

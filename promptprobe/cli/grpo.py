@@ -37,15 +37,16 @@ def grpo(
     **options: Any,
 ) -> None:
     """Train a LoRA adapter on a reward by Flow-GRPO; a judge gives up what teaches little, half-way."""
-    from ..grpo import train
-    from ..printing import print_trained
     from ..prompt_files import read_prompts
-    from ..view import counter
 
     found = [read_prompts(path) if path else None for path in (prompts, held_out)]
     for file in found:
         for note in file.notes if file else ():
             typer.echo(f"note: {note}", err=True)
+    from ..grpo import train
+    from ..printing import print_trained
+    from ..view import counter
+
     with counter("iterations") as on_progress:
         trained = train(
             found[0].prompts if found[0] else [], out, held_out=found[1].prompts if found[1] else (), model=model,

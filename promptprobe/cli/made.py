@@ -10,8 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from ..files import check_picture, check_report, check_writable
 from ..options import OPTIONS, Known, names_of, read_pipe_args, read_text
 from ..settling import refuse_unused
+from ..sources import source_of
 
 app = typer.Typer(
     name="promptprobe", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
@@ -44,6 +46,7 @@ def command(
         def wrapped(**given: Any) -> None:
             chosen = {n: _value(OPTIONS[n], given.pop(n)) for n in names}
             refuse_unused(chosen, function.__name__)
+            _look({**given, **chosen})
             function(**given, **chosen)
 
         made: Any = wrapped
@@ -97,6 +100,16 @@ def _value(known: Known, given: Any) -> Any:
     if known.name == "pipe_args":
         return read_pipe_args(given or [])
     return tuple(given or ()) if known.several else given
+
+
+def _look(given: dict[str, Any]) -> None:
+    """Raise as `source_of` and `check_writable` for names that the disk refuses, before anything heavy is loaded."""
+    if given.get("model") is not None:
+        source_of(given["model"])
+    if given.get("report") is not None:
+        check_report(Path(given["report"]))
+    if (out := given.get("out")) is not None:
+        (check_picture if out.suffix.lower() == ".png" else check_writable)(out)
 
 
 def only(options: dict[str, Any], *kinds: type) -> dict[str, Any]:

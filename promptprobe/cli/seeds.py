@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..options import OpenOptions, OutputOptions, ReportOptions, SeedSearchOptions
+from ..seeds import seed_list
 from ..settling import settle
 from ..text import clean_prompt
 from .made import command, write
@@ -41,6 +42,8 @@ def seeds(
     """Find the best seeds of a prompt without generating all of them."""
     clean_prompt(prompt)  # what is refused is refused before anything is loaded
     settle(SeedSearchOptions, options, "seeds")
+    if count is not None:
+        seed_list(count, options["seed"])
     from ..view import loading
 
     with loading(str(options["model"])) as loaded:

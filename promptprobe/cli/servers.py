@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from ..errors import PromptProbeError
-from ..options import DEFAULT_MODEL, OutputOptions, PlanOptions, ServerOptions, SessionOptions, TransportOptions
+from ..options import OutputOptions, PlanOptions, ServerOptions, SessionOptions, TransportOptions
 from .made import command, only
 
 
@@ -47,10 +47,8 @@ def mcp(*, transport: str, host: str, mcp_port: int, waiting: int, **options: An
     check_transport(transport, host, mcp_port)
     from ..agents.mcp_server import serve as run
     from ..agents.service import Service
-    from ..pipelines import source_of
 
     given = only(options, PlanOptions)
-    source_of(given.get("model", DEFAULT_MODEL))
     service = Service(waiting=waiting, **given)
     # Clients wait a minute for the first answer, and a large model takes longer to load.
     threading.Thread(target=_load, args=(service,), daemon=True, name="promptprobe-loading").start()

@@ -23,14 +23,13 @@ def session(*, name: str, store: Path | None, sessions: bool, out: Path, report:
 
     with loading("the session"):
         from ..agents.plan import plan_of
-        from ..agents.session import Session, check_name, kept_model, lines_in, names, run
+        from ..agents.session import Session, kept_model, lines_in, names, run
 
     path = store or out / "sessions.sqlite"
     if sessions:
         for known in names(path):
             typer.echo(known)
         return
-    check_name(name)
     if options["model"] == DEFAULT_MODEL:
         options["model"] = kept_model(path, name) or DEFAULT_MODEL
     with loading(str(options["model"])):

@@ -27,8 +27,10 @@ def ui(
 ) -> None:  # fmt: skip
     """Open the page: prompts, wordings and seeds as pictures, in a browser on this machine."""
     from ..agents.gate import check_address
+    from ..sources import check_results
 
     check_address(host, port)
+    check_results(folders or [])
     typer.echo("loading the model ...", err=True)
     from ..agents.page import Page
     from ..agents.plan import plan_of

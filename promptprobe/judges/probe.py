@@ -12,8 +12,8 @@ from typing import Any
 from ..card import check_card, check_timestep
 from ..errors import InputError, ModelError, ProbeMismatchError
 from ..observation import Observation
-from ..pipelines import source_of
 from ..probe import Probe, probe_digest
+from ..sources import source_of
 from ..worlds import DEFAULT, world_of
 from .base import Judge, Judgement, Needs, by_row
 
