@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from .grades import grade_in_words
+from .notebook import figure
 from .sheets import Caption, Tile
 from .terminal import show_pictures
 from .text import printable
@@ -66,7 +67,7 @@ def print_evaluation(result: dict[str, dict], items: int, prompts: int, step: in
     for label, figures in result.items():
         table = Table("figure", "natural", f"score-balanced ({figures['balanced items']})", title=label)
         for name, value in figures["natural"].items():
-            table.add_row(name, _figure(value), _figure(figures["balanced"][name]))
+            table.add_row(name, _figure(value), _figure((figures["balanced"] or {}).get(name)))
         for level, share in figures.get("coverage", {}).items():
             table.add_row(f"reward in the {level} interval", f"{share:.3f}", "")
         if figures["within"]:
@@ -160,8 +161,10 @@ def print_backbones(rows: Sequence[Any]) -> None:
     Console().print(table)
 
 
-def _figure(value: dict[str, float]) -> str:
-    return f"{value['value']:.3f}  [{value['low']:.3f}, {value['high']:.3f}]"
+def _figure(known: Mapping[str, float | None] | None) -> str:
+    if known is None or known["value"] is None:
+        return figure(None)
+    return f"{figure(known['value'])}  [{figure(known['low'])}, {figure(known['high'])}]"
 
 
 def print_trained(folder: Path, row: Mapping[str, Any], watched: Sequence[Mapping[str, Any]]) -> None:

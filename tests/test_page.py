@@ -91,13 +91,25 @@ def test_the_cells_of_a_session_are_finished_from_where_they_were_paused_and_sha
     assert kept["rows"] == now["rows"] and plan.scorer.denoiser_calls == before
     assert set(held[0]) == {0} and min(held[1]) > 0  # what was paused went with the server, and the page can say so
     assert shlex.split(finished[0]["replay"]) == ["promptprobe", "replay", str(Path(finished[0]["path"]).resolve())]
-    assert replay_of("a 'b' $c.png", "my/model").startswith("promptprobe replay '/") and "--trust-record" in replay_of(
-        "a", "my/model"
-    )
     Path(finished[0]["path"]).unlink()
     assert [f["there"] for f in again.view()["finished"]] == [False, True]
     with pytest.raises(InputError, match="can't read image"):
         again.record(0)
+
+
+def test_a_picture_is_made_again_by_the_model_that_the_page_has_without_trust_in_the_record(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    picture, trusted = str(tmp_path / "a 'b' $c.png"), ["--trust-record"]
+    for model, loading, own, more in (
+        ("my/model", {"dtype": "bfloat16"}, "my/model", ["--model", "my/model"]),
+        ("own", {}, "own", ["--model", str(tmp_path / "own")]),  # to be pasted in whatever folder
+        ("my/model", {"lora": ["style"]}, "my/model", trusted),
+        ("my/model", {}, "other/model", trusted),
+        ("icons", {"lora": ["style"]}, "icons", trusted),
+        ("icons", {}, None, []),
+    ):
+        assert shlex.split(replay_of("a 'b' $c.png", model, loading, own)) == ["promptprobe", "replay", picture, *more]
 
 
 def test_one_thing_at_a_time_and_it_can_be_stopped(page):

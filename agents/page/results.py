@@ -27,8 +27,8 @@ def check_folders(folders: Sequence[Path]) -> list[Path]:
     return list(folders)
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """A row for each whole line: what is known of the prompt, and whether its image is there."""
+def read_results(folder: Path, own: str | None = None) -> list[dict[str, Any]]:
+    """A row for each whole line: what is known of the prompt, and whether its image is there; `own` is the page's model."""
     try:
         with (folder / RESULTS).open("rb") as file:
             text = file.read(MOST_BYTES).decode("utf-8", "replace")
@@ -42,7 +42,8 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
                 "calls": (line.get("denoiser_calls") or {}).get("used"),
             }
             path = image_of(folder, line.get("image"))
-            again = replay_of(path, (line.get("settings") or {}).get("model")) if path else ""
+            made_by = (line.get("settings") or {}).get("model"), line.get("loading") or {}
+            again = replay_of(path, *made_by, own) if path else ""
             rows.append(
                 row
                 | {"image": str(line.get("image") or ""), "there": path is not None and path.is_file()}

@@ -101,8 +101,8 @@ def routes_of(page: Page) -> list[Any]:
         return FileResponse(path, media_type="image/png", headers={"cache-control": "private, max-age=86400"})
 
     async def results(request: Request) -> Response:
-        folder = page.folder(request.path_params["folder"])
-        return JSONResponse({"name": folder.name, "rows": await asyncio.to_thread(read_results, folder)})
+        folder, own = page.folder(request.path_params["folder"]), page.service.plan.origin.model
+        return JSONResponse({"name": folder.name, "rows": await asyncio.to_thread(read_results, folder, own)})
 
     async def result_image(request: Request) -> Response:
         folder, side = page.folder(request.path_params["folder"]), request.query_params.get("side")
