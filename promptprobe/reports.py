@@ -44,7 +44,7 @@ def runs_report(
         ("reward" if one else "mean reward", figure(sum(rewards) / len(rewards) if rewards else None)),
         ("predicted", figure(sum(r.predicted_reward for r in records) / len(records) if records else None) + sure),
         ("denoiser steps", f"{used} of {full}"),
-        ("seconds", f"{sum(r.seconds.get('loop', 0) for r in records):.1f}"),
+        ("seconds", f"{sum(r.seconds.get('batch', r.seconds.get('loop', 0)) for r in records):.1f}"),
         ("LLM", f"{sum(r.llm['requests'] for r in records)} requests, {tokens} tokens" if tokens else "none"),
     ]  # fmt: skip
     report.facts += [("rewritten", f"{sum(not r.unchanged for r in records)} of {len(records)}")] if not one else []
