@@ -47,7 +47,7 @@ def print_scores(scored: Sequence[Any], warnings: Sequence[str], grades: Sequenc
             Text.assemble((f"{s.score:.3f}", "bold"), f"{spread}  ", focus_text(s.prompt, score_as_dict(s)["words"])),
             soft_wrap=True,
         )
-        diffuse = [w.word for w in s.words if w.diffuse]
+        diffuse = dict.fromkeys(w.word for w in s.words if w.diffuse)
         if words := grade_in_words(grades[i] if grades else None):
             console.print(f"       {words}", highlight=False, soft_wrap=True)
         why = f" ({DIFFUSE})" if diffuse else ""

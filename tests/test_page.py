@@ -219,7 +219,7 @@ def test_what_is_asked_of_the_server(plan, tmp_path):
     rows = client.get("/page/results/0").json()["rows"]
     assert [r["there"] for r in rows[-3:]] == [True, False, False] and sum(r["there"] for r in rows) == 294
     for body, told in {
-        '{"line": ""}': "give 1 to 10000", '{"line": 3}': "no text", "[]": "no JSON object", "{": "no JSON",
+        '{"line": " "}': "the line is empty; give", '{"line": 3}': "is empty", '{"line": "\\ud800 x"}': "half of a surrogate pair", "[]": "no JSON object", "{": "no JSON",
         json.dumps({"line": "a" * 10_200}): "10200 characters", '{"line": "x", "session": "a/b"}': "session name",
     }.items():  # fmt: skip
         answer = client.post("/page/say", content=body, headers={"content-type": "application/json"})
@@ -228,6 +228,29 @@ def test_what_is_asked_of_the_server(plan, tmp_path):
     assert client.get("/", headers={"host": "evil.example"}).status_code == 421
     shown = {r["flag"] for g in client.get("/page/settings").json() for r in g["rows"]}
     assert len(shown) == len(names_of(PlanOptions))
+
+
+def test_results_that_others_wrote_are_shown_as_far_as_they_can_be(plan, tmp_path):
+    pytest.importorskip("httpx")
+    from starlette.testclient import TestClient
+
+    folder = made_results(tmp_path / "x" / "results", 1)
+    odd = (
+        '{"prompt": "half \\ud800", "reward": NaN, "predicted_reward": -Infinity, "seed": true}',
+        '{"prompt": ["a"], "best_prompt": {"b": 1}, "reward": "high", "image": 5, "settings": 3, "loading": [1], "unchanged": 1}',
+        '{"prompt": "b", "image": "images/0.png", "settings": {"model": ["x"]}, "denoiser_calls": {"used": "y"}, "reward": 1e999}',
+    )
+    (folder / "results.jsonl").write_text("\n".join(odd))
+    app = make_app(Service(plan), Page(Service(plan), tmp_path / "runs", folders=[folder]))
+    answer = TestClient(app, base_url="http://localhost:8721").get("/page/results/0")
+    rows = json.loads(answer.content.decode("ascii"), parse_constant=pytest.fail)["rows"]
+    assert [r["prompt"] for r in rows] == ["half \ud800", None, "b"] and [r["there"] for r in rows] == [
+        False,
+        False,
+        True,
+    ]
+    numbers = ("reward", "predicted_reward", "seed", "calls", "best_prompt", "unchanged")
+    assert all(r[name] is None for r in rows for name in numbers)
 
 
 # --- in a browser ------------------------------------------------------------------------------------------------------
