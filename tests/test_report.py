@@ -108,6 +108,12 @@ def test_every_report_is_whole_escaped_and_asks_for_nothing(tmp_path):
     assert "2 red cars; predicted 0.500, reward –, seed 7; gone.png" in checked(session(tmp_path)).text
 
 
+def test_joined_letters_and_emoji_stay_whole_and_what_turns_the_direction_is_replaced():
+    joined = "\U0001f469\u200d\U0001f467 می\u200cخواهم"
+    text = render(runs_report([record(f"{joined} \u202e\ud800\x07x\u2066")]))
+    assert f"<bdi>{joined} \ufffd\ufffd\ufffdx\ufffd</bdi>" in text
+
+
 def test_what_is_not_whole_says_so(tmp_path):
     told = checked(
         runs_report([record(reward=None, image_file=str(tmp_path / "x.png"))], unfinished="Interrupted: no picture.")
