@@ -369,6 +369,16 @@ def test_from_a_prompt_to_finished_pictures_in_a_browser(browser, plan, tmp_path
         assert serious(other) == []
         other.click("[data-view=session]")
     other.wait_for_selector("body.away", timeout=10_000)
+    other.fill("#own", "a long wording")
+    other.evaluate("scrollTo(0, 9999)")
+    other.click("#add")
+    other.wait_for_selector("#alert:not([hidden])")
+    other.evaluate("scrollTo(0, 9999)")
+    assert other.evaluate("document.getElementById('alert').getBoundingClientRect().top") >= 0  # in sight
+    other.fill("#prompt", "another prompt")
+    other.press("#prompt", "Enter")
+    other.wait_for_timeout(300)
+    assert [other.input_value(f) for f in ("#own", "#prompt")] == ["a long wording", "another prompt"]  # nothing is lost
     faults.clear()  # what the browser says of a server that is gone
     with served(plan, tmp_path / "runs", port) as address:
         other.wait_for_selector("body:not(.away)", timeout=10_000)
@@ -382,6 +392,9 @@ def test_from_a_prompt_to_finished_pictures_in_a_browser(browser, plan, tmp_path
         other.reload()
         other.wait_for_selector("#finished .gone")
         assert other.evaluate("document.documentElement.scrollWidth") == 390
+        ends = "[...document.querySelectorAll('#finished li > *')].map((e) => e.getBoundingClientRect().bottom)"
+        below = "document.getElementById('history').getBoundingClientRect().top"
+        assert other.evaluate(f"Math.max(...{ends}) <= {below}")
         assert serious(other) == []
         assert all(url.startswith(address) for url in requests)
         context.close()
