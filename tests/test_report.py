@@ -5,6 +5,8 @@ from __future__ import annotations
 import html.parser
 import os
 import random
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -133,3 +135,26 @@ def test_a_report_of_300_prompts_stays_under_5_megabytes(tmp_path):
     assert path.stat().st_size < 5_000_000
     page = Reader(path.read_text("utf-8"))
     assert page.tags.count("img") == 300 and "Reliability" in page.text
+
+
+STOPPED = """
+import sys
+
+class Stop:  # a person stops it while it loads
+    def find_spec(self, name, *_):
+        if name == "promptprobe.agents.optimize":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Stop())
+from promptprobe.cli import main
+main(["optimize", "two red cars", "--report", sys.argv[1]])
+"""
+
+
+def test_what_was_stopped_before_anything_was_judged_says_that_there_is_no_report(tmp_path):
+    old = tmp_path / "old.html"
+    old.write_text("of another run")
+    run = subprocess.run([sys.executable, "-c", STOPPED, str(old)], capture_output=True, text=True)
+    assert run.returncode == 130 and old.read_text() == "of another run"
+    told = f"no report was written to {old}: nothing was judged yet\n"
+    assert run.stderr == told + "promptprobe: stopped; what was finished is kept\n"

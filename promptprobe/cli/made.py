@@ -44,7 +44,13 @@ def command(
         def wrapped(**given: Any) -> None:
             chosen = {n: _value(OPTIONS[n], given.pop(n)) for n in names}
             refuse_unused(chosen, function.__name__)
-            function(**given, **chosen)
+            before = _state(chosen.get("report"))
+            try:
+                function(**given, **chosen)
+            except KeyboardInterrupt:
+                if chosen.get("report") and _state(chosen["report"]) == before:
+                    typer.echo(f"no report was written to {chosen['report']}: nothing was judged yet", err=True)
+                raise
 
         made: Any = wrapped
         made.__signature__ = inspect.Signature([*own, *(_parameter(OPTIONS[n]) for n in names)])
@@ -58,6 +64,12 @@ def command(
         return function
 
     return register
+
+
+def _state(file: Path | str | None) -> tuple[int, int] | None:
+    """What changes when a file is written; None for none."""
+    found = Path(file).stat() if file and Path(file).exists() else None
+    return found and (found.st_mtime_ns, found.st_ino)
 
 
 def _parameter(known: Known) -> inspect.Parameter:
