@@ -19,7 +19,7 @@ from promptprobe.printing import print_lines, print_seeds
 from promptprobe.selection import SeedRecord, SeedSelection
 from promptprobe.sheets import Caption, Tile
 from promptprobe.terminal import show_pictures
-from promptprobe.view import Counting
+from promptprobe.view import Counting, LiveView
 
 WORDS = "two extraordinary crimson automobiles beside an umbrella"
 TILES = [Tile(Image.new("RGB", (64, 64), colour), (Caption(f"{i}: {WORDS}"), Caption("predicted 0.5"))) for i, colour in enumerate(("red", "blue", "green"))]  # fmt: skip
@@ -29,6 +29,20 @@ def shown(width: int, **more) -> tuple[bool, str]:
     file = io.StringIO()
     console = Console(file=file, width=width, legacy_windows=False, _environ={"TERM": "xterm-256color"}, **more)
     return show_pictures(console, TILES), file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 120])
+def test_a_run_is_followed_in_a_narrow_terminal_and_no_word_is_cut(width):
+    seen = {"prompt": WORDS, "words": [], "strategy": "plain words, digits", "round": 1, "unsure": [], "rejected": ""}
+    view = LiveView()
+    view.console = Console(file=io.StringIO(), width=width, _environ={})
+    view.show("probed", {"best": 0, "candidates": [seen | {"id": i, "score": s} for i, s in enumerate((0.5, None))]})
+    with view.console.capture() as captured:
+        view.console.print(view._draw())
+    lines = captured.get().splitlines()
+    words = captured.get().replace("│", " ").split()
+    assert all(words.count(w) == 2 for w in WORDS.split()) and len(lines) < 18 and max(map(len, lines)) <= width
+    assert ("strategy" in words) == (width > 40)
 
 
 @pytest.mark.parametrize("width", [40, 120])
