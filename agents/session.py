@@ -119,7 +119,9 @@ class Session:
         """Act on one line, when no page or terminal is at work with the session; the state is on the disk when this returns."""
         with self._alone():
             kept = self.graph.get_state(self.config)
-            if kept.next == ("act",):  # stopped by a kill or Ctrl-C: that command is given up, not done in place of this
+            if kept.next == (
+                "act",
+            ):  # stopped by a kill or Ctrl-C: that command is given up, not done in place of this
                 undone: SessionState = {"said": f"not done: {kept.values['command']}", "show": False}
                 self.graph.update_state(self.config, undone, as_node="act")
                 self._go_on(None)

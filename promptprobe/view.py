@@ -236,7 +236,7 @@ class Counting:
 
     def __init__(self, what: str, progress: Progress | None):
         self.what, self.progress = what, progress
-        self.task = None if progress is None else progress.add_task(what)
+        self.task = None if progress is None else progress.add_task(what, total=None)
         self.last, self.waits, self.steps = 0, Waits(), 0
 
     def __call__(self, done: int, total: int) -> None:

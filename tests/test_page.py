@@ -378,7 +378,10 @@ def test_from_a_prompt_to_finished_pictures_in_a_browser(browser, plan, tmp_path
     other.fill("#prompt", "another prompt")
     other.press("#prompt", "Enter")
     other.wait_for_timeout(300)
-    assert [other.input_value(f) for f in ("#own", "#prompt")] == ["a long wording", "another prompt"]  # nothing is lost
+    assert [other.input_value(f) for f in ("#own", "#prompt")] == [
+        "a long wording",
+        "another prompt",
+    ]  # nothing is lost
     faults.clear()  # what the browser says of a server that is gone
     with served(plan, tmp_path / "runs", port) as address:
         other.wait_for_selector("body:not(.away)", timeout=10_000)
