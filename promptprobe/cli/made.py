@@ -123,6 +123,12 @@ def write(make: Callable[[], Any], path: Path) -> None:
     typer.echo(f"report: {write_report(make(), path)}", err=True)
 
 
+def show_file(path: str) -> None:
+    """Open a file with what this machine has for it."""
+    if typer.launch(path):
+        typer.echo(f"note: nothing on this machine could open {path}", err=True)
+
+
 def say_notes(event: str, values: dict[str, Any]) -> None:
     """Print a run's notes for people, apart from its results."""
     if event == "note":

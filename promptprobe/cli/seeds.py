@@ -11,7 +11,7 @@ import typer
 from ..options import OpenOptions, OutputOptions, ReportOptions, SeedSearchOptions
 from ..settling import settle
 from ..text import clean_prompt
-from .made import command, write
+from .made import command, show_file, write
 
 
 @command(
@@ -57,4 +57,4 @@ def seeds(
     else:
         print_seeds(found)
     if open_it and found.winners[0].image_file:
-        typer.launch(found.winners[0].image_file)
+        show_file(found.winners[0].image_file)
