@@ -399,6 +399,11 @@ def test_from_a_prompt_to_finished_pictures_in_a_browser(browser, plan, tmp_path
         below = "document.getElementById('history').getBoundingClientRect().top"
         assert other.evaluate(f"Math.max(...{ends}) <= {below}")
         assert serious(other) == []
+        other.click("#other")
+        other.fill("#session-name", "zweite-Größe")
+        other.keyboard.press("Enter")
+        other.wait_for_selector("#empty:not([hidden])")
+        assert other.input_value("#sessions") == "zweite-Größe"
         assert all(url.startswith(address) for url in requests)
         context.close()
     assert faults == []

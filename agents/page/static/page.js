@@ -265,7 +265,7 @@ $("undo").addEventListener("click", () => say("/undo"));
 $("stop").addEventListener("click", () => ask("/page/stop", { session: name }).catch((error) => complain(error.message)));
 $("sessions").addEventListener("change", () => go($("sessions").value));
 $("other").addEventListener("click", () => {
-  const field = make("input", { id: "session-name", maxlength: 64, pattern: "[\\w][\\w.\\-]*", autocomplete: "off" });
+  const field = make("input", { id: "session-name", maxlength: 64, pattern: "[\\p{L}\\p{N}_][\\p{L}\\p{N}_.\\-]*", autocomplete: "off" });
   const form = make("form", { class: "joined" }, field, make("button", { class: "primary" }, "Begin"));
   form.addEventListener("submit", (e) => { e.preventDefault(); $("sheet").close(); if (field.value) go(field.value); });
   openSheet("New session", make("label", { for: "session-name" }, "Name: letters, digits, dots and dashes"), form);
