@@ -274,7 +274,11 @@ def run_batch(
         if on_progress:
             on_progress(done, len(prompts), None)
         try:
+            at = time.monotonic()
             for prompt, line, image in engine(plan, todo, budget, llm_calls):
+                if image:  # prompts are made side by side: these add up to what the batch took
+                    line["seconds"] = line["seconds"] | {"batch": round(time.monotonic() - at, 4)}
+                    at = time.monotonic()
                 folder.add(line | links.get(prompt, {}), image)
                 done += 1
                 failed += "error" in line

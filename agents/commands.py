@@ -93,7 +93,7 @@ def verdict(state: SessionState, desk: Desk, candidate: Mapping[str, Any]) -> st
     """A candidate's predicted reward in words: against τ, and what the model hardly looks at or did not get."""
     tau = state["tau"]
     side = "" if tau is None else f", {'at or above' if candidate['score'] >= tau else 'below'} {tau_text(tau)}"
-    diffuse = [w["word"] for w in candidate["words"] if w["diffuse"]]
+    diffuse = dict.fromkeys(w["word"] for w in candidate["words"] if w["diffuse"])
     more = f"; hardly looked at: {', '.join(diffuse)}" if diffuse else ""
     cut = f"; the last {candidate['cut_tokens']} tokens did not fit" if candidate["cut_tokens"] else ""
     scorer = desk.plan.scorer

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
 from ..errors import InputError, PromptProbeError, reason_of
-from ..files import check_writable, make_folder
+from ..files import check_writable, lock_file, make_folder
 from ..forms import session_name
 from ..options import DEFAULT_MODEL
 from ..text import printable
@@ -28,8 +29,9 @@ from ..worlds import name_since
 from .commands import COMMANDS, act_on
 from .desk import Desk, SessionState, first_state
 from .plan import Plan
-from .rewrites import OnWait
+from .rewrites import OnWait, Waiting
 
+LOOK = 0.2  # seconds between looks whether the session is free
 MAX_LINE = 20_000  # characters
 QUIT = ("/quit", "/exit", "/q")
 
@@ -80,7 +82,7 @@ class Session:
             raise InputError(
                 f"{str(store)!r} is no session store ({printable(str(error), 200)}); choose another --store"
             ) from error
-        self._connection = connection
+        self._connection, self._lock = connection, store.with_name(f".{store.name}.{name}.lock")
         make_folder(out)  # the history of what was typed is kept there
         self.graph = build(saver)
         self.desk = Desk(plan, out, on_wait=on_wait)
@@ -108,16 +110,34 @@ class Session:
         return self.graph.get_state(self.config).values  # type: ignore[return-value]
 
     def say(self, line: str) -> SessionState:
-        """Act on one line; the state is on the disk when this returns."""
-        kept = self.graph.get_state(self.config)
-        if kept.next == (
-            "act",
-        ):  # stopped at work, by a kill or Ctrl-C: that command is given up, not done in place of this
-            undone: SessionState = {"said": f"not done: {kept.values['command']}", "show": False}
-            self.graph.update_state(self.config, undone, as_node="act")
-            self._go_on(None)
-        self._go_on(Command(resume=line[:MAX_LINE]))
-        return self.state
+        """Act on one line, when no page or terminal is at work with the session; the state is on the disk when this returns."""
+        with self._alone():
+            kept = self.graph.get_state(self.config)
+            if kept.next == (
+                "act",
+            ):  # stopped by a kill or Ctrl-C: that command is given up, not done in place of this
+                undone: SessionState = {"said": f"not done: {kept.values['command']}", "show": False}
+                self.graph.update_state(self.config, undone, as_node="act")
+                self._go_on(None)
+            self._go_on(Command(resume=line[:MAX_LINE]))
+            return self.state
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else acts on this session meanwhile; the lock of one that was killed is free."""
+        began = told = time.monotonic()
+        with self._lock.open("a") as file:
+            while True:
+                try:
+                    lock_file(file)
+                    break
+                except OSError:
+                    time.sleep(LOOK)
+                now = time.monotonic()
+                if self.desk.on_wait and now - told >= 1:
+                    told = now
+                    self.desk.on_wait(Waiting("a page or terminal is at work with this session", now - began, 0, 0, 0))
+            yield
 
     def _go_on(self, given: Any) -> None:
         self.graph.invoke(given, self.config, context=self.desk, durability="sync")

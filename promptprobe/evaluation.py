@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from math import comb
+from math import comb, isnan
 
 import numpy as np
 import torch
@@ -28,9 +28,12 @@ class Figure:
     high: float
 
 
+FEWEST = 3  # images that figures can be made of
+
+
 def srcc(predicted: np.ndarray, reward: np.ndarray) -> float:
-    """Spearman's rank correlation."""
-    return float(stats.spearmanr(predicted, reward).statistic)
+    """Spearman's rank correlation; nan when all values of one are equal."""
+    return float("nan") if _constant(predicted, reward) else float(stats.spearmanr(predicted, reward).statistic)
 
 
 def ktc(predicted: np.ndarray, reward: np.ndarray) -> float:
@@ -39,8 +42,8 @@ def ktc(predicted: np.ndarray, reward: np.ndarray) -> float:
 
 
 def pcc(predicted: np.ndarray, reward: np.ndarray) -> float:
-    """Pearson's correlation."""
-    return float(stats.pearsonr(predicted, reward).statistic)
+    """Pearson's correlation; nan when all values of one are equal."""
+    return float("nan") if _constant(predicted, reward) else float(stats.pearsonr(predicted, reward).statistic)
 
 
 def auc(predicted: np.ndarray, reward: np.ndarray) -> float:
@@ -53,18 +56,22 @@ def auc(predicted: np.ndarray, reward: np.ndarray) -> float:
     return float(wins / (good.sum() * (~good).sum()))
 
 
+def _constant(*values: np.ndarray) -> bool:
+    return any(np.ptp(v) == 0 for v in values)
+
+
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"SRCC": srcc, "KTC": ktc, "PCC": pcc, "AUC": auc}
 
 
 def agreement(predicted: ArrayLike, reward: ArrayLike, *, resamples: int = 1000, seed: int = 0) -> dict[str, Figure]:
-    """The four figures over all images, with percentile bootstrap intervals.
+    """The four figures over all images, with percentile bootstrap intervals; nan where all values are equal.
 
     Raises `InputError` for fewer than three images, unequal lengths or values that are not finite.
     """
     p, r = np.asarray(predicted, float), np.asarray(reward, float)
-    if len(p) != len(r) or len(p) < 3:
+    if len(p) != len(r) or len(p) < FEWEST:
         raise InputError(
-            f"{len(p)} predictions and {len(r)} rewards; give at least three of each, as many of one as of the other"
+            f"{len(p)} predictions and {len(r)} rewards; give at least {FEWEST} of each, as many of one as of the other"
         )
     if not (np.isfinite(p).all() and np.isfinite(r).all()):
         raise InputError("a prediction or reward is not a finite number")
@@ -116,7 +123,15 @@ def mean_interval(values: ArrayLike, *, resamples: int = 2000, seed: int = 0) ->
 def evaluate_probe(
     predicted: dict[str, np.ndarray], rewards: dict[str, torch.Tensor], prompts: Sequence[str], resamples: int = 1000
 ) -> dict[str, dict]:
-    """Per head: `natural` and score-`balanced` agreement, and `within` a prompt across seeds where there are seeds."""
+    """Per head: `natural` and score-`balanced` agreement, and `within` a prompt across seeds where there are seeds.
+
+    `balanced` is None where too few images are left of it. Raises `InputError` for fewer than three images.
+    """
+    if len(prompts) < FEWEST:
+        raise InputError(
+            f"the test data holds {len(prompts)} of the {FEWEST} images that figures take at least; "
+            "`promptprobe collect` more prompts, and name all data sets together"
+        )
     result: dict[str, dict] = {}
     for name, scores in predicted.items():
         reward = rewards[name].numpy()
@@ -124,7 +139,9 @@ def evaluate_probe(
         within = within_prompts(prompts, scores, reward, resamples=resamples)
         result[name] = {
             "natural": as_dict(agreement(scores, reward, resamples=resamples)),
-            "balanced": as_dict(agreement(scores[even], reward[even], resamples=resamples)),
+            "balanced": as_dict(agreement(scores[even], reward[even], resamples=resamples))
+            if len(even) >= FEWEST
+            else None,
             "balanced items": len(even),
             "within": as_dict({"SRCC": within})["SRCC"] if within else None,
         }
@@ -141,13 +158,14 @@ def coverage(card: ProbeCard, label: str, step: int, predicted: ArrayLike, rewar
     return result
 
 
-def as_dict(figures: dict[str, Figure]) -> dict[str, dict[str, float]]:
-    """Figures as plain values, rounded."""
-    return {name: {k: round(v, 4) for k, v in asdict(f).items()} for name, f in figures.items()}
+def as_dict(figures: dict[str, Figure]) -> dict[str, dict[str, float | None]]:
+    """Figures as plain values, rounded; None for what is not a number."""
+    return {name: {k: None if isnan(v) else round(v, 4) for k, v in asdict(f).items()} for name, f in figures.items()}
 
 
 def _interval(value: float, resampled: Sequence[float]) -> Figure:
-    low, high = np.nanquantile(np.asarray(resampled, float), [0.025, 0.975])
+    known = np.asarray([v for v in resampled if not isnan(v)] or [np.nan], float)
+    low, high = np.quantile(known, [0.025, 0.975])
     return Figure(value, float(low), float(high))
 
 

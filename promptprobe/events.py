@@ -36,6 +36,7 @@ def spent_in_words(spent: Mapping[str, Any]) -> str:
 
 def waiting_in_words(values: Mapping[str, Any]) -> str:
     """What is waited for, for how long, and what the LLM took so far."""
+    told = f"{values['what']}, {values['seconds']:.0f} s"
     tokens = values["input_tokens"] + values["output_tokens"]
     cost = "" if values.get("cost") is None else f", cost {values['cost']:.4g}"
-    return f"{values['what']}, {values['seconds']:.0f} s ({values['requests']} requests, {tokens} tokens so far{cost})"
+    return f"{told} ({values['requests']} requests, {tokens} tokens so far{cost})" if values["requests"] else told

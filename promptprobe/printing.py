@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from .grades import grade_in_words
+from .notebook import figure
 from .sheets import Caption, Tile
 from .terminal import show_pictures
 from .text import printable
@@ -40,23 +41,24 @@ def print_scores(scored: Sequence[Any], warnings: Sequence[str], grades: Sequenc
     from .runs import score_as_dict
 
     console = Console()
+    whole = not console.is_terminal  # elsewhere a line stays a line; a terminal's wrap between words
     for i, s in enumerate(scored):
         spread = f"  (seeds {min(s.predicted):.3f} to {max(s.predicted):.3f})" if len(s.predicted) > 1 else ""
         console.print(
             Text.assemble((f"{s.score:.3f}", "bold"), f"{spread}  ", focus_text(s.prompt, score_as_dict(s)["words"])),
-            soft_wrap=True,
+            soft_wrap=whole,
         )
-        diffuse = [w.word for w in s.words if w.diffuse]
+        diffuse = dict.fromkeys(w.word for w in s.words if w.diffuse)
         if words := grade_in_words(grades[i] if grades else None):
-            console.print(f"       {words}", highlight=False, soft_wrap=True)
+            console.print(f"       {words}", highlight=False, soft_wrap=whole)
         why = f" ({DIFFUSE})" if diffuse else ""
-        console.print(f"       diffuse: {escape(', '.join(diffuse)) or 'none'}{why}", highlight=False, soft_wrap=True)
+        console.print(f"       diffuse: {escape(', '.join(diffuse)) or 'none'}{why}", highlight=False, soft_wrap=whole)
         if s.cut_tokens:
             console.print(
                 f"       note: the last {s.cut_tokens} tokens did not fit the text encoder's {s.token_limit} and were cut"
             )
     for warning in warnings:
-        console.print(f"note: {escape(warning)}", soft_wrap=True)
+        console.print(f"note: {escape(warning)}", soft_wrap=whole)
 
 
 def print_evaluation(result: dict[str, dict], items: int, prompts: int, step: int) -> None:
@@ -66,7 +68,7 @@ def print_evaluation(result: dict[str, dict], items: int, prompts: int, step: in
     for label, figures in result.items():
         table = Table("figure", "natural", f"score-balanced ({figures['balanced items']})", title=label)
         for name, value in figures["natural"].items():
-            table.add_row(name, _figure(value), _figure(figures["balanced"][name]))
+            table.add_row(name, _figure(value), _figure((figures["balanced"] or {}).get(name)))
         for level, share in figures.get("coverage", {}).items():
             table.add_row(f"reward in the {level} interval", f"{share:.3f}", "")
         if figures["within"]:
@@ -93,11 +95,16 @@ def print_seeds(found: Any) -> None:
     """The seeds of a search, the best first, with what the probe said of each."""
     console = Console()
     steps = sorted({k for s in found.seeds for k in s.predicted})
-    steps = steps[len(steps) - max(1, min(len(steps), (console.width - _NO_STEPS) // _STEP)) :]  # the last that fit
-    table = Table("seed", *[f"step {k}" for k in steps], "reward", Column("", overflow="fold"))
+    fit = max(1, min(len(steps), (console.width - _NO_STEPS) // _STEP))
+    last = fit == 1 < len(steps)  # what each was thought worth at last
+    steps = steps[len(steps) - fit :]
+    table = Table(
+        "seed", *(["predicted"] if last else [f"step {k}" for k in steps]), "reward", Column("", overflow="fold")
+    )
     order = {s: i for i, s in enumerate(found.best)}
     for s in sorted(found.seeds, key=lambda s: (order.get(s.seed, len(order)), -s.stopped_at, -s.last)):
-        values = [f"{s.predicted[k]:.3f}" if k in s.predicted else "" for k in steps]
+        shown = [s.last if s.predicted else None] if last else [s.predicted.get(k) for k in steps]
+        values = ["" if v is None else f"{v:.3f}" for v in shown]
         style = "bold green" if s.seed in order else "dim"
         table.add_row(str(s.seed), *values, "" if s.reward is None else f"{s.reward:.3f}", s.why, style=style)
     console.print(table)
@@ -160,8 +167,10 @@ def print_backbones(rows: Sequence[Any]) -> None:
     Console().print(table)
 
 
-def _figure(value: dict[str, float]) -> str:
-    return f"{value['value']:.3f}  [{value['low']:.3f}, {value['high']:.3f}]"
+def _figure(known: Mapping[str, float | None] | None) -> str:
+    if known is None or known["value"] is None:
+        return figure(None)
+    return f"{figure(known['value'])}  [{figure(known['low'])}, {figure(known['high'])}]"
 
 
 def print_trained(folder: Path, row: Mapping[str, Any], watched: Sequence[Mapping[str, Any]]) -> None:

@@ -21,6 +21,8 @@ from .sizes import check_world_size
 from .text import clean_prompt, printable
 from .worlds import is_built_in, name_since
 
+NAMES_MORE = ("lora", "config", "revision", "variant")  # options of loading that name more than the model
+
 
 def replay(
     image: Path | str,
@@ -79,7 +81,7 @@ def _trusted(named: str, model: str | Path | None, loading: dict[str, Any], trus
         raise InputError(
             f"the record names the model {printable(named, 200)!r}; give --model for what to load, or --trust-record to load it"
         )
-    more = [n for n in ("lora", "config", "revision", "variant") if loading.get(n)]
+    more = [n for n in NAMES_MORE if loading.get(n)]
     if more:
         raise InputError(
             f"the record also wants {more[0]} {printable(str(loading[more[0]]), 200)!r}; give --trust-record to load that, too"

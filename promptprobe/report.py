@@ -18,6 +18,7 @@ from .errors import InputError
 from .files import write_together
 from .forms import report_file
 from .notebook import data_url, read_picture
+from .text import UNPRINTABLE
 from .version import __version__
 
 LEFT, RIGHT, TOP, BOTTOM = 44, 330, 10, 220  # of a plot's field, in units of its drawing
@@ -68,11 +69,10 @@ def render(report: Report) -> str:
 
 
 def printable(value: Any) -> Any:
-    """A value as it stands in the file: a text's control characters are replaced."""
-    if not isinstance(value, str) or value.isprintable():
+    """A value as it stands in the file: of a text, what moves a cursor or turns its direction is replaced."""
+    if not isinstance(value, str):
         return value
-    plain = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in value)
-    return type(value)(plain)
+    return type(value)(UNPRINTABLE.sub(lambda m: m[0] if m[0] in "\n\t" else "\N{REPLACEMENT CHARACTER}", value))
 
 
 def clip(text: str, most: int) -> str:

@@ -44,7 +44,7 @@ def runs_report(
         ("reward" if one else "mean reward", figure(sum(rewards) / len(rewards) if rewards else None)),
         ("predicted", figure(sum(r.predicted_reward for r in records) / len(records) if records else None) + sure),
         ("denoiser steps", f"{used} of {full}"),
-        ("seconds", f"{sum(r.seconds.get('loop', 0) for r in records):.1f}"),
+        ("seconds", f"{sum(r.seconds.get('batch', r.seconds.get('loop', 0)) for r in records):.1f}"),
         ("LLM", f"{sum(r.llm['requests'] for r in records)} requests, {tokens} tokens" if tokens else "none"),
     ]  # fmt: skip
     report.facts += [("rewritten", f"{sum(not r.unchanged for r in records)} of {len(records)}")] if not one else []
@@ -186,7 +186,7 @@ def evaluation_report(
         around = [card.interval(p, 0.8, label, known) for p, _ in own] if has and len(own) <= 200 else []
         for plot in (scatter(own, around), reliability(own)):
             report.plots += [plot | {"title": f"{plot['title']}, {label}"}] if plot else []
-        rows = [(n, f"{v['value']:.3f}", f"{v['low']:.3f} to {v['high']:.3f}") for n, v in result[label]["natural"].items()]  # fmt: skip
+        rows = [(n, figure(v["value"]), f"{figure(v['low'])} to {figure(v['high'])}") for n, v in result[label]["natural"].items()]  # fmt: skip
         rows += [(f"in the {n} interval", f"{v:.3f}", "") for n, v in result[label].get("coverage", {}).items()]
         if within := result[label].get("within"):
             rows.append(("SRCC within a prompt", f"{within['value']:.3f}", f"{within['low']:.3f} to {within['high']:.3f}"))  # fmt: skip

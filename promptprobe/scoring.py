@@ -14,7 +14,7 @@ from .diagnosis import WordDiagnosis, diagnose
 from .errors import InputError
 from .events import OnStep
 from .judges import Judge
-from .notebook import figure, piece, short
+from .notebook import SHORT, figure, piece, short
 from .paused import Paused
 from .race import Race, Row
 from .records import Origin
@@ -64,8 +64,8 @@ class Scored:
         return self.trajectories[self.best] if self.trajectories else None
 
     def __repr__(self) -> str:
-        diffuse = ", ".join(w.word for w in self.words if w.diffuse) or "none"
-        return f"<Scored {short(self.prompt)} predicted {self.score:.3f}, diffuse words: {diffuse}>"
+        weak = ", ".join(dict.fromkeys(w.word for w in self.words if w.diffuse)) or "none"
+        return f"<Scored {short(self.prompt)} predicted {self.score:.3f}, diffuse words: {weak if len(weak) <= SHORT else short(weak)}>"
 
     def _repr_html_(self) -> str:
         rows = [(w.word, figure(w.focus), figure(w.strength), "diffuse" if w.diffuse else "") for w in self.words]

@@ -15,7 +15,7 @@ from .errors import InputError
 MAX_CHARACTERS = 10_000  # of a prompt, wherever it comes from
 BLANKED = "control characters"
 _CONTROLS = regex.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
-_UNPRINTABLE = regex.compile(r"(?V1)[[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]--[\u200c\u200d\u00ad]]")
+UNPRINTABLE = regex.compile(r"(?V1)[[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]--[\u200c\u200d\u00ad]]")
 _HALVES = regex.compile("[\ud800-\udfff]")
 _UNSEEN = regex.compile(r"\ufeff")  # a byte order mark in the middle of a text
 # A word: letters with their marks and joiners, digits; apostrophes and hyphens between them; an emoji; a key cap.
@@ -55,7 +55,7 @@ def printable(text: str, most: int = 2000) -> str:
     """At most `most` characters of a foreign text for a terminal: what moves its cursor, turns its direction or is half a
     character stands as its escape, such as \\x1b."""
     cut = text if len(text) <= most else text[: most - 1] + "…"
-    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], cut)
+    return UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], cut)
 
 
 def has_controls(text: str) -> bool:

@@ -25,6 +25,7 @@ from .sheets import Caption, Tile
 from .terminal import show_pictures
 from .word_bars import bars_below, diffuse_line, focus_text, unsure_note
 
+ROOMY = 64  # columns of a terminal in which wordings have their strategies beside them
 WAITING_LINES = 10  # seconds between lines that say what is waited for, where there is no terminal
 
 
@@ -114,24 +115,19 @@ class LiveView:
         table = Table(box=None, pad_edge=False, expand=True)
         table.add_column("round", justify="right", width=5)
         table.add_column("predicted", justify="right", width=9)
-        table.add_column("prompt, each word over its focus", ratio=1)
-        table.add_column("strategy", overflow="fold", min_width=12, max_width=26)
+        roomy = self.console.width >= ROOMY  # else the prompt alone gets what there is
+        table.add_column("prompt, each word over its focus" if roomy else "prompt", ratio=1)
+        if roomy:
+            table.add_column("strategy", overflow="fold", min_width=12, max_width=26)
         for c in self.rows[-14:]:
+            beside = [Text(c["strategy"], style="dim")] if roomy else []
             if c["score"] is None:
-                table.add_row(
-                    str(c["round"]),
-                    "out",
-                    Text(f"{c['prompt']}  ({c['rejected']})", style="dim"),
-                    Text(c["strategy"], style="dim"),
-                )
+                out = Text(f"{c['prompt']}  ({c['rejected']})", style="dim")
+                table.add_row(str(c["round"]), "out", out, *beside)
                 continue
             style = "bold green" if c["id"] == self.best else _style(c["score"], self.tau)
-            table.add_row(
-                str(c["round"]),
-                Text(f"{c['score']:.3f}", style=style),
-                focus_text(c["prompt"], c["words"]).append(unsure_note(c), style="dim"),
-                Text(c["strategy"], style="dim"),
-            )
+            wording = focus_text(c["prompt"], c["words"]).append(unsure_note(c), style="dim")
+            table.add_row(str(c["round"]), Text(f"{c['score']:.3f}", style=style), wording, *beside)
         body = Group(Text(self.head, style="dim"), table, Text(self.doing, style="cyan"))
         return Panel(body, title="promptprobe", title_align="left")
 
@@ -240,7 +236,7 @@ class Counting:
 
     def __init__(self, what: str, progress: Progress | None):
         self.what, self.progress = what, progress
-        self.task = None if progress is None else progress.add_task(what)
+        self.task = None if progress is None else progress.add_task(what, total=None)
         self.last, self.waits, self.steps = 0, Waits(), 0
 
     def __call__(self, done: int, total: int) -> None:

@@ -57,5 +57,5 @@ def focus_text(prompt: str, words: Sequence[dict[str, Any]]) -> Text:
 
 def diffuse_line(words: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """A line about those of a prompt's words that the image hardly looks at, where there are any."""
-    weak = [w["word"] for w in words if w["diffuse"]]
+    weak = dict.fromkeys(w["word"] for w in words if w["diffuse"])
     return [("diffuse words", f"{', '.join(weak)}: {DIFFUSE}")] if weak else []

@@ -25,12 +25,14 @@ from promptprobe.agents.batch_folder import BatchFolder, batch_settings, item_ke
 from promptprobe.agents.estimate import estimate
 from promptprobe.agents.optimize import optimize
 from promptprobe.agents.plan import make_plan
+from promptprobe.agents.results import read_results
 from promptprobe.agents.rewriter import ChatRewriter, Pacer
 from promptprobe.agents.rewriters import CachedRewriter
 from promptprobe.agents.rewrites import Rewrite, RewriteAnswer
 
 from promptprobe.errors import InputError
 from promptprobe.prompt_files import read_prompts
+from promptprobe.reports import runs_report
 
 PROMPTS = [
     f"{n} {colour} {thing}"
@@ -60,6 +62,20 @@ def whole(plan, tmp_path_factory):
 
 def lines_of(out):
     return [json.loads(x) for x in (out / "results.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_the_seconds_of_prompts_made_side_by_side_add_up_to_what_the_batch_took(plan, whole, tmp_path):
+    def side_by_side(plan, prompts, budget, llm_calls):
+        time.sleep(0.1)
+        for line in lines_of(whole)[:2]:
+            line["seconds"] = {"loop": 99}
+            yield batch.Result(line["prompt"], line, (whole / line["image"]).read_bytes())
+
+    began = time.monotonic()
+    batch.run_batch(plan, PROMPTS, tmp_path / "out", engine=side_by_side)
+    took = time.monotonic() - began
+    facts = dict(runs_report(list(read_results(tmp_path / "out"))).facts)
+    assert 0.1 <= float(facts["seconds"]) <= took + 0.1
 
 
 @pytest.mark.numbers

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from promptprobe import cli, icons
+from promptprobe.cli.made import show_file
 from promptprobe.worlds import WORLDS
 
 ROOT = Path(__file__).parent.parent
@@ -136,6 +137,12 @@ def test_optimize_prints_its_record_and_writes_the_files_it_names(capsys, tmp_pa
     assert not [f for f in tmp_path.iterdir() if f.suffix == ".part"]
     assert "data:image/jpeg" in (tmp_path / "report.html").read_text("utf-8")
     assert opened == [record["image"]] and 0 <= record["grade"] <= 100
+
+
+def test_a_machine_that_can_open_no_picture_says_so(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    show_file("runs/a.png")
+    assert capsys.readouterr().err == "note: nothing on this machine could open runs/a.png\n"
 
 
 def test_score_marks_what_did_not_fit(capsys):

@@ -91,13 +91,25 @@ def test_the_cells_of_a_session_are_finished_from_where_they_were_paused_and_sha
     assert kept["rows"] == now["rows"] and plan.scorer.denoiser_calls == before
     assert set(held[0]) == {0} and min(held[1]) > 0  # what was paused went with the server, and the page can say so
     assert shlex.split(finished[0]["replay"]) == ["promptprobe", "replay", str(Path(finished[0]["path"]).resolve())]
-    assert replay_of("a 'b' $c.png", "my/model").startswith("promptprobe replay '/") and "--trust-record" in replay_of(
-        "a", "my/model"
-    )
     Path(finished[0]["path"]).unlink()
     assert [f["there"] for f in again.view()["finished"]] == [False, True]
     with pytest.raises(InputError, match="can't read image"):
         again.record(0)
+
+
+def test_a_picture_is_made_again_by_the_model_that_the_page_has_without_trust_in_the_record(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    picture, trusted = str(tmp_path / "a 'b' $c.png"), ["--trust-record"]
+    for model, loading, own, more in (
+        ("my/model", {"dtype": "bfloat16"}, "my/model", ["--model", "my/model"]),
+        ("own", {}, "own", ["--model", str(tmp_path / "own")]),  # to be pasted in whatever folder
+        ("my/model", {"lora": ["style"]}, "my/model", trusted),
+        ("my/model", {}, "other/model", trusted),
+        ("icons", {"lora": ["style"]}, "icons", trusted),
+        ("icons", {}, None, []),
+    ):
+        assert shlex.split(replay_of("a 'b' $c.png", model, loading, own)) == ["promptprobe", "replay", picture, *more]
 
 
 def test_one_thing_at_a_time_and_it_can_be_stopped(page):
@@ -207,7 +219,7 @@ def test_what_is_asked_of_the_server(plan, tmp_path):
     rows = client.get("/page/results/0").json()["rows"]
     assert [r["there"] for r in rows[-3:]] == [True, False, False] and sum(r["there"] for r in rows) == 294
     for body, told in {
-        '{"line": ""}': "give 1 to 10000", '{"line": 3}': "no text", "[]": "no JSON object", "{": "no JSON",
+        '{"line": " "}': "the line is empty; give", '{"line": 3}': "is empty", '{"line": "\\ud800 x"}': "half of a surrogate pair", "[]": "no JSON object", "{": "no JSON",
         json.dumps({"line": "a" * 10_200}): "10200 characters", '{"line": "x", "session": "a/b"}': "session name",
     }.items():  # fmt: skip
         answer = client.post("/page/say", content=body, headers={"content-type": "application/json"})
@@ -216,6 +228,29 @@ def test_what_is_asked_of_the_server(plan, tmp_path):
     assert client.get("/", headers={"host": "evil.example"}).status_code == 421
     shown = {r["flag"] for g in client.get("/page/settings").json() for r in g["rows"]}
     assert len(shown) == len(names_of(PlanOptions))
+
+
+def test_results_that_others_wrote_are_shown_as_far_as_they_can_be(plan, tmp_path):
+    pytest.importorskip("httpx")
+    from starlette.testclient import TestClient
+
+    folder = made_results(tmp_path / "x" / "results", 1)
+    odd = (
+        '{"prompt": "half \\ud800", "reward": NaN, "predicted_reward": -Infinity, "seed": true}',
+        '{"prompt": ["a"], "best_prompt": {"b": 1}, "reward": "high", "image": 5, "settings": 3, "loading": [1], "unchanged": 1}',
+        '{"prompt": "b", "image": "images/0.png", "settings": {"model": ["x"]}, "denoiser_calls": {"used": "y"}, "reward": 1e999}',
+    )
+    (folder / "results.jsonl").write_text("\n".join(odd))
+    app = make_app(Service(plan), Page(Service(plan), tmp_path / "runs", folders=[folder]))
+    answer = TestClient(app, base_url="http://localhost:8721").get("/page/results/0")
+    rows = json.loads(answer.content.decode("ascii"), parse_constant=pytest.fail)["rows"]
+    assert [r["prompt"] for r in rows] == ["half \ud800", None, "b"] and [r["there"] for r in rows] == [
+        False,
+        False,
+        True,
+    ]
+    numbers = ("reward", "predicted_reward", "seed", "calls", "best_prompt", "unchanged")
+    assert all(r[name] is None for r in rows for name in numbers)
 
 
 # --- in a browser ------------------------------------------------------------------------------------------------------
@@ -334,6 +369,19 @@ def test_from_a_prompt_to_finished_pictures_in_a_browser(browser, plan, tmp_path
         assert serious(other) == []
         other.click("[data-view=session]")
     other.wait_for_selector("body.away", timeout=10_000)
+    other.fill("#own", "a long wording")
+    other.evaluate("scrollTo(0, 9999)")
+    other.click("#add")
+    other.wait_for_selector("#alert:not([hidden])")
+    other.evaluate("scrollTo(0, 9999)")
+    assert other.evaluate("document.getElementById('alert').getBoundingClientRect().top") >= 0  # in sight
+    other.fill("#prompt", "another prompt")
+    other.press("#prompt", "Enter")
+    other.wait_for_timeout(300)
+    assert [other.input_value(f) for f in ("#own", "#prompt")] == [
+        "a long wording",
+        "another prompt",
+    ]  # nothing is lost
     faults.clear()  # what the browser says of a server that is gone
     with served(plan, tmp_path / "runs", port) as address:
         other.wait_for_selector("body:not(.away)", timeout=10_000)
@@ -347,7 +395,15 @@ def test_from_a_prompt_to_finished_pictures_in_a_browser(browser, plan, tmp_path
         other.reload()
         other.wait_for_selector("#finished .gone")
         assert other.evaluate("document.documentElement.scrollWidth") == 390
+        ends = "[...document.querySelectorAll('#finished li > *')].map((e) => e.getBoundingClientRect().bottom)"
+        below = "document.getElementById('history').getBoundingClientRect().top"
+        assert other.evaluate(f"Math.max(...{ends}) <= {below}")
         assert serious(other) == []
+        other.click("#other")
+        other.fill("#session-name", "zweite-Größe")
+        other.keyboard.press("Enter")
+        other.wait_for_selector("#empty:not([hidden])")
+        assert other.input_value("#sessions") == "zweite-Größe"
         assert all(url.startswith(address) for url in requests)
         context.close()
     assert faults == []

@@ -1,5 +1,6 @@
 """Collect, train, evaluate; probes that are saved, loaded, mismatched and broken; the agreement figures."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -11,8 +12,9 @@ from scipy import stats
 
 from promptprobe import InputError, ModelError, Probe, ProbeCard, ProbeMismatchError, dataset, training
 from promptprobe.card import check_card
-from promptprobe.evaluation import agreement, auc, balanced, coverage, within_prompts
+from promptprobe.evaluation import agreement, auc, balanced, coverage, evaluate_probe, within_prompts
 from promptprobe.observation import Observation
+from promptprobe.printing import print_evaluation
 
 SIZE = {"height": 32, "width": 32}
 MADE_WITH = {"denoiser": "U", "blocks": ["a"], "steps": 25, "probe_steps": [5], "scheduler": "S", "settings": {}}
@@ -218,6 +220,24 @@ def test_figures_agree_with_their_definitions():
     assert len(even) < 300
     with pytest.raises(InputError, match="not a finite number"):
         agreement([1, 2, math.nan], [1, 2, 3])
+
+
+@pytest.mark.parametrize("rewards", [[0, 0, 1], [0, 0, 0, 1], [1, 1, 1, 1]])
+def test_figures_of_few_or_equal_rewards_are_figures_or_a_dash(rewards, recwarn, capsys):
+    predicted = {"a": np.arange(len(rewards), dtype=float)}
+    result = evaluate_probe(predicted, {"a": torch.tensor(rewards, dtype=float)}, ["x"] * len(rewards), 20)
+    json.dumps(result, allow_nan=False)
+    known = len(set(rewards)) > 1
+    assert (result["a"]["natural"]["SRCC"]["value"] is not None) == known and (result["a"]["balanced"] is None) == known
+    print_evaluation(result, len(rewards), 1, 5)
+    assert "–" in capsys.readouterr().out and not recwarn.list
+
+
+def test_too_little_test_data_says_how_much_there_is_and_what_to_do():
+    with pytest.raises(
+        InputError, match="holds 2 of the 3 images that figures take at least; `promptprobe collect` more"
+    ):
+        evaluate_probe({"a": np.zeros(2)}, {"a": torch.zeros(2)}, ["x", "y"])
 
 
 def test_what_only_the_latents_tell_is_learned_with_pairs_of_seeds_and_a_guide():

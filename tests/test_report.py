@@ -5,6 +5,8 @@ from __future__ import annotations
 import html.parser
 import os
 import random
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -108,6 +110,12 @@ def test_every_report_is_whole_escaped_and_asks_for_nothing(tmp_path):
     assert "2 red cars; predicted 0.500, reward –, seed 7; gone.png" in checked(session(tmp_path)).text
 
 
+def test_joined_letters_and_emoji_stay_whole_and_what_turns_the_direction_is_replaced():
+    joined = "\U0001f469\u200d\U0001f467 می\u200cخواهم"
+    text = render(runs_report([record(f"{joined} \u202e\ud800\x07x\u2066")]))
+    assert f"<bdi>{joined} \ufffd\ufffd\ufffdx\ufffd</bdi>" in text
+
+
 def test_what_is_not_whole_says_so(tmp_path):
     told = checked(
         runs_report([record(reward=None, image_file=str(tmp_path / "x.png"))], unfinished="Interrupted: no picture.")
@@ -127,3 +135,26 @@ def test_a_report_of_300_prompts_stays_under_5_megabytes(tmp_path):
     assert path.stat().st_size < 5_000_000
     page = Reader(path.read_text("utf-8"))
     assert page.tags.count("img") == 300 and "Reliability" in page.text
+
+
+STOPPED = """
+import sys
+
+class Stop:  # a person stops it while it loads
+    def find_spec(self, name, *_):
+        if name == "promptprobe.agents.optimize":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Stop())
+from promptprobe.cli import main
+main(["optimize", "two red cars", "--report", sys.argv[1]])
+"""
+
+
+def test_what_was_stopped_before_anything_was_judged_says_that_there_is_no_report(tmp_path):
+    old = tmp_path / "old.html"
+    old.write_text("of another run")
+    run = subprocess.run([sys.executable, "-c", STOPPED, str(old)], capture_output=True, text=True)
+    assert run.returncode == 130 and old.read_text() == "of another run"
+    told = f"no report was written to {old}: nothing was judged yet\n"
+    assert run.stderr == told + "promptprobe: stopped; what was finished is kept\n"

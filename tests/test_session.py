@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from promptprobe.agents.session import Session, kept_model, names
 
 from promptprobe import cli
 from promptprobe.errors import InputError
+from promptprobe.events import waiting_in_words
 from promptprobe.view import SessionView
 from promptprobe.word_bars import bars_below
 
@@ -147,6 +149,36 @@ def test_a_session_goes_on_with_the_model_that_it_was_begun_with(plan, tmp_path,
     monkeypatch.setattr(plan.scorer, "model", "another/model")
     with pytest.raises(InputError, match="'kept' was begun with --model icons; give that, or another --name"):
         Session(plan, store, "kept", tmp_path)
+
+
+def test_two_at_work_with_one_session_take_turns_and_nothing_is_lost(plan, tmp_path):
+    asked, may_answer = threading.Event(), threading.Event()
+
+    class Slow:
+        name, calls_llm = "slow", True
+
+        def rewrite(self, request):
+            asked.set()
+            assert may_answer.wait(30)
+            return RewriteAnswer([Rewrite("plain", "three blue cats")])
+
+    own, store, waited = make_plan(rewriter=Slow(), scorer=plan.scorer, guard="off"), tmp_path / "s.sqlite", []
+
+    def told(waiting):
+        waited.append(waiting_in_words(vars(waiting)))
+        may_answer.set()
+
+    page, terminal = Session(own, store, "both", tmp_path), Session(own, store, "both", tmp_path, on_wait=told)
+    page.say(PROMPT)
+    first = threading.Thread(target=page.say, args=["/rewrite"])
+    first.start()
+    assert asked.wait(30)
+    state = terminal.say("/reject 0")
+    first.join(30)
+    assert waited == ["a page or terminal is at work with this session, 1 s"]
+    assert [c["prompt"] for c in state["candidates"]] == [PROMPT, "three blue cats"] and state["rejected"] == ["0"]
+    page.close()
+    terminal.close()
 
 
 def test_a_session_killed_at_work_does_what_is_said_next(plan, one_thread, tmp_path):

@@ -7,19 +7,21 @@ import os
 import re
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
 
 from promptprobe import terminal_kind
 from promptprobe.errors import InputError
 from promptprobe.grades import grade_in_words, grade_of
-from promptprobe.printing import print_lines, print_seeds
+from promptprobe.printing import print_lines, print_scores, print_seeds
 from promptprobe.selection import SeedRecord, SeedSelection
 from promptprobe.sheets import Caption, Tile
 from promptprobe.terminal import show_pictures
-from promptprobe.view import Counting
+from promptprobe.view import Counting, LiveView
 
 WORDS = "two extraordinary crimson automobiles beside an umbrella"
 TILES = [Tile(Image.new("RGB", (64, 64), colour), (Caption(f"{i}: {WORDS}"), Caption("predicted 0.5"))) for i, colour in enumerate(("red", "blue", "green"))]  # fmt: skip
@@ -29,6 +31,20 @@ def shown(width: int, **more) -> tuple[bool, str]:
     file = io.StringIO()
     console = Console(file=file, width=width, legacy_windows=False, _environ={"TERM": "xterm-256color"}, **more)
     return show_pictures(console, TILES), file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 120])
+def test_a_run_is_followed_in_a_narrow_terminal_and_no_word_is_cut(width):
+    seen = {"prompt": WORDS, "words": [], "strategy": "plain words, digits", "round": 1, "unsure": [], "rejected": ""}
+    view = LiveView()
+    view.console = Console(file=io.StringIO(), width=width, _environ={})
+    view.show("probed", {"best": 0, "candidates": [seen | {"id": i, "score": s} for i, s in enumerate((0.5, None))]})
+    with view.console.capture() as captured:
+        view.console.print(view._draw())
+    lines = captured.get().splitlines()
+    words = captured.get().replace("│", " ").split()
+    assert all(words.count(w) == 2 for w in WORDS.split()) and len(lines) < 18 and max(map(len, lines)) <= width
+    assert ("strategy" in words) == (width > 40)
 
 
 @pytest.mark.parametrize("width", [40, 120])
@@ -73,6 +89,27 @@ def test_the_line_of_a_batch_counts_steps(capsys):
         count.step(k)
     count(1, 1)
     assert capsys.readouterr().err == "optimising 1/1, 5 steps\n"
+
+
+def test_a_bar_does_not_say_of_how_many_before_that_is_known():
+    with Progress(MofNCompleteColumn(), console=Console(file=io.StringIO())) as bar:
+        count = Counting("optimising", bar)
+        assert bar.tasks[0].total is None
+        count(1, 2)
+        assert bar.tasks[0].total == 2
+
+
+def test_scores_are_wrapped_between_words_in_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    scored = SimpleNamespace(
+        prompt=WORDS, score=0.5, seeds=[0], predicted=[0.5], cut_tokens=0, words=[], token_limit=77
+    )
+    print_scores([scored], ["a note that is by far too long for one line"], [50])
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    told = f"{WORDS} above 50 of 100 images of this model a note that is by far too long for one line".split()
+    assert max(map(len, lines)) <= 40 and set(told) <= set(" ".join(lines).split())
 
 
 @pytest.fixture
@@ -165,7 +202,10 @@ def test_words_and_paths_are_whole_in_a_narrow_terminal():
 
 def test_the_table_of_seeds_shows_the_steps_that_fit(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "40")
-    own = [SeedRecord("cars", i, {k: 0.1 * i for k in range(5, 25)}, 25, "worth less than what was taken") for i in range(2)]  # fmt: skip
+    own = [SeedRecord("cars", i, {k: 0.1 * i for k in range(5, 25 - 9 * i)}, 25, "worth less than what was taken") for i in range(2)]  # fmt: skip
     print_seeds(SeedSelection("cars", "racing", ["probe"], [1], own, [], 35, 50, 1.0, [], []))
     told = capsys.readouterr().out
-    assert "step 24" in told and "0.100" in told and "…" not in told
+    assert "predicted" in told and "0.100" in told and "0.000" in told and "…" not in told
+    monkeypatch.setenv("COLUMNS", "60")
+    print_seeds(SeedSelection("cars", "racing", ["probe"], [1], own, [], 35, 50, 1.0, [], []))
+    assert "step 24" in capsys.readouterr().out

@@ -147,7 +147,7 @@ class Board:
         """Everything that the page shows of the session, as plain values."""
         plan, state = self.service.plan, self.session.state
         asked, seeds = state.get("prompt", ""), state.get("seeds") or [state["seed"]]
-        model, kept = plan.scorer.model, state.get("cells") or {}
+        model, kept, origin = plan.scorer.model, state.get("cells") or {}, plan.origin
         rows = []
         for c in state.get("candidates", []):
             cells = {}
@@ -167,7 +167,7 @@ class Board:
         _mark_losers(rows)
         finished = [
             {**f, "number": n, "there": Path(f["path"]).is_file(), "name": Path(f["path"]).name,
-             "replay": replay_of(f["path"], plan.origin.model, bool(plan.scorer.loading.get("lora")))}
+             "replay": replay_of(f["path"], origin.model, origin.loading, origin.model)}
             for n, f in enumerate(state.get("finished", [])) if f.get("asked") == asked
         ]  # fmt: skip
         return {

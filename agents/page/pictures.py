@@ -9,7 +9,7 @@ import base64
 import io
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from PIL import Image
 from ...diagnosis import word_maps
 from ...errors import InputError
 from ...files import write_together
+from ...replaying import NAMES_MORE
 from ...scoring import Scored
 from ...trajectory import preview
 from ...worlds import is_built_in
@@ -29,10 +30,21 @@ SIDE = 512  # pixels that a preview has at most
 THUMBS = (128, 256, 512)
 
 
-def replay_of(path: Path | str, model: str | None, adapter: bool = False) -> str:
-    """The command that makes an image again, to be pasted into a shell in whatever folder."""
-    trust = [] if (model is None or is_built_in(model)) and not adapter else ["--trust-record"]
-    return shlex.join(["promptprobe", "replay", str(Path(path).resolve()), *trust])
+def replay_of(path: Path | str, model: str | None, loading: Mapping[str, Any], own: str | None) -> str:
+    """The command that makes an image again, to be pasted into a shell in whatever folder.
+
+    The image was made by `model`, loaded with `loading`. The page's `own` model is named, so that nothing that a record
+    names is loaded; any other is loaded only if the person trusts the record.
+    """
+    if any(loading.get(n) for n in NAMES_MORE):
+        more = ["--trust-record"]
+    elif model is None or is_built_in(model):
+        more = []
+    elif model == own:
+        more = ["--model", str(Path(own).resolve()) if Path(own).exists() else own]
+    else:
+        more = ["--trust-record"]
+    return shlex.join(["promptprobe", "replay", str(Path(path).resolve()), *more])
 
 
 def picture_key(prompt: str, seed: int, asked: str, step: int, model: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from itertools import islice
 from pathlib import Path
@@ -15,12 +14,12 @@ from .pictures import replay_of
 
 MOST_ROWS = 5000
 MOST_BYTES = 2**26
-_KEPT = ("prompt", "best_prompt", "unchanged", "predicted_reward", "reward", "reward_label", "seed", "rounds", "stop_reason",
-         "error")  # fmt: skip
+_TEXTS = ("prompt", "best_prompt", "reward_label", "stop_reason", "error")
+_NUMBERS = ("predicted_reward", "reward", "seed", "rounds")
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """A row for each whole line: what is known of the prompt, and whether its image is there."""
+def read_results(folder: Path, own: str | None = None) -> list[dict[str, Any]]:
+    """A row for each whole line: what is known of the prompt, and whether its image is there; `own` is the page's model."""
     try:
         with (folder / RESULTS).open("rb") as file:
             text = file.read(MOST_BYTES).decode("utf-8", "replace")
@@ -28,19 +27,31 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
         raise InputError(f"{folder.name}: results.jsonl is gone or can't be read") from error
     rows: list[dict[str, Any]] = []
     for line in islice(result_lines(text), MOST_ROWS):
-        with contextlib.suppress(TypeError, AttributeError):
-            row = {k: line.get(k) for k in _KEPT} | {
-                "number": len(rows),
-                "calls": (line.get("denoiser_calls") or {}).get("used"),
-            }
-            path = image_of(folder, line.get("image"))
-            again = replay_of(path, (line.get("settings") or {}).get("model")) if path else ""
-            rows.append(
-                row
-                | {"image": str(line.get("image") or ""), "there": path is not None and path.is_file()}
-                | {"replay": again, "show": shlex.join(["promptprobe", "show", str(path)]) if path else ""}
-            )
+        kept = {n: v if isinstance(v := line.get(n), str) else None for n in _TEXTS} | {
+            n: _number(line.get(n)) for n in _NUMBERS
+        }
+        settings, loading, calls = (
+            v if isinstance(v := line.get(n), dict) else {} for n in ("settings", "loading", "denoiser_calls")
+        )
+        image, model = line.get("image"), settings.get("model")
+        path = image_of(folder, image)
+        again = replay_of(path, model if isinstance(model, str) else None, loading, own) if path else ""
+        rows.append(
+            kept
+            | {"number": len(rows), "calls": _number(calls.get("used")), "unchanged": _truth(line.get("unchanged"))}
+            | {"image": image if path else "", "there": path is not None and path.is_file()}
+            | {"replay": again, "show": shlex.join(["promptprobe", "show", str(path)]) if path else ""}
+        )
     return rows
+
+
+def _number(value: Any) -> float | None:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if known and abs(value) < float("inf") else None  # nan is not below, either
+
+
+def _truth(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def image_of(folder: Path, name: Any) -> Path | None:

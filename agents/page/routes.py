@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError, PromptProbeError
-from ...text import MAX_CHARACTERS
+from ...text import MAX_CHARACTERS, whole_pairs
 from ..service import BusyError
 from .pictures import FOLDER, THUMBS, thumbnail
 from .results import image_of, read_results
@@ -32,8 +32,14 @@ HEADERS = {
 def routes_of(page: Page) -> list[Any]:
     """The routes, for a Starlette application."""
     from starlette.requests import Request
-    from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+    from starlette.responses import FileResponse, Response, StreamingResponse
     from starlette.routing import Route
+
+    class JSONResponse(Response):  # Starlette's refuses a half of a character, which files of others may hold
+        media_type = "application/json"
+
+        def render(self, content: Any) -> bytes:
+            return json.dumps(content).encode("ascii")
 
     def guarded(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -67,9 +73,11 @@ def routes_of(page: Page) -> list[Any]:
     async def say(request: Request) -> Response:
         given = await _body(request)
         line = given.get("line")
-        if not isinstance(line, str) or not line.strip() or len(line) > MOST_LINE:
-            size = f"{len(line)} characters" if isinstance(line, str) else "no text"
-            raise InputError(f"the line has {size}; give 1 to {MAX_CHARACTERS}")
+        if not isinstance(line, str) or not line.strip():
+            raise InputError("the line is empty; give a prompt or a command")
+        if len(line) > MOST_LINE:
+            raise InputError(f"the line has {len(line)} characters; give 1 to {MAX_CHARACTERS}")
+        line = whole_pairs(line)
         board = await asyncio.to_thread(page.board, str(given.get("session") or page.name))
         board.say(line.strip())
         return JSONResponse({"begun": line.strip()[:200]}, status_code=202)
@@ -101,8 +109,8 @@ def routes_of(page: Page) -> list[Any]:
         return FileResponse(path, media_type="image/png", headers={"cache-control": "private, max-age=86400"})
 
     async def results(request: Request) -> Response:
-        folder = page.folder(request.path_params["folder"])
-        return JSONResponse({"name": folder.name, "rows": await asyncio.to_thread(read_results, folder)})
+        folder, own = page.folder(request.path_params["folder"]), page.service.plan.origin.model
+        return JSONResponse({"name": folder.name, "rows": await asyncio.to_thread(read_results, folder, own)})
 
     async def result_image(request: Request) -> Response:
         folder, side = page.folder(request.path_params["folder"]), request.query_params.get("side")

@@ -47,7 +47,13 @@ def command(
             chosen = {n: _value(OPTIONS[n], given.pop(n)) for n in names}
             refuse_unused(chosen, function.__name__)
             _look({**given, **chosen})
-            function(**given, **chosen)
+            before = _state(chosen.get("report"))
+            try:
+                function(**given, **chosen)
+            except KeyboardInterrupt:
+                if chosen.get("report") and _state(chosen["report"]) == before:
+                    typer.echo(f"no report was written to {chosen['report']}: nothing was judged yet", err=True)
+                raise
 
         made: Any = wrapped
         made.__signature__ = inspect.Signature([*own, *(_parameter(OPTIONS[n]) for n in names)])
@@ -61,6 +67,12 @@ def command(
         return function
 
     return register
+
+
+def _state(file: Path | str | None) -> tuple[int, int] | None:
+    """What changes when a file is written; None for none."""
+    found = Path(file).stat() if file and Path(file).exists() else None
+    return found and (found.st_mtime_ns, found.st_ino)
 
 
 def _parameter(known: Known) -> inspect.Parameter:
@@ -122,6 +134,12 @@ def write(make: Callable[[], Any], path: Path) -> None:
     from ..report import write_report
 
     typer.echo(f"report: {write_report(make(), path)}", err=True)
+
+
+def show_file(path: str) -> None:
+    """Open a file with what this machine has for it."""
+    if typer.launch(path):
+        typer.echo(f"note: nothing on this machine could open {path}", err=True)
 
 
 def say_notes(event: str, values: dict[str, Any]) -> None:

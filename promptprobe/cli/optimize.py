@@ -12,7 +12,7 @@ from ..options import DEFAULT_MODEL, OpenOptions, OutputOptions, PlanOptions, Re
 from ..settling import settle
 from ..text import clean_prompt
 from ..worlds import what_it_draws
-from .made import command, write
+from .made import command, show_file, write
 
 
 @command(
@@ -50,4 +50,4 @@ def optimize(
     else:
         view.summary(record)
     if open_it and record.image_file:
-        typer.launch(record.image_file)
+        show_file(record.image_file)

@@ -12,7 +12,7 @@ from ..options import OpenOptions, OutputOptions, ReportOptions, SeedSearchOptio
 from ..seeds import seed_list
 from ..settling import settle
 from ..text import clean_prompt
-from .made import command, write
+from .made import command, show_file, write
 
 
 @command(
@@ -60,4 +60,4 @@ def seeds(
     else:
         print_seeds(found)
     if open_it and found.winners[0].image_file:
-        typer.launch(found.winners[0].image_file)
+        show_file(found.winners[0].image_file)

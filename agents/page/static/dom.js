@@ -31,7 +31,7 @@ export async function ask(path, given) {
   } catch {
     throw new Error("the server does not answer; is it still running?");
   }
-  const told = await answer.json();
+  const told = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(told.error?.message ?? told.error ?? `error ${answer.status}`);
   return told;
 }

@@ -73,8 +73,10 @@ async function say(line) {
   try {
     await ask("/page/say", { session: name, line });
     complain("");
+    return true;
   } catch (error) {
     complain(error.message);
+    return false; // what was typed stays
   }
 }
 
@@ -226,14 +228,21 @@ function keys() {
   openSheet("Keys", make("dl", { class: "told" }, ...KEYS.flatMap(([key, does]) => [make("dt", {}, make("kbd", {}, key)), make("dd", {}, does)])));
 }
 
-function look(event) {
+async function look(event) {
   event.preventDefault();
-  const text = $("prompt").value.trim();
+  const typed = $("prompt").value, text = typed.trim();
   if (!text) { complain("type a prompt first"); return; }
-  delete $("prompt").dataset.typed;
+  $("prompt").dataset.typed = "yes";
   $("prompt").blur();
+  if (!await say(state?.rows.length || text.startsWith("/") ? `/new ${text}` : text)) return;
+  if ($("prompt").value === typed) delete $("prompt").dataset.typed;
   selected.clear();
-  say(state?.rows.length || text.startsWith("/") ? `/new ${text}` : text);
+  chosen();
+}
+
+async function add() {
+  const typed = $("own").value;
+  if (typed.trim() && await say(typed) && $("own").value === typed) $("own").value = "";
 }
 
 function go(to) {
@@ -249,14 +258,14 @@ $("compose").addEventListener("submit", look);
 $("prompt").addEventListener("input", () => { $("prompt").dataset.typed = "yes"; });
 $("prompt").addEventListener("keydown", (e) => { if (e.key === "Enter" && !e.shiftKey && !e.isComposing) look(e); });
 $("tools").addEventListener("submit", (e) => { e.preventDefault(); say(`/rewrite ${$("wish").value}`); });
-$("add").addEventListener("click", () => { if ($("own").value.trim()) { say($("own").value); $("own").value = ""; } });
+$("add").addEventListener("click", add);
 $("own").addEventListener("keydown", (e) => { if (e.key === "Enter") { e.preventDefault(); $("add").click(); } });
 $("seeds").addEventListener("change", () => say(`/seeds ${$("seeds").value}`));
 $("undo").addEventListener("click", () => say("/undo"));
 $("stop").addEventListener("click", () => ask("/page/stop", { session: name }).catch((error) => complain(error.message)));
 $("sessions").addEventListener("change", () => go($("sessions").value));
 $("other").addEventListener("click", () => {
-  const field = make("input", { id: "session-name", maxlength: 64, pattern: "[\\w][\\w.\\-]*", autocomplete: "off" });
+  const field = make("input", { id: "session-name", maxlength: 64, pattern: "[\\p{L}\\p{N}_][\\p{L}\\p{N}_.\\-]*", autocomplete: "off" });
   const form = make("form", { class: "joined" }, field, make("button", { class: "primary" }, "Begin"));
   form.addEventListener("submit", (e) => { e.preventDefault(); $("sheet").close(); if (field.value) go(field.value); });
   openSheet("New session", make("label", { for: "session-name" }, "Name: letters, digits, dots and dashes"), form);
