@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,7 @@ def replay(
     """
     from ..replaying import replay as run
 
-    if out.resolve() == image.resolve():
+    if os.path.realpath(out) == os.path.realpath(image):
         raise InputError(f"out is {str(out)!r}, the image itself; choose another file")
     _, difference = run(image, out, model=model, trust_record=trust_record, on_event=say_notes)
     same = "identical" if difference == 0 else f"largest difference {difference} of 255"
