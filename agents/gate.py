@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import InputError
+from ..text import printable
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_BODY = 2**20
@@ -42,7 +43,8 @@ def check_address(host: str, port: int) -> None:
 def error_body(status: int, message: str, parameter: str | None = None, code: str | None = None) -> dict[str, Any]:
     """An error in OpenAI's form."""
     kind = "rate_limit_error" if status == 429 else "server_error" if status >= 500 else "invalid_request_error"
-    return {"error": {"message": message, "type": kind, "param": parameter, "code": code}}
+    named = None if parameter is None else printable(parameter)
+    return {"error": {"message": printable(message), "type": kind, "param": named, "code": code}}
 
 
 class Refused(Exception):

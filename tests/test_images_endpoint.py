@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
+import json
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -11,7 +14,9 @@ import urllib.request
 
 import pytest
 from PIL import Image
-from serving import ENVIRONMENT, PROMPT, answer, free_port, picture, running
+from promptprobe.agents import Service
+from promptprobe.agents.kept_files import KeptFiles
+from serving import ENVIRONMENT, PROMPT, answer, free_port, picture, running, served
 
 # What Open WebUI (routers/images.py: image_generations) and LibreChat (OpenAIImageTools.js, DALLE3.js) send by default, and
 # where they look for the picture.
@@ -81,3 +86,40 @@ def test_openai_images_client_gets_the_optimised_image():
             text=True,
         )  # fmt: skip
         assert second.returncode == 2 and f"port {port} of 127.0.0.1 can't be used" in second.stderr
+
+
+class Broken(Service):
+    """Fails in every call."""
+
+    def optimize(self, *args, **how):
+        raise RuntimeError("out of luck")
+
+
+def test_what_can_not_be_said_or_made_is_refused_before_any_work():
+    with served(Service(rewriter="offline")) as port:
+        for wrong, message in (
+            ({"\ud800": 1}, "Unknown parameter"), ({"negative_prompt": "\ud800"}, "negative_prompt has half of a surrogate pair"),
+            ({"negative_prompt": "x" * 10_001}, "negative_prompt has 10001 characters"),
+            ({"seed": 2**63 - 1, "n": 2}, "seed is 9223372036854775807; it must be between"),
+        ):  # fmt: skip
+            status, body = answer(port, "/v1/images/generations", {"prompt": PROMPT, **wrong})
+            assert status == 400 and body["error"]["message"].startswith(message)
+        client = http.client.HTTPConnection("127.0.0.1", port)
+        client.request("GET", "/v1/images/generations")
+        assert client.getresponse().headers["allow"] == "POST"
+
+
+def test_a_stream_that_fails_says_so_and_the_log_says_why(caplog):
+    with served(Broken(rewriter="offline")) as port:
+        client = http.client.HTTPConnection("127.0.0.1", port)
+        body = json.dumps({"prompt": PROMPT, "stream": True})
+        client.request("POST", "/v1/images/generations", body, {"content-type": "application/json"})
+        assert b"the server failed" in client.getresponse().read()
+    assert "RuntimeError: out of luck" in caplog.text
+
+
+def test_an_image_whose_file_is_gone_is_not_there_and_the_next_one_is():
+    kept = KeptFiles()
+    first = kept.keep(b"first", "png")
+    shutil.rmtree(kept.find(first).parent)
+    assert kept.find(first) is None and kept.find(kept.keep(b"next", "png")).read_bytes() == b"next"
