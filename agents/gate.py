@@ -91,7 +91,18 @@ class Gate:
                 gone.set()
             return message
 
-        await self.app(scope, replay, send)
+        answering = False
+
+        async def sent(message: Any) -> None:
+            nonlocal answering
+            answering = True
+            await send(message)
+
+        try:
+            await self.app(scope, replay, sent)
+        except asyncio.CancelledError:  # the server ends
+            if not answering:
+                await _refuse(send, Refused(503, "the server is being stopped; ask again when it runs"))
 
 
 def check_request(method: str, headers: Mapping[str, str]) -> None:

@@ -45,7 +45,7 @@ def replay(
     record = read_record(image)
     try:
         prompt, seed = clean_prompt(record["best_prompt"]), int(record["seed"])
-        steps = int(record["settings"]["steps"])
+        steps = record["settings"]["steps"]
         named = name_since(str(record["settings"]["model"]), str(record.get("version", "")))
         call, loading = dict(record["call"]), dict(record["loading"])
     except (KeyError, TypeError, ValueError) as error:

@@ -83,6 +83,7 @@ def test_a_record_with_a_field_of_another_kind_is_damaged(picture, changes):
         ({"call": {"height": 10**6, "width": 256}}, {}, "height is 1000000"),
         ({"call": {"generator": {"a": 1}}}, {}, "is a dict"),
         ({"settings": {"model": "icons", "steps": 10**9}}, {}, "steps is"),
+        ({"settings": {"model": "icons", "steps": 1.5}}, {}, "steps is 1.5; it must be a whole number"),
         ({}, {}, damaged.Loaded),
         ({"settings": {"model": "someone/model", "steps": 1}}, {"model": "mine"}, damaged.Loaded),
         ({"settings": {"model": "someone/model", "steps": 1}}, {"trust_record": True}, damaged.Loaded),
