@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from ..text import printable
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_BODY = 2**20
+MOST_TAKEN = 64 * 2**20  # bytes of a refused request that are read and thrown away
 PATIENCE = 10.0  # seconds for a whole request to arrive
 SLOW = 30.0  # seconds in which a reader must take what stands in its buffer
 GONE = "promptprobe.gone"  # in a scope: an event that is set when the client has left
@@ -65,18 +66,31 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        ended = False  # the request, or its client
+
+        async def heard() -> Any:
+            nonlocal ended
+            message = await receive()
+            ended = message["type"] == "http.disconnect" or not message.get("more_body")
+            return message
+
+        async def rest() -> None:
+            taken = 0
+            while not ended and taken < MOST_TAKEN:
+                taken += len((await heard()).get("body", b""))
+
         try:
             headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
             check_request(scope["method"], headers)
             if scope["path"] in self.closed:
                 raise Refused(404, self.closed[scope["path"]], "unsupported_endpoint")
             check_type(scope["method"], headers)
-            body = await asyncio.wait_for(_body(receive), PATIENCE)
+            body = await asyncio.wait_for(_body(heard), PATIENCE)
         except TimeoutError:
             await _refuse(send, Refused(408, f"the request did not arrive within {PATIENCE:g} seconds"))
             return
         except Refused as refused:
-            await _refuse(send, refused)
+            await _refuse(send, refused, rest)
             return
         if body is None:  # left before all was said
             return
@@ -141,11 +155,17 @@ async def _body(receive: Any) -> bytes | None:
             return bytes(data)
 
 
-async def _refuse(send: Any, refused: Refused) -> None:
+async def _refuse(send: Any, refused: Refused, rest: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Say so at once. `rest` takes what is still sent: many clients send all before they read, and a connection that is closed with
+    bytes unread takes the answer with it."""
     data = json.dumps(error_body(refused.status, refused.message, None, refused.code)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode()), (b"connection", b"close")]  # fmt: skip
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": data})
+    await send({"type": "http.response.body", "body": data, "more_body": rest is not None})
+    if rest is not None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(rest(), PATIENCE)
+        await send({"type": "http.response.body", "body": b""})
 
 
 def serve_app(app: Any, host: str, port: int, told: Callable[[Any], None] | None = None) -> None:

@@ -7,8 +7,10 @@ import http.client
 import io
 import json
 import shutil
+import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
@@ -123,3 +125,18 @@ def test_an_image_whose_file_is_gone_is_not_there_and_the_next_one_is():
     first = kept.keep(b"first", "png")
     shutil.rmtree(kept.find(first).parent)
     assert kept.find(first) is None and kept.find(kept.keep(b"next", "png")).read_bytes() == b"next"
+
+
+def test_a_refusal_reaches_clients_that_send_all_before_they_read():
+    with served(Service(rewriter="offline")) as port:
+        for path, kind, status in (
+            ("/v1/images/edits", "multipart/form-data", 404), ("/v1/images/generations", "text/plain", 415),
+            ("/v1/images/generations", "application/json", 413),
+        ):  # fmt: skip
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 3000000\r\n\r\n"
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+                client.sendall(head.encode())
+                for _ in range(3):
+                    time.sleep(0.05)
+                    client.sendall(b"x" * 1_000_000)
+                assert client.recv(4000).startswith(f"HTTP/1.1 {status}".encode())
