@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from ..errors import InputError
-from ..text import MAX_CHARACTERS
+from ..text import check_text
 from ..tokens import clean_prompt
 
 MAX_PROMPTS = 64
@@ -21,8 +21,7 @@ Size = tuple[int, int]  # width and height in pixels
 
 def check_prompt(prompt: Any) -> str:
     """A prompt from outside, cleaned; raises `InputError` when it is empty, too long or no text."""
-    if isinstance(prompt, str) and len(prompt) > MAX_CHARACTERS:
-        raise InputError(f"prompt has {len(prompt)} characters; at most {MAX_CHARACTERS} are taken")
+    check_text(prompt, "prompt")
     return clean_prompt(prompt)
 
 

@@ -11,15 +11,17 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import InputError
 from ..options import check
+from ..text import printable
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_BODY = 2**20
+MOST_TAKEN = 64 * 2**20  # bytes of a refused request that are read and thrown away
 PATIENCE = 10.0  # seconds for a whole request to arrive
 SLOW = 30.0  # seconds in which a reader must take what stands in its buffer
 GONE = "promptprobe.gone"  # in a scope: an event that is set when the client has left
@@ -50,7 +52,8 @@ def check_transport(transport: str, host: str, port: int) -> None:
 def error_body(status: int, message: str, parameter: str | None = None, code: str | None = None) -> dict[str, Any]:
     """An error in OpenAI's form."""
     kind = "rate_limit_error" if status == 429 else "server_error" if status >= 500 else "invalid_request_error"
-    return {"error": {"message": message, "type": kind, "param": parameter, "code": code}}
+    named = None if parameter is None else printable(parameter)
+    return {"error": {"message": printable(message), "type": kind, "param": named, "code": code}}
 
 
 class Refused(Exception):
@@ -71,18 +74,31 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        ended = False  # the request, or its client
+
+        async def heard() -> Any:
+            nonlocal ended
+            message = await receive()
+            ended = message["type"] == "http.disconnect" or not message.get("more_body")
+            return message
+
+        async def rest() -> None:
+            taken = 0
+            while not ended and taken < MOST_TAKEN:
+                taken += len((await heard()).get("body", b""))
+
         try:
             headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
             check_request(scope["method"], headers)
             if scope["path"] in self.closed:
                 raise Refused(404, self.closed[scope["path"]], "unsupported_endpoint")
             check_type(scope["method"], headers)
-            body = await asyncio.wait_for(_body(receive), PATIENCE)
+            body = await asyncio.wait_for(_body(heard), PATIENCE)
         except TimeoutError:
             await _refuse(send, Refused(408, f"the request did not arrive within {PATIENCE:g} seconds"))
             return
         except Refused as refused:
-            await _refuse(send, refused)
+            await _refuse(send, refused, rest)
             return
         if body is None:  # left before all was said
             return
@@ -97,7 +113,18 @@ class Gate:
                 gone.set()
             return message
 
-        await self.app(scope, replay, send)
+        answering = False
+
+        async def sent(message: Any) -> None:
+            nonlocal answering
+            answering = True
+            await send(message)
+
+        try:
+            await self.app(scope, replay, sent)
+        except asyncio.CancelledError:  # the server ends
+            if not answering:
+                await _refuse(send, Refused(503, "the server is being stopped; ask again when it runs"))
 
 
 def check_request(method: str, headers: Mapping[str, str]) -> None:
@@ -136,11 +163,17 @@ async def _body(receive: Any) -> bytes | None:
             return bytes(data)
 
 
-async def _refuse(send: Any, refused: Refused) -> None:
+async def _refuse(send: Any, refused: Refused, rest: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Say so at once. `rest` takes what is still sent: many clients send all before they read, and a connection that is closed with
+    bytes unread takes the answer with it."""
     data = json.dumps(error_body(refused.status, refused.message, None, refused.code)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode()), (b"connection", b"close")]  # fmt: skip
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": data})
+    await send({"type": "http.response.body", "body": data, "more_body": rest is not None})
+    if rest is not None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(rest(), PATIENCE)
+        await send({"type": "http.response.body", "body": b""})
 
 
 def serve_app(app: Any, host: str, port: int, told: Callable[[Any], None] | None = None) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..pnginfo import png_bytes
+from ..seeds import seeds_from
 from ..trajectory import preview
 from .images_request import ImagesRequest
 from .pictures_out import encoded, open_png, scaling_note
@@ -85,6 +86,8 @@ def make_images(
             take(image, found["prompt"], {"reward": rewards[seed], "seed": seed, "notes": list(found["notes"])})
         return made
     seed = given.seed
+    if seed is not None:
+        seeds_from(seed, given.n * given.loop.get("seeds_per_prompt", 1))
     for _ in range(given.n):
         record, image = service.optimize(
             given.prompt, seed=seed, size=given.size, on_trajectory=partials(), **given.loop, **how

@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ..errors import PromptProbeError
+
 HOUR = 3600.0  # seconds that an image is kept; as OpenAI's addresses
 MOST = 200
 
@@ -20,19 +22,25 @@ class KeptFiles:
         self._names: dict[str, float] = {}  # and when they were kept, the oldest first
 
     def keep(self, data: bytes, ending: str) -> str:
-        """The name under which `data` is found from now on."""
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="promptprobe-")
+        """The name under which `data` is found from now on. Raises `PromptProbeError` where nothing can be written."""
         self._forget(MOST - 1)
         name = f"{secrets.token_urlsafe(16)}.{ending}"
-        (Path(self._folder.name) / name).write_bytes(data)
+        try:
+            if self._folder is None or not Path(self._folder.name).is_dir():  # a long time: systems clean up
+                self._folder = tempfile.TemporaryDirectory(prefix="promptprobe-")
+            (Path(self._folder.name) / name).write_bytes(data)
+        except OSError as error:
+            raise PromptProbeError(
+                f"the image is made but can't be kept in {tempfile.gettempdir()}: {error.strerror}"
+            ) from error
         self._names[name] = time.monotonic()
         return name
 
     def find(self, name: str) -> Path | None:
         """Where a file lies; None for one that was never kept, or is no more."""
         self._forget(MOST)
-        return Path(self._folder.name) / name if self._folder is not None and name in self._names else None
+        path = Path(self._folder.name) / name if self._folder is not None and name in self._names else None
+        return path if path is not None and path.is_file() else None
 
     def _forget(self, most: int) -> None:
         old = [n for n, at in self._names.items() if time.monotonic() - at > self.seconds]

@@ -15,10 +15,11 @@ from typing_extensions import TypedDict
 
 from ..errors import InputError
 from ..events import OnEvent
+from ..text import check_text
 from ..tokens import clean_prompt
 from ..trajectory import finish
 from .final_choice import choose as choose_among
-from .plan import plan_of
+from .plan import given_plan
 from .rounds import Context, State, begin, next_request, put, rivals, take_answer, take_scores, to_probe
 
 
@@ -130,6 +131,7 @@ def _streamed(write: Callable[[dict[str, Any]], None]) -> OnEvent:
 
 def best_wording(prompt: str, plan: Any, on_event: OnEvent | None = None) -> tuple[dict[str, Any], State]:
     """The loop without an image: the best candidate of a prompt, and the state that it ended in."""
+    check_text(prompt, "prompt")
     final = run(*begin(clean_prompt(prompt), plan, on_event), generating=False)
     return final["candidates"][final["best"]], final
 
@@ -139,9 +141,9 @@ def subgraph(plan: Any = None, **options: Any):
 
     It probes and rewrites but generates no image. `plan` is what `make_plan` returns; `options` are its arguments. With
     `stream_mode="custom"` what happens is streamed as `{"event": ..., ...}`: probing, step, probed, rewriting, waiting.
-    Raises `InputError` for a state without a prompt, or with one that is none.
+    Raises `InputError` for options beside a `plan`, for a state without a prompt, or with one that is none.
     """
-    plan = plan or plan_of("subgraph", options, shows=False)
+    plan = given_plan("subgraph", plan, options)
 
     def search(given: Question) -> Outcome:
         if not isinstance(given, dict) or "prompt" not in given:

@@ -25,7 +25,7 @@ _JOB: dict[str, Any] = {"type": "object", "additionalProperties": False, "requir
 _SUBMIT = {
     "type": "object", "additionalProperties": False, "required": ["tool", "arguments"],
     "properties": {"tool": {"enum": list(TOOLS), "description": "Which tool is to run."},
-                   "arguments": {"type": "object", "description": "The tool's own arguments."}},
+                   "arguments": {"type": "object", "description": "The tool's own arguments, without full, which result takes."}},
 }  # fmt: skip
 
 
@@ -149,8 +149,10 @@ async def _followed(service: Service, name: str, arguments: dict[str, Any], cont
         while not work.done():
             changed.clear()
             news = asyncio.ensure_future(changed.wait())
-            await asyncio.wait({work, news, gone}, timeout=BEAT, return_when=asyncio.FIRST_COMPLETED)
-            news.cancel()
+            try:
+                await asyncio.wait({work, news, gone}, timeout=BEAT, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                news.cancel()
             if gone.done():
                 raise InputError("the client has left")
             if not work.done():

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..options import PlanOptions, signed
 from ..tokens import clean_prompt
 from .loop import best_wording
-from .plan import plan_of
+from .plan import given_plan
 
 
 class OptimizePromptBlock(ModularPipelineBlocks):
@@ -61,4 +61,4 @@ class OptimizePromptBlock(ModularPipelineBlocks):
 @signed(PlanOptions)
 def modular_block(plan: Any = None, **options: Unpack[PlanOptions]) -> OptimizePromptBlock:
     """The block for a plan (what `make_plan` returns) or for its options."""
-    return OptimizePromptBlock(plan or plan_of("modular_block", options, shows=False))
+    return OptimizePromptBlock(given_plan("modular_block", plan, options))

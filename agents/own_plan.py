@@ -61,7 +61,9 @@ def _scorer(plan: Plan, size: tuple[int, int] | None, negative: str | None, judg
                 "--guidance above 1"
             )
     scorer.settings = settings
-    if judge is not None and check("judge", judge) not in ("auto", scorer.judge.name):
+    if judge is not None and check("judge", judge) != "auto":
+        scorer.judge_asked = True
+    if judge not in (None, "auto", scorer.judge.name):
         own = scorer.judge.probe if isinstance(scorer.judge, ProbeJudge) and judge == "probe" else None
         scorer.judge, notes = choose_judge(
             judge, scorer.pipeline, model=scorer.model or DEFAULT_MODEL, probe=own, objective=None,

@@ -98,6 +98,15 @@ def settle_plan(where: str, options: Mapping[str, Any], scorer: Scorer | None = 
     return o
 
 
+def given_plan(where: str, plan: Plan | None, options: Mapping[str, Any]) -> Plan:
+    """The plan that `where` was given, or one of its options. Raises `InputError` for both, and for what is no plan."""
+    check_made("plan", plan, Plan, "make_plan")
+    if plan is None:
+        return plan_of(where, options, shows=False)
+    refuse_beside("plan", options)
+    return plan
+
+
 def plan_of(where: str, options: Mapping[str, Any], scorer: Scorer | None = None, *, shows: bool = True) -> Plan:
     """As `make_plan`, for the function or command `where`; `shows` says that it may decode previews for people."""
     o = settle_plan(where, options, scorer)

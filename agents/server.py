@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
 import math
 import time
 from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ from .service import BusyError, CancelledError, Service
 if TYPE_CHECKING:
     from .page import Page
 
+_log = logging.getLogger(__name__)
 BEAT = 3.0  # seconds after which a stream says that it is still there
 _NO_USAGE = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "input_tokens_details": {"image_tokens": 0, "text_tokens": 0}}  # fmt: skip
 _CLOSED = {
@@ -43,7 +45,9 @@ def make_app(service: Service, page: Page | None = None) -> Any:
         raise InputError("the server needs starlette and uvicorn: pip install 'promptprobe[serve]'") from error
 
     async def refused(request: Any, error: HTTPException) -> Any:
-        return _refusal(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+        answer = _refusal(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+        answer.headers.update(error.headers or {})
+        return answer
 
     async def failed(request: Any, error: Exception) -> Any:
         return _refusal(500, "the server failed; its log says how")
@@ -153,7 +157,9 @@ async def _stream(service: Service, given: ImagesRequest, request: Any, kept: Ke
                     break
                 yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
             if error := work.exception():
-                _, body = _status_of(error)
+                status, body = _status_of(error)
+                if status == 500:
+                    _log.error("a stream ended in an error", exc_info=error)
                 yield f"event: error\ndata: {json.dumps({'type': 'error', **body})}\n\n"
         finally:
             work.cancel()

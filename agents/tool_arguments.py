@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from ..options import OPTIONS
+from ..options import OPTIONS, PlanOptions, names_of
 from ..text import MAX_CHARACTERS
 from .arguments import MAX_IMAGES, MAX_PROMPTS, MAX_SEEDS
 
@@ -22,7 +22,7 @@ SEEDS: Any = (
     Annotated[int, Field(ge=1, le=MAX_SEEDS)] | None,
     Field(None, description="How many seeds to try. Default: 10, or as many as the budget is for."),
 )
-
+TOP: Any = (Annotated[int, Field(ge=1, le=MAX_SEEDS)] | None, Field(None, description="How many of the best to finish. Default: 1."))  # fmt: skip
 SIZE: Any = (
     str | None,
     Field(None, pattern=r"^(auto|[1-9][0-9]*x[1-9][0-9]*)$", description="Width and height such as 1024x768: made at the nearest that the model takes, then scaled. Default: the model's own."),
@@ -30,12 +30,13 @@ SIZE: Any = (
 N: Any = (Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None, Field(None, description="How many images, on seeds that follow each other. Default: 1."))  # fmt: skip
 
 
-def _own(name: str) -> Any:
+def _own(name: str, help: str = "") -> Any:
     """An option of the table as an argument that may be left out: then the server's own value holds."""
     known = OPTIONS[name]
     bounds: dict[str, Any] = {"json_schema_extra": {"enum": list(known.option.choices)}} if known.option.choices else {}
     bounds |= {k: v for k, v in (("ge", known.option.least), ("le", known.option.most)) if v is not None}
-    said = f"{known.option.help} Default: as this server was started."
+    default = "as this server was started" if name in names_of(PlanOptions) else known.option.default
+    said = (help or known.option.help) + (f" Default: {default}." if default is not None else "")
     return Annotated[known.kind, Field(**bounds)] | None, Field(None, description=said)
 
 
@@ -57,8 +58,8 @@ ScoreArguments = _arguments(
 SelectSeedArguments = _arguments(
     "SelectSeedArguments",
     "Find the seed that suits a prompt best for a fraction of the compute, and generate its image.",
-    prompt=PROMPT, seeds=SEEDS, first_seed=_own("seed"), policy=_own("policy"),
-    budget=_own("budget"), top=_own("top"), size=SIZE, negative=_own("negative"), judge=_own("judge"),
+    prompt=PROMPT, seeds=SEEDS, first_seed=_own("seed", "The first of the seeds; the others follow it."), policy=_own("policy"),
+    budget=_own("budget"), top=TOP, size=SIZE, negative=_own("negative"), judge=_own("judge"),
 )  # fmt: skip
 GenerateArguments = _arguments(
     "GenerateArguments", "Generate images of a prompt as it is.", prompt=PROMPT, seed=_own("seed"), n=N, size=SIZE,

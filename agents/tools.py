@@ -21,7 +21,7 @@ from typing_extensions import Unpack
 
 from ..errors import InputError, PromptProbeError
 from ..files import check_writable, free_path, write_together
-from ..options import PlanOptions, check, refuse_beside, signed
+from ..options import PlanOptions, check, check_made, refuse_beside, signed
 from ..worlds import what_it_draws
 from .arguments import check_count, check_images, check_prompt, check_prompts, check_size
 from .pictures_out import encoded, open_png, scaling_note
@@ -278,6 +278,7 @@ def agents_sdk_tools(
 
 
 def _service(service: Service | None, options: PlanOptions) -> Service:
+    check_made("service", service, Service, "Service")
     if service is not None:
         refuse_beside("service", options)
     return service or Service(**options)

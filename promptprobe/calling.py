@@ -9,7 +9,8 @@ import functools
 import inspect
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import torch
 
@@ -17,6 +18,7 @@ from .backbones import backbone_of
 from .errors import InputError, ModelError
 from .options import ENGINES_OWN
 from .solver import listening
+from .text import check_text
 
 
 def check_settings(pipeline, settings: Mapping[str, Any]) -> None:
@@ -32,6 +34,27 @@ def check_settings(pipeline, settings: Mapping[str, Any]) -> None:
             raise InputError(f"{key} is {value!r}; give one text, it is the same for every prompt and seed")
         if key not in taken:
             raise InputError(f"{type(pipeline).__name__} takes no {key!r}")
+        if isinstance(value, str):
+            check_text(value, key)
+        if wanted := _other_kind(value, taken[key]):
+            raise InputError(f"{key} is {value!r:.80}; {type(pipeline).__name__} takes {wanted}")
+
+
+_PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "names with values",
+          list: "a list", tuple: "a list"}  # fmt: skip
+_ALSO = {float: (float, int), list: (list, tuple), tuple: (list, tuple)}  # what does as well
+
+
+def _other_kind(value: Any, parameter: inspect.Parameter) -> str:
+    """What a parameter takes, in words, where its annotation names plain kinds only and the value is of none of them."""
+    hint = parameter.annotation
+    union = isinstance(hint, UnionType) or get_origin(hint) is Union
+    named = {get_origin(k) or k for k in (get_args(hint) if union else (hint,))}
+    kinds = named - {type(None)}
+    if not kinds <= {*_PLAIN} or (value is None and (named != kinds or parameter.default is None)):
+        return ""
+    fits = any(isinstance(value, _ALSO.get(k, k)) and (k is bool or not isinstance(value, bool)) for k in kinds)
+    return "" if fits else " or ".join(dict.fromkeys(said for k, said in _PLAIN.items() if k in kinds))
 
 
 class Stopped(Exception):

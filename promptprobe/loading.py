@@ -73,9 +73,11 @@ def check_device(device: str) -> None:
 
     said = f"--device {device!r} can't be used here"
     try:
-        torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"{said}: it is no device of PyTorch's; give auto, cpu, cuda, cuda:1 or mps") from error
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = "meta"
+    if kind == "meta":  # a device that computes nothing
+        raise InputError(f"{said}: it is no device of PyTorch's; give auto, cpu, cuda, cuda:1 or mps")
     if device.split(":")[0] == "cuda" and not torch.cuda.is_available():
         if torch.version.cuda is None and torch.version.hip is None:
             raise InputError(

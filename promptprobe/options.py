@@ -50,7 +50,7 @@ class Option:
     """What is known of an option beside its name and type.
 
     `least` and `most` bound numbers, both allowed; `choices` are the only texts taken. `form` raises `InputError` for a
-    value of another form. An object that Python callers may give has the method `has`. `flag` is its name on the
+    value of another form; a text that `is_prompt` is bounded and whole. An object that Python callers may give has the method `has`. `flag` is its name on the
     command line (default: made of its own). An `example` stands behind the help of the command line.
     """
 
@@ -61,6 +61,7 @@ class Option:
     choices: tuple[str, ...] = ()
     form: Callable[[Any], Any] | None = None
     has: str = ""
+    is_prompt: bool = False
     flag: str = ""
     example: str = ""
 
@@ -113,7 +114,7 @@ class CallOptions(TypedDict, total=False):
         int | None, Option(None, "Image height in pixels; default: the model's own.", least=1, most=16384)
     ]
     width: Annotated[int | None, Option(None, "Image width in pixels.", least=1, most=16384)]
-    negative: Annotated[str | None, Option(None, "Negative prompt.", example="blurry")]
+    negative: Annotated[str | None, Option(None, "Negative prompt.", is_prompt=True, example="blurry")]
     pipe_args: Annotated[
         Mapping[str, Any],
         Option({}, "name=value for the pipeline's call.", flag="--pipe-arg", example="true_cfg_scale=4"),
@@ -621,6 +622,10 @@ def check(name: str, value: Any, said: str = "") -> Any:
                 else ""
             )
             raise InputError(f"{said} is {value!r:.80}; it must be {wanted}{more}")
+        if option.is_prompt:
+            from .text import check_text
+
+            check_text(value, said)
         return Path(value) if known.kind is Path else value
     if known.kind is bool:
         if not isinstance(value, bool):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def read_record(path: Path | str) -> dict[str, Any]:
 
     Raises `InputError` when the file is no image, or carries no record or a damaged one.
     """
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise InputError(f"{str(path)!r} is no file; give a PNG file")  # a pipe would be waited for
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("error")  # Pillow's, of a picture that is too large to be one

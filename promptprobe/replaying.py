@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .calling import check_settings
-from .errors import InputError
+from .errors import InputError, PromptProbeError, reason_of
 from .events import OnEvent
 from .files import check_picture, write_together
 from .options import LoadingOptions, check, names_of
@@ -47,7 +47,7 @@ def replay(
     record = read_record(image)
     try:
         prompt, seed = clean_prompt(record["best_prompt"]), int(record["seed"])
-        steps = int(record["settings"]["steps"])
+        steps = record["settings"]["steps"]
         named = name_since(str(record["settings"]["model"]), str(record.get("version", "")))
         call, loading = dict(record["call"]), dict(record["loading"])
     except (KeyError, TypeError, ValueError) as error:
@@ -65,7 +65,12 @@ def replay(
     pipeline = load_pipeline(model, **loading)
     tell_notes(on_event, [*notes, *loaded_of(pipeline).notes])
     check_settings(pipeline, call)
-    made = picture_of(pipeline, steps, call, prompt, seed)
+    try:
+        made = picture_of(pipeline, steps, call, prompt, seed)
+    except PromptProbeError:
+        raise
+    except Exception as error:  # what a record says may be of a right name and kind and yet be no sense to a pipeline
+        raise InputError(f"the record of {str(image)!r} can't be made again: {reason_of(error)}") from error
     before, now = np.asarray(open_image(image), int), np.asarray(made.convert("RGB"), int)
     difference = 255 if before.shape != now.shape else int(abs(before - now).max())
     if out is not None:

@@ -166,7 +166,7 @@ def search_seeds(
     scorer = scorer or load_scorer(o)
     label, measure = reward_of(o["reward"], scorer)
     how = settle_search(scorer, given, o["seed"], o["policy"], o["budget"], o["top"], (label, measure))
-    refuse_unused(o, "search_seeds", policy=how.policy, judge=how.judge.name)
+    refuse_unused(o, "search_seeds", policy=how.policy, judge=(how.judge or scorer.judge).name)
     chosen = how.seeds
     found, pictures = found_seeds(
         scorer, prompt, chosen, policy=how.policy, top=o["top"], diverse=o["diverse"], budget=how.budget, reward=measure,

@@ -181,7 +181,7 @@ class SearchPlan(NamedTuple):
     policy: str
     budget: float | None
     seeds: Sequence[int]
-    judge: Judge
+    judge: Judge | None  # None where nobody asked for one and the policy's own will do
 
 
 def settle_search(
@@ -201,12 +201,13 @@ def settle_search(
         policy, judge = "staged", PreviewJudge(scorer.pipeline, measure, label, scorer.decoder)
     if policy == "auto":
         policy = usual_policy(scorer) if budget is None else "staged"
+    own = None if judge is scorer.judge and not scorer.judge_asked else judge
     if seeds is not None:
-        return SearchPlan(policy, budget, seeds, judge)
+        return SearchPlan(policy, budget, seeds, own)
     if policy != "staged":
-        return SearchPlan(policy, budget, seeds_from(first, 10), judge)
+        return SearchPlan(policy, budget, seeds_from(first, 10), own)
     budget = budget or BUDGET
-    return SearchPlan(policy, budget, seeds_from(first, max(plan_for(scorer, judge, budget, None).seeds, top)), judge)
+    return SearchPlan(policy, budget, seeds_from(first, max(plan_for(scorer, judge, budget, None).seeds, top)), own)
 
 
 def check_budget(budget: float | None, policy: str) -> None:

@@ -7,6 +7,7 @@ its marks, inside a joined emoji or at a joiner (U+200C, U+200D).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import regex
 
@@ -63,7 +64,7 @@ def has_controls(text: str) -> bool:
     return _CONTROLS.search(text) is not None
 
 
-def whole_pairs(text: str) -> str:
+def whole_pairs(text: str, name: str = "the prompt") -> str:
     """The text with surrogate pairs made into the characters that they stand for.
 
     Raises `InputError` for half a pair: no tokenizer, file or terminal can take it.
@@ -80,9 +81,18 @@ def whole_pairs(text: str) -> str:
             )
         )
         raise InputError(
-            f"the prompt has half of a surrogate pair, {half}, at character {place + 1}: a broken emoji or bytes that "
+            f"{name} has half of a surrogate pair, {half}, at character {place + 1}: a broken emoji or bytes that "
             "are no UTF-8; type it anew"
         ) from error
+
+
+def check_text(text: Any, name: str) -> None:
+    """Raise `InputError` for what is no text, too long, or has half of a surrogate pair."""
+    if not isinstance(text, str):
+        raise InputError(f"{name} is {text!r:.80}; it must be text")
+    if len(text) > MAX_CHARACTERS:
+        raise InputError(f"{name} has {len(text)} characters; at most {MAX_CHARACTERS} are taken")
+    whole_pairs(text, name)
 
 
 def find_words(prompt: str, pieces: Collection[int] | None = None) -> list[tuple[int, int]]:

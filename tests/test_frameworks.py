@@ -105,8 +105,19 @@ def test_a_reward_takes_images_as_trainers_have_them():
         (array[0], "are an array"),
         (array * np.nan, "no numbers"),
         ([1], "another kind"),
+        (None, "another kind"),
+        (values, "values from 0 to 255; give floats in 0..1"),
+        (array / 128 - 1, "values from -1 to 0.99"),
     ):
         with pytest.raises(promptprobe.InputError, match=said):
             function(wrong, ["a", "b"])
-    with pytest.raises(promptprobe.InputError, match="2 images and 1 prompts"):
-        function(pictures, ["a"])
+    for prompts, said in (
+        (["a"], "2 images and 1 prompts"),
+        ("ab", "2 images and 1 prompts"),
+        ([None, "b"], "a prompt is None; it must be text"),
+        (["a", "\ud800"], "half of a surrogate pair"),
+    ):
+        with pytest.raises(promptprobe.InputError, match=said):
+            function(pictures, prompts)
+    with pytest.raises(promptprobe.InputError, match="reward is 5; give a name"):
+        trainer_reward(5)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
+import json
+import shutil
+import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
 import pytest
 from PIL import Image
-from serving import ENVIRONMENT, PROMPT, answer, free_port, picture, running
+from promptprobe.agents import Service
+from promptprobe.agents.kept_files import KeptFiles
+from serving import ENVIRONMENT, PROMPT, answer, free_port, picture, running, served
 
 # What Open WebUI (routers/images.py: image_generations) and LibreChat (OpenAIImageTools.js, DALLE3.js) send by default, and
 # where they look for the picture.
@@ -94,3 +101,55 @@ def test_openai_images_client_gets_the_optimised_image():
             text=True,
         )  # fmt: skip
         assert second.returncode == 2 and f"port {port} of 127.0.0.1 can't be used" in second.stderr
+
+
+class Broken(Service):
+    """Fails in every call."""
+
+    def optimize(self, *args, **how):
+        raise RuntimeError("out of luck")
+
+
+def test_what_can_not_be_said_or_made_is_refused_before_any_work():
+    with served(Service(rewriter="offline")) as port:
+        for wrong, message in (
+            ({"\ud800": 1}, "Unknown parameter"), ({"negative_prompt": "\ud800"}, "negative_prompt has half of a surrogate pair"),
+            ({"negative_prompt": "x" * 10_001}, "negative_prompt has 10001 characters"),
+            ({"seed": 2**63 - 1, "n": 2}, "seed is 9223372036854775807; it must be between"),
+        ):  # fmt: skip
+            status, body = answer(port, "/v1/images/generations", {"prompt": PROMPT, **wrong})
+            assert status == 400 and body["error"]["message"].startswith(message)
+        client = http.client.HTTPConnection("127.0.0.1", port)
+        client.request("GET", "/v1/images/generations")
+        assert client.getresponse().headers["allow"] == "POST"
+
+
+def test_a_stream_that_fails_says_so_and_the_log_says_why(caplog):
+    with served(Broken(rewriter="offline")) as port:
+        client = http.client.HTTPConnection("127.0.0.1", port)
+        body = json.dumps({"prompt": PROMPT, "stream": True})
+        client.request("POST", "/v1/images/generations", body, {"content-type": "application/json"})
+        assert b"the server failed" in client.getresponse().read()
+    assert "RuntimeError: out of luck" in caplog.text
+
+
+def test_an_image_whose_file_is_gone_is_not_there_and_the_next_one_is():
+    kept = KeptFiles()
+    first = kept.keep(b"first", "png")
+    shutil.rmtree(kept.find(first).parent)
+    assert kept.find(first) is None and kept.find(kept.keep(b"next", "png")).read_bytes() == b"next"
+
+
+def test_a_refusal_reaches_clients_that_send_all_before_they_read():
+    with served(Service(rewriter="offline")) as port:
+        for path, kind, status in (
+            ("/v1/images/edits", "multipart/form-data", 404), ("/v1/images/generations", "text/plain", 415),
+            ("/v1/images/generations", "application/json", 413),
+        ):  # fmt: skip
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 3000000\r\n\r\n"
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+                client.sendall(head.encode())
+                for _ in range(3):
+                    time.sleep(0.05)
+                    client.sendall(b"x" * 1_000_000)
+                assert client.recv(4000).startswith(f"HTTP/1.1 {status}".encode())

@@ -92,6 +92,30 @@ class SlowRewriter:
         return RewriteAnswer([])
 
 
+def test_a_server_that_ends_tells_who_waits():
+    async def never(scope, receive, send):
+        await asyncio.Event().wait()
+
+    async def talk() -> list[dict]:
+        told: list[dict] = []
+
+        async def receive():
+            return {"type": "http.request", "body": b""}
+
+        async def send(message):
+            told.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"localhost")]}
+        task = asyncio.create_task(gate.Gate(never)(scope, receive, send))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await task
+        return told
+
+    head, body = asyncio.run(talk())
+    assert head["status"] == 503 and "being stopped" in json.loads(body["body"])["error"]["message"]
+
+
 def test_while_an_llm_is_asked_the_device_is_free(service):
     slow = SlowRewriter()
     own = Service(dataclasses.replace(service.plan, rewriter=slow, threshold=99.0, guard="off"))

@@ -152,6 +152,8 @@ def test_an_mcp_client_that_gives_up_stops_its_work(service, legacy):
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+            await asyncio.sleep(0)
+            assert not [t for t in asyncio.all_tasks() if "Event.wait" in repr(t.get_coro())]
             return settled(calls)
 
     def left(port):

@@ -10,13 +10,23 @@ from importlib.metadata import distributions
 from importlib.util import find_spec
 
 import pytest
-from promptprobe.agents import Service, dispatch, langchain_tools, openai_tools, subgraph
+from promptprobe.agents import (
+    Service,
+    dispatch,
+    langchain_tools,
+    modular_block,
+    openai_tools,
+    responses_tools,
+    subgraph,
+)
+from promptprobe.agents.own_plan import own_plan
 from promptprobe.agents.plan import make_plan
 
 import promptprobe
 from promptprobe import cli
 from promptprobe.options import OPTIONS, PlanOptions, UnknownOptionError, check, names_of
 from promptprobe.runs import make_scorer
+from promptprobe.search import settle_search
 from promptprobe.settling import settle, unused
 
 PROMPT = "a red car"
@@ -70,6 +80,19 @@ def test_tools_search_for_a_budget_as_everywhere(plan):
         ({"budget": 2, "policy": "fixed"}, "budget is 2 beside policy fixed"),
     ):  # fmt: skip
         assert wrong in json.loads(dispatch(Service(plan), "select_seed", {"prompt": PROMPT} | given))["error"]
+
+
+def test_tools_take_every_policy_and_the_judge_that_was_asked_for(plan):
+    chosen = json.loads(dispatch(Service(plan), "select_seed", {"prompt": PROMPT, "seeds": 1, "policy": "full"}))
+    assert chosen["policy"] == "full" and chosen["best"] == [7]
+    assert settle_search(plan.scorer, [0], 0, "decoded").judge is None
+    assert not plan.scorer.judge_asked and own_plan(plan, judge="probe").scorer.judge_asked
+
+
+def test_tools_say_the_default_that_holds():
+    (seeds,) = (t["parameters"]["properties"] for t in responses_tools() if t["name"] == "select_seed")
+    assert seeds["policy"]["description"].endswith("Default: auto.") and seeds["top"]["anyOf"][0]["maximum"] == 64
+    assert seeds["judge"]["description"].endswith("Default: as this server was started.")
 
 
 def test_langchain_tools_keep_their_options(tmp_path):
@@ -139,6 +162,11 @@ WRONG_CALLS = [
         "seed is '1'; it must be a whole number between 0 and 2^63 - 1",
     ),
     ("generate_image", {"prompt": PROMPT, "seed": True}, "seed is True; it must be a whole number between"),
+    (
+        "generate_image",
+        {"prompt": PROMPT, "negative": "\ud800"},
+        "negative has half of a surrogate pair, '\\ud800', at character 1",
+    ),
     ("generate_image", "[1]", "arguments is [1]; give an object with prompt, seed"),
     ("score_prompts", {"prompts": PROMPT}, "prompts is 'a red car'; give a list of texts"),
     ("score_prompts", {"prompts": []}, "the number of prompts is 0; it must be between 1 and 64"),
@@ -168,6 +196,10 @@ def test_a_plan_or_scorer_settles_what_it_was_made_with(plan):
         make_plan(scorer=plan.scorer, steps=50)
     with pytest.raises(promptprobe.InputError, match="device, steps can't be given beside scorer"):
         promptprobe.search_seeds(PROMPT, 2, scorer=plan.scorer, steps=50, device="cuda")
+    with pytest.raises(promptprobe.InputError, match="rounds can't be given beside plan"):
+        subgraph(plan, rounds=1)
+    with pytest.raises(promptprobe.InputError, match="prompt has 10001 characters"):
+        subgraph(plan).invoke({"prompt": "x" * 10_001})
     with pytest.raises(promptprobe.InputError, match="rounds can't be given beside service"):
         langchain_tools(Service(plan), rounds=1)
     with pytest.raises(promptprobe.InputError, match="dtype can't be given beside pipeline"):
@@ -180,6 +212,9 @@ def test_what_is_no_plan_scorer_or_list_is_said_in_a_line():
         (lambda: promptprobe.optimize(PROMPT, scorer="icons"), "scorer is 'icons'; give what make_scorer returns"),
         (lambda: promptprobe.search_seeds(PROMPT, scorer=3), "scorer is 3; give what make_scorer returns"),
         (lambda: Service(3), "plan is 3; give what make_plan returns"),
+        (lambda: subgraph(3), "plan is 3; give what make_plan returns"),
+        (lambda: modular_block(3), "plan is 3; give what make_plan returns"),
+        (lambda: langchain_tools(3), "service is 3; give what Service returns"),
         (lambda: promptprobe.optimize(PROMPT, pipe_args=5), "pipe arg is 5; give names with values"),
         (lambda: promptprobe.optimize(PROMPT, lora=5), "lora is 5; give a list"),
         (lambda: promptprobe.optimize(PROMPT, lora=[5]), r"lora is \[5\]; give a list of texts"),

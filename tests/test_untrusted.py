@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import sys
 from pathlib import Path
 
+import pipelines
 import pytest
 from PIL import Image
 from promptprobe.agents.batch_folder import RESULTS, BatchFolder
 from promptprobe.agents.page.results import read_results
 
 import promptprobe
-from promptprobe import Probe, dataset, replaying, worlds
+from promptprobe import Probe, cli, dataset, replaying, worlds
+from promptprobe.calling import check_settings
 from promptprobe.errors import ModelError
+from promptprobe.loading import check_device
 from promptprobe.notebook import read_picture
 from promptprobe.pnginfo import png_bytes, read_record
 from promptprobe.rewards.images import open_image
@@ -79,6 +83,7 @@ def test_a_record_with_a_field_of_another_kind_is_damaged(picture, changes):
         ({"call": {"height": 10**6, "width": 256}}, {}, "height is 1000000"),
         ({"call": {"generator": {"a": 1}}}, {}, "is a dict"),
         ({"settings": {"model": "icons", "steps": 10**9}}, {}, "steps is"),
+        ({"settings": {"model": "icons", "steps": 1.5}}, {}, "steps is 1.5; it must be a whole number"),
         ({}, {}, damaged.Loaded),
         ({"settings": {"model": "someone/model", "steps": 1}}, {"model": "mine"}, damaged.Loaded),
         ({"settings": {"model": "someone/model", "steps": 1}}, {"trust_record": True}, damaged.Loaded),
@@ -94,6 +99,39 @@ def test_a_replay_loads_what_somebody_here_named_and_nothing_else(picture, chang
             with pytest.raises(loads) as caught:
                 replaying.replay(picture(**changes), **given)
             assert str(caught.value) == given.get("model", changes.get("settings", RECORD["settings"])["model"])
+
+
+@pytest.mark.parametrize(
+    "call", [{"true_cfg_scale": "4"}, {"true_cfg_scale": None}, {"joint_attention_kwargs": ["a"]}, {"ip_adapter_image": "x.png"}],
+)  # fmt: skip
+def test_a_call_of_another_kind_in_a_record_is_a_line(picture, call):
+    with pytest.raises(promptprobe.InputError, match=f"{min(call)} is|can't be made again"):
+        replaying.replay(picture(call={"height": 256, "width": 256, "negative_prompt": "", **call}))
+
+
+def test_settings_of_a_kind_that_the_pipeline_takes_pass():
+    pipeline = pipelines.flux()
+    check_settings(
+        pipeline, {"true_cfg_scale": 4, "sigmas": None, "joint_attention_kwargs": {}, "max_sequence_length": 8}
+    )
+    for wrong, said in (
+        ({"true_cfg_scale": True}, "true_cfg_scale is True; FluxPipeline takes a number"), ({"height": 8.5}, "a whole number"),
+        ({"sigmas": "x"}, "sigmas is 'x'; FluxPipeline takes a list"), ({"negative_prompt": "\ud800"}, "half of a surrogate pair"),
+    ):  # fmt: skip
+        with pytest.raises(promptprobe.InputError, match=said):
+            check_settings(pipeline, wrong)
+
+
+def test_what_is_no_file_or_device_is_a_line(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    for command in ("show", "replay"):
+        for name, said in (("pipe.png", "is no file"), ("loop.png", "can't read image")):
+            with pytest.raises(SystemExit) as stopped:
+                cli.main([command, str(tmp_path / name)])
+            assert stopped.value.code == 2 and said in capsys.readouterr().err
+    with pytest.raises(promptprobe.InputError, match="no device of PyTorch's"):
+        check_device("meta")
 
 
 def test_a_foreign_text_moves_no_cursor():

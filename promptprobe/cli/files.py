@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +58,7 @@ def replay(
     """
     from ..pnginfo import read_record
 
-    if out.resolve() == image.resolve():
+    if os.path.realpath(out) == os.path.realpath(image):
         raise InputError(f"out is {str(out)!r}, the image itself; choose another file")
     check_picture(out)
     read_record(image)

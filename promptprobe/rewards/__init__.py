@@ -67,6 +67,8 @@ def load_reward(name: str | RewardFunction, device: str = "cpu") -> RewardFuncti
     """
     if callable(name):
         return name
+    if not isinstance(name, str):
+        raise InputError(f"reward is {name!r:.80}; give a name, or a function of images and prompts")
     base, _, folder = name.partition("=")
     if base in REWARDS:
         quiet_transformers()

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError
+from ..text import whole_pairs
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -56,10 +57,14 @@ def as_rgb(image: Image.Image, what: str = "image") -> Image.Image:
 
 
 def check_pairs(images: Sequence, prompts: Sequence[str]) -> None:
-    """Raise `InputError` unless there is one prompt for each image, and at least one of both."""
+    """Raise `InputError` unless there is one prompt, a text, for each image, and at least one of both."""
     if isinstance(prompts, str) or len(images) != len(prompts) or not len(images):
         count = 1 if isinstance(prompts, str) else len(prompts)
         raise InputError(f"{len(images)} images and {count} prompts; give one prompt for each image, at least one")
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise InputError(f"a prompt is {prompt!r:.80}; it must be text")
+        whole_pairs(prompt)
 
 
 def clip_pixels(

@@ -15,6 +15,7 @@ from PIL import Image
 from ..errors import InputError
 from . import RewardFunction, load_reward, measure, reward_name
 
+FAR = 0.5  # floats that lie this far outside of 0..1 are of another scale, such as -1..1, and no rounding
 TrainerReward = Callable[..., tuple[np.ndarray, dict[str, Any]]]
 
 
@@ -31,9 +32,8 @@ def trainer_reward(reward: str | RewardFunction, device: str = "cpu") -> Trainer
         images: Any, prompts: Sequence[str], metadata: Sequence[Mapping[str, Any]] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         pictures = pil_images(images)
-        if len(pictures) != len(prompts):
-            raise InputError(f"{len(pictures)} images and {len(prompts)} prompts; give one prompt for each image")
-        return measure(function, pictures, list(prompts)).numpy(), {"reward": name}
+        texts = prompts if isinstance(prompts, str) else list(prompts)
+        return measure(function, pictures, texts).numpy(), {"reward": name}
 
     return score
 
@@ -49,8 +49,10 @@ def pil_images(images: Any) -> list[Image.Image]:
             raise InputError(f"images are an array {list(images.shape)}; give [batch, height, width, 3]")
         if not np.isfinite(images).all():
             raise InputError("images have values that are no numbers")
+        if images.dtype.kind == "f" and images.size and not (images.min() >= -FAR and images.max() <= 1 + FAR):
+            raise InputError(f"images have values from {images.min():.3g} to {images.max():.3g}; give floats in 0..1")
         scaled = images * 255 if images.dtype.kind == "f" else images
         return [Image.fromarray(i) for i in np.clip(np.rint(scaled), 0, 255).astype(np.uint8)]
-    if isinstance(images, Image.Image) or not all(isinstance(i, Image.Image) for i in images):
+    if not isinstance(images, Sequence) or not all(isinstance(i, Image.Image) for i in images):
         raise InputError("images are of another kind; give a list of PIL images, a tensor or an array")
     return list(images)
