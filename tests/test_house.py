@@ -140,7 +140,7 @@ except SystemExit as end:
 
 def at_once(cases: Iterable[tuple[str, ...]], folder: Path) -> dict[tuple[str, ...], subprocess.Popen[str]]:
     """A process for each case's arguments, which says at its end which heavy packages it loaded."""
-    environment = {**os.environ, "COLUMNS": "200"}
+    environment = {**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
     return {
         case: subprocess.Popen(
             [sys.executable, "-c", SEEN, *case], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -179,6 +179,15 @@ def test_help_of_every_command_loads_no_torch(tmp_path):
         assert "Usage:" in out and " ".join(command[:-1]) in out
     code = "import sys, promptprobe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device without room")
+def test_output_that_finds_no_room_ends_in_a_line():
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "promptprobe", "backbones"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert run.returncode == 2 and run.stderr.startswith("promptprobe: the output can't be written: No space left")
 
 
 def test_documented_commands_and_options_exist():

@@ -63,7 +63,8 @@ def test_mcp_over_stdio_gives_progress_and_an_image():
         described = json.loads((Path(__file__).parent.parent / "server.json").read_text("utf-8"))
         package = described["packages"][0]
         assert package["version"] == described["version"] == promptprobe.__version__
-        assert [package["runtimeArguments"][0][k] for k in ("name", "value")] == first[:2]
+        # A client puts the name and version of the package itself between these, which uvx does not take beside --from.
+        assert [package["runtimeArguments"][0][k] for k in ("name", "value")] == ["--with", first[1]]
         assert [a["value"] for a in package["packageArguments"]] == first[3:]
         server = StdioServerParameters(
             command=sys.executable, args=["-m", "promptprobe", *first[3:], "--rewriter", "offline"], env=ENVIRONMENT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
+import errno
 import gc
 import os
 import sys
@@ -26,6 +26,7 @@ from .made import app
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 COLLECT_AFTER = 10_000  # new objects; Python's 700 has what torch and diffusers import gone through over and over
 # Typer carries its own copy of click and doesn't export this base of its usage errors.
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -55,7 +56,6 @@ def _options(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error that a user can act on becomes one line and exit code 2."""
     gc.set_threshold(COLLECT_AFTER)
-    atexit.register(gc.freeze)  # what is left at the end goes with the process
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     _debugging[0] = False
@@ -70,6 +70,11 @@ def main(arguments: list[str] | None = None) -> None:
         if context and (others := _with_option(getattr(error, "option_name", None))):
             _stop(f"{error.option_name} is an option of {', '.join(others)}, not of {context.info_name}; leave it out")
         _stop(f"{error.format_message()} ({context.command_path if context else 'promptprobe'} --help says more)")
+    except OSError as error:
+        if _debugging[0] or error.errno not in NO_ROOM:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes what is left at the end
+        _stop(f"the output can't be written: {error.strerror}; make room, or send it elsewhere")
     if code == INTERRUPTED:  # typer makes a number of KeyboardInterrupt
         print("promptprobe: stopped; what was finished is kept", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
