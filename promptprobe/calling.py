@@ -9,6 +9,7 @@ import functools
 import inspect
 import traceback
 from collections.abc import Mapping
+from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -42,7 +43,6 @@ def check_settings(pipeline, settings: Mapping[str, Any]) -> None:
 
 _PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "names with values",
           list: "a list", tuple: "a list"}  # fmt: skip
-_ALSO = {float: (float, int), list: (list, tuple), tuple: (list, tuple)}  # what does as well
 
 
 def _other_kind(value: Any, parameter: inspect.Parameter) -> str:
@@ -53,8 +53,19 @@ def _other_kind(value: Any, parameter: inspect.Parameter) -> str:
     kinds = named - {type(None)}
     if not kinds <= {*_PLAIN} or (value is None and (named != kinds or parameter.default is None)):
         return ""
-    fits = any(isinstance(value, _ALSO.get(k, k)) and (k is bool or not isinstance(value, bool)) for k in kinds)
-    return "" if fits else " or ".join(dict.fromkeys(said for k, said in _PLAIN.items() if k in kinds))
+    return (
+        ""
+        if any(_fits(value, k) for k in kinds)
+        else " or ".join(dict.fromkeys(said for k, said in _PLAIN.items() if k in kinds))
+    )
+
+
+def _fits(value: Any, kind: type) -> bool:
+    """Whether a value does for a kind: numbers and lists of NumPy's and PyTorch's do as well."""
+    if kind in (list, tuple):
+        return hasattr(value, "__iter__") and not isinstance(value, (str, bytes, Mapping))
+    does: dict[type, type] = {int: Integral, float: Real, dict: Mapping}
+    return isinstance(value, does.get(kind, kind)) and (kind is bool or not isinstance(value, bool))
 
 
 class Stopped(Exception):

@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pipelines
 import pytest
 from PIL import Image
@@ -111,9 +112,11 @@ def test_a_call_of_another_kind_in_a_record_is_a_line(picture, call):
 
 def test_settings_of_a_kind_that_the_pipeline_takes_pass():
     pipeline = pipelines.flux()
-    check_settings(
-        pipeline, {"true_cfg_scale": 4, "sigmas": None, "joint_attention_kwargs": {}, "max_sequence_length": 8}
-    )
+    for settings in (
+        {"true_cfg_scale": 4, "sigmas": None, "joint_attention_kwargs": {}, "max_sequence_length": 8},
+        {"true_cfg_scale": np.float32(4), "sigmas": np.ones(2), "max_sequence_length": np.int64(8)},
+    ):
+        check_settings(pipeline, settings)
     for wrong, said in (
         ({"true_cfg_scale": True}, "true_cfg_scale is True; FluxPipeline takes a number"), ({"height": 8.5}, "a whole number"),
         ({"sigmas": "x"}, "sigmas is 'x'; FluxPipeline takes a list"), ({"negative_prompt": "\ud800"}, "half of a surrogate pair"),
