@@ -74,13 +74,13 @@ def test_planted_faults_are_named(stage, planted, copy):
 
 def test_a_failing_test_is_named(copy):
     plant(copy, "tests/test_rewards.py", "(255, 255, 255)  # alpha on white", "(1, 2, 3)")
-    said = failing(copy, "tests", PYTEST_ADDOPTS="-k images_of_every_mode")
+    said = failing(copy, "tests", PYTEST_ADDOPTS="-k images_of_every_mode tests/test_rewards.py")
     assert "test_images_of_every_mode_become_rgb" in said
 
 
 def test_numbers_that_differ_between_processors_are_named(copy):
     plant(copy, "tests/conftest.py", "ROUNDING = 2e-5", "ROUNDING = -1.0")
-    said = failing(copy, "processors", PYTEST_ADDOPTS="-k pickscore")
+    said = failing(copy, "processors", PYTEST_ADDOPTS="-k pickscore tests/test_rewards.py")
     assert "numbers differ under ATEN_CPU_CAPABILITY=default" in said and "test_pickscore" in said
 
 
