@@ -162,11 +162,11 @@ def test_a_probe_that_hardly_ranks_seeds_gives_way_to_predicted_images_unless_it
     scorer.judge_asked = False
     found = settle_search(scorer, [1, 2], 0, reward=told)
     assert (found.policy, found.judge.name, found.judge.label) == ("staged", "preview", "bright")
-    assert (
-        settle_search(scorer, [1, 2], 0).judge is settle_search(scorer, [1, 2], 0, "fixed", reward=told).judge is blunt
-    )
+    # No judge of its own: the scorer's, or the policy's, judges.
+    assert settle_search(scorer, [1, 2], 0).judge is None
+    assert settle_search(scorer, [1, 2], 0, "fixed", reward=told).judge is None
     blunt.ranks_seeds = lambda step, steps: 0.6
-    assert settle_search(scorer, [1, 2], 0, reward=told).judge is blunt
+    assert settle_search(scorer, [1, 2], 0, reward=told).judge is None
 
 
 def test_what_has_no_uncertainty_is_dropped_by_the_quota_only(sd):
