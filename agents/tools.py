@@ -194,6 +194,8 @@ def dispatch(service: Service, name: str, arguments: str | dict[str, Any], out: 
     `service`, `name` and `arguments` are as for `call_tool`. Without `out`, images come as base64 PNG.
     """
     try:
+        if out is not None:
+            check_writable(out)
         return json.dumps(_as_text(call_tool(service, name, arguments), name, out), ensure_ascii=False)
     except PromptProbeError as error:
         return json.dumps({"error": str(error)})
@@ -223,11 +225,11 @@ def langchain_tools(
 ) -> list[Any]:
     """The tools as LangChain `StructuredTool`s; images are written to `out`.
 
-    Raises `InputError` for options beside a `service`.
+    Raises `InputError` for options beside a `service`, and where nothing can be written in `out`.
     """
     from langchain_core.tools import StructuredTool, ToolException
 
-    service = _service(service, options)
+    service = _service(service, options, out)
 
     def made(tool: Tool) -> Any:
         def run(**arguments: Any) -> dict[str, Any]:
@@ -256,10 +258,11 @@ def agents_sdk_tools(
 ) -> list[Any]:
     """The tools as `FunctionTool`s of the OpenAI Agents SDK (`openai-agents`); images are written to `out`.
 
-    Raises `InputError` when the SDK is not installed, or for options beside a `service`.
+    Raises `InputError` when the SDK is not installed, for options beside a `service`, and where nothing can be written in
+    `out`.
     """
     function_tool = _sdk_function_tool()
-    service = _service(service, options)
+    service = _service(service, options, out)
 
     def made(tool: Tool) -> Any:
         async def invoke(context: Any, arguments: str) -> str:
@@ -277,7 +280,9 @@ def agents_sdk_tools(
     return [made(t) for t in TOOLS.values()]
 
 
-def _service(service: Service | None, options: PlanOptions) -> Service:
+def _service(service: Service | None, options: PlanOptions, out: Path | str | None) -> Service:
+    if out is not None:
+        check_writable(out)
     check_made("service", service, Service, "Service")
     if service is not None:
         refuse_beside("service", options)

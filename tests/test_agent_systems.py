@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from promptprobe.agents import (
     dispatch,
     langchain_tools,
     openai_tools,
 )
-from serving import ENVIRONMENT, PROMPT, picture
+from serving import ENVIRONMENT, PROMPT, counting, picture
+
+from promptprobe.errors import InputError
 
 
 def test_openai_function_tools_called_by_a_chat_model(llm, service, tmp_path):
@@ -96,3 +99,12 @@ def test_agents_sdk_runs_our_tools_and_is_not_shadowed(llm, tmp_path):
     )  # fmt: skip
     assert run.returncode == 0 and run.stdout.strip() == "here it is", run.stderr
     picture(next(tmp_path.glob("generate_image-*.png")).read_bytes())
+
+
+def test_a_folder_that_takes_no_images_is_told_before_any_work(service, tmp_path):
+    (tmp_path / "file").touch()
+    with counting(service) as calls:
+        told = json.loads(dispatch(service, "generate_image", {"prompt": PROMPT}, tmp_path / "file" / "x"))["error"]
+        with pytest.raises(InputError, match="choose another --out"):
+            langchain_tools(service, tmp_path / "file" / "x")
+    assert "can't write to" in told and not calls
