@@ -15,7 +15,7 @@ from .files import check_picture, write_together
 from .options import LoadingOptions, check, names_of
 from .pipelines import load_pipeline, loaded_of, loading_here
 from .pnginfo import png_bytes, read_record
-from .runs import picture_of, tell_notes
+from .runs import picture_of, tell_notes, telling_steps
 from .seeds import seeds_from
 from .sizes import check_world_size
 from .text import clean_prompt, printable
@@ -37,7 +37,7 @@ def replay(
     The record is data that anybody may have written: of itself only a built-in world is loaded. `model` is loaded in place
     of the one that it names, and with `trust_record` all that it names is, adapters too.
     With `out`, a .png file, the new image is written there. A device that this machine has not is replaced, and `on_event` is told
-    `note` with a `text` for that. Raises `InputError` when the file carries no record that can be replayed.
+    `note` with a `text` for that, and each `step` of the `steps`. Raises `InputError` when the file carries no record that can be replayed.
     """
     import numpy as np
 
@@ -66,7 +66,7 @@ def replay(
     tell_notes(on_event, [*notes, *loaded_of(pipeline).notes])
     check_settings(pipeline, call)
     try:
-        made = picture_of(pipeline, steps, call, prompt, seed)
+        made = picture_of(pipeline, steps, call, prompt, seed, telling_steps(on_event, steps))
     except PromptProbeError:
         raise
     except Exception as error:  # what a record says may be of a right name and kind and yet be no sense to a pipeline

@@ -207,7 +207,7 @@ def generate(
     """One image of a prompt as it is, a PIL picture; with `out`, a PNG file, it is written there with its record.
 
     `on_event` is told `note` with a `text` for everything that was chosen in loading, for tokens that did not fit, and for
-    words that the model can't draw. Raises `InputError` for a file that is no PNG or can't be written, and `ModelError`.
+    words that the model can't draw, and each `step` of the `steps`. Raises `InputError` for a file that is no PNG or can't be written, and `ModelError`.
     """
     prompt = clean_prompt(prompt)
     o = settle(GenerateOptions, options, "generate")
@@ -218,7 +218,7 @@ def generate(
     tell_notes(on_event, [*loaded_of(pipeline).notes, *told, *notes_on([prompt], str(o["model"]))])
     origin = Origin.of(pipeline, str(o["model"]), o["steps"], call, loaded_of(pipeline).options)
     seeds_from(o["seed"], 1)
-    image = picture_of(pipeline, origin.steps, origin.call, prompt, o["seed"])
+    image = picture_of(pipeline, origin.steps, origin.call, prompt, o["seed"], telling_steps(on_event, origin.steps))
     if out is not None:
         write_together({out: png_bytes(image, origin.image_record(prompt, o["seed"], "generated as it is"))})
     return image
@@ -228,6 +228,11 @@ def tell_notes(on_event: OnEvent | None, notes: Sequence[str]) -> None:
     """Tell `on_event`, if there is one, each line as a `note`."""
     for note in notes if on_event else ():
         on_event("note", {"text": note})  # type: ignore[misc]
+
+
+def telling_steps(on_event: OnEvent | None, steps: int) -> OnStep | None:
+    """Tells `on_event`, if there is one, each `step` of the `steps`."""
+    return None if on_event is None else lambda k: on_event("step", {"step": k, "steps": steps})
 
 
 def generated(

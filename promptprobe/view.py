@@ -288,3 +288,18 @@ def loading(what: str) -> Iterator[Callable[[], None]]:
         return
     with console.status(f"loading {escape(what)}") as status:
         yield lambda: status.update("at work")
+
+
+@contextlib.contextmanager
+def drawing(what: str) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    """As `loading`; what it gives takes events: notes are printed, and in a terminal the steps are counted."""
+    console = Console(stderr=True)
+    with console.status(f"loading {escape(what)}") if console.is_terminal else contextlib.nullcontext() as status:
+
+        def tell(event: str, values: dict[str, Any]) -> None:
+            if event == "note":
+                print(f"note: {values['text']}", file=sys.stderr)
+            elif event == "step" and status is not None:
+                status.update(f"step {values['step']} of {values['steps']}")
+
+        yield tell

@@ -306,9 +306,14 @@ def test_a_record_says_what_was_run(plan, tmp_path):
     (tmp_path / "a.png").write_bytes(png)
     kept = read_record(tmp_path / "a.png")
     assert kept["seed"] == kept["settings"]["seed"] == 5 and "rounds" not in kept["settings"] and "tau" not in kept
-    promptprobe.generate(PROMPT, seed=5, out=tmp_path / "b.png")
+    told: list[tuple[str, dict]] = []
+    promptprobe.generate(PROMPT, seed=5, out=tmp_path / "b.png", on_event=lambda *event: told.append(event))
+    steps = [("step", {"step": k, "steps": 25}) for k in range(1, 26)]
+    assert [t for t in told if t[0] == "step"] == steps
     assert read_record(tmp_path / "b.png") == kept == json.loads(json.dumps(record))
-    assert promptprobe.replay(tmp_path / "a.png")[1] == 0
+    told.clear()
+    assert promptprobe.replay(tmp_path / "a.png", on_event=lambda *event: told.append(event))[1] == 0
+    assert [t for t in told if t[0] == "step"] == steps
 
 
 def test_the_reward_is_loaded_on_the_runs_device(monkeypatch, plan):

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from promptprobe import terminal_kind
+from promptprobe import terminal_kind, view
 from promptprobe.errors import InputError
 from promptprobe.grades import grade_in_words, grade_of
 from promptprobe.printing import print_lines, print_scores, print_seeds
@@ -209,3 +209,15 @@ def test_the_table_of_seeds_shows_the_steps_that_fit(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "60")
     print_seeds(SeedSelection("cars", "racing", ["probe"], [1], own, [], 35, 50, 1.0, [], []))
     assert "step 24" in capsys.readouterr().out
+
+
+def test_what_draws_says_so_in_a_terminal_and_prints_notes_everywhere(monkeypatch, capsys):
+    shown = io.StringIO()
+    for terminal in (True, False):
+        console = Console(file=shown, force_terminal=terminal, width=60)
+        monkeypatch.setattr(view, "Console", lambda console=console, **_: console)
+        with view.drawing("a [model]") as tell:
+            tell("note", {"text": "float16 was chosen"})
+            tell("step", {"step": 3, "steps": 25})
+    assert shown.getvalue().count("loading a [model]") == 1
+    assert capsys.readouterr().err.count("note: float16 was chosen") + shown.getvalue().count("note: float16") == 2

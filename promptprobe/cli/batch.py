@@ -34,11 +34,13 @@ def batch(
     texts = [row.prompt for row in rows if row.repeats is None]
     for note in [*found.notes, *notes.lines()]:
         typer.echo(f"note: {note}", err=True)
-    from ..agents import batch as work
-    from ..agents.estimate import estimate
-    from ..agents.plan import plan_of
-    from ..printing import print_summary
     from ..view import counter, loading
+
+    with loading(str(options["model"])):
+        from ..agents import batch as work
+        from ..agents.estimate import estimate
+        from ..agents.plan import plan_of
+        from ..printing import print_summary
 
     asked = only(options, PlanOptions)
     ray = options["engine"] == "ray"

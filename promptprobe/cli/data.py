@@ -41,13 +41,15 @@ def collect(
     found = read_prompts(prompts)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
-    from .. import dataset
-    from ..backbones import probed_blocks
-    from ..loading import settle_device
-    from ..pipelines import loaded_of, open_pipeline
-    from ..rewards import load_reward, reward_name
-    from ..trajectory import check_steps
-    from ..view import counter
+    from ..view import counter, loading
+
+    with loading(str(options["model"])):
+        from .. import dataset
+        from ..backbones import probed_blocks
+        from ..loading import settle_device
+        from ..pipelines import loaded_of, open_pipeline
+        from ..rewards import load_reward, reward_name
+        from ..trajectory import check_steps
 
     texts = dataset.part_of(found.prompts, options["part"])
     watched = _integers(options["probe_steps"], "probe step")
@@ -56,7 +58,8 @@ def collect(
         check_steps(steps, k)
     names = options["rewards"].split(",")
     rewards = {reward_name(name): load_reward(name, settle_device(options["device"])[0]) for name in names}
-    pipeline, settings = open_pipeline(model, **only(options, LoadingOptions, CallOptions))
+    with loading(model):
+        pipeline, settings = open_pipeline(model, **only(options, LoadingOptions, CallOptions))
     for note in loaded_of(pipeline).notes:
         say_notes("note", {"text": note})
     common: dict[str, Any] = {
@@ -106,12 +109,17 @@ def train(
     from ..sources import check_data_sets
 
     check_data_sets([*data, *validation, *(texts or [])])
-    from .. import dataset, training
-    from ..probe import Probe
+    from ..view import loading
 
+    with loading("the data"):
+        from .. import dataset, training
+        from ..probe import Probe
+
+        learned, watched = dataset.load(data), dataset.load(validation)
+        read = dataset.load(texts) if texts else None
     epochs = options["epochs"]
     probe = training.train(
-        dataset.load(data), dataset.load(validation), texts=dataset.load(texts) if texts else None,
+        learned, watched, texts=read,
         warm_start=Probe.load(warm_start) if warm_start else None, labels=labels.split(",") if labels else None, batch_size=train_batch_size,
         on_epoch=lambda e, loss, figure: typer.echo(f"epoch {e}/{epochs}  loss {loss:.4f}  validation SRCC {figure:.4f}"),
         **options,
@@ -141,13 +149,16 @@ def evaluate(
     from ..sources import check_data_sets
 
     check_data_sets(data)
-    from .. import dataset, training
-    from ..evaluation import coverage, evaluate_probe
-    from ..judges import load_probe
-    from ..printing import print_evaluation
+    from ..view import loading
 
-    loaded = load_probe(probe)
-    items = dataset.load(data)
+    with loading("the data"):
+        from .. import dataset, training
+        from ..evaluation import coverage, evaluate_probe
+        from ..judges import load_probe
+        from ..printing import print_evaluation
+
+        loaded = load_probe(probe)
+        items = dataset.load(data)
     training.check_data(loaded, items)
     card, made = loaded.card, items.settings["steps"]
     step = judged_step or min(items.maps, key=lambda k: abs(k / made - card.default_step / card.steps))

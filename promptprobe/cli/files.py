@@ -13,7 +13,7 @@ from rich.console import Console
 from ..errors import InputError
 from ..files import check_picture
 from ..options import LoadingOptions, OutputOptions, names_of
-from .made import command, say_notes
+from .made import command
 
 _ONLY_DEVICE = tuple(name for name in names_of(LoadingOptions) if name != "device")
 
@@ -62,9 +62,12 @@ def replay(
         raise InputError(f"out is {str(out)!r}, the image itself; choose another file")
     check_picture(out)
     read_record(image)
-    from ..replaying import replay as run
+    from ..view import drawing
 
-    _, difference = run(image, out, model=model, trust_record=trust_record, on_event=say_notes)
+    with drawing(model or "the model") as on_event:
+        from ..replaying import replay as run
+
+        _, difference = run(image, out, model=model, trust_record=trust_record, on_event=on_event)
     same = "identical" if difference == 0 else f"largest difference {difference} of 255"
     typer.echo(f"{out}: {same}")
 

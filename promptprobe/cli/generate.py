@@ -10,7 +10,7 @@ import typer
 from ..files import check_picture
 from ..options import GenerateOptions
 from ..text import clean_prompt
-from .made import command, say_notes
+from .made import command
 
 
 @command(GenerateOptions, example='promptprobe generate "two red cars" --seed 7 --out cars.png')
@@ -22,7 +22,10 @@ def generate(
     """Generate one image of a prompt as it is."""
     clean_prompt(prompt)  # what is refused is refused before anything is loaded
     check_picture(out)
-    from ..runs import generate as run
+    from ..view import drawing
 
-    run(prompt, out=out, on_event=say_notes, **options)
+    with drawing(str(options["model"])) as on_event:
+        from ..runs import generate as run
+
+        run(prompt, out=out, on_event=on_event, **options)
     typer.echo(str(out))

@@ -43,9 +43,11 @@ def grpo(
     for file in found:
         for note in file.notes if file else ():
             typer.echo(f"note: {note}", err=True)
-    from ..grpo import train
-    from ..printing import print_trained
-    from ..view import counter
+    from ..view import counter, loading
+
+    with loading(model):
+        from ..grpo import train
+        from ..printing import print_trained
 
     with counter("iterations") as on_progress:
         trained = train(
