@@ -239,7 +239,7 @@ def test_records_say_what_was_chosen_and_replay_honours_it(tmp_path):
         out=tmp_path / "a.png",
         model=model,
         steps=2,
-        on_event=lambda event, values: told.append(values["text"]),
+        on_event=lambda event, values: event == "note" and told.append(values["text"]),
     )
     record = read_record(tmp_path / "a.png")
     chosen = {"device": "cpu", "dtype": "float32", "offload": "none", "scheduler": "dpm++2m"}
@@ -256,7 +256,9 @@ def test_a_picture_of_another_machine_is_made_again_here_and_that_is_said(tmp_pa
 
     (tmp_path / "b.png").write_bytes(png_bytes(PIL.Image.open(tmp_path / "a.png"), record))
     told = []
-    _, difference = promptprobe.replay(tmp_path / "b.png", on_event=lambda event, values: told.append(values["text"]))
+    _, difference = promptprobe.replay(
+        tmp_path / "b.png", on_event=lambda event, values: event == "note" and told.append(values["text"])
+    )
     assert difference == 0 and told[0].startswith(
         "made on cuda:7, made again on cpu, without --offload model and --quantize 8bit"
     )
