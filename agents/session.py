@@ -131,7 +131,7 @@ class Session:
                 try:
                     lock_file(file)
                     break
-                except OSError:
+                except BlockingIOError:
                     time.sleep(LOOK)
                 now = time.monotonic()
                 if self.desk.on_wait and now - told >= 1:

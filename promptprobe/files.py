@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import tempfile
@@ -58,13 +59,17 @@ def free_path(folder: Path, stem: str, ending: str) -> Path:
 def lock_file(file: IO[Any]) -> None:
     """Lock an open file for this process alone, until it is closed; raises `OSError` when another process has it.
 
-    Where the system has no such locks, nothing is locked.
+    Where the system or the file system (some over a network) has no such locks, nothing is locked.
     """
     try:
         import fcntl
     except ImportError:
         return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
 
 
 def check_writable(folder: Path | str, said: str = "--out") -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -179,6 +180,16 @@ def test_two_at_work_with_one_session_take_turns_and_nothing_is_lost(plan, tmp_p
     assert [c["prompt"] for c in state["candidates"]] == [PROMPT, "three blue cats"] and state["rejected"] == ["0"]
     page.close()
     terminal.close()
+
+
+def test_a_file_system_without_locks_keeps_nobody_waiting(plan, tmp_path, monkeypatch):
+    def none(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    session = Session(plan, tmp_path / "s.sqlite", "far", tmp_path)
+    assert session.say(PROMPT)["candidates"]
+    session.close()
 
 
 def test_a_session_killed_at_work_does_what_is_said_next(plan, one_thread, tmp_path):
