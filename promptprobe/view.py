@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .events import spent_in_words, tau_text, waiting_in_words, what_goes_on
+from .events import OnEvent, spent_in_words, tau_text, waiting_in_words, what_goes_on
 from .grades import grade_in_words
 from .notebook import picture_or_none
 from .printing import print_lines
@@ -279,27 +279,26 @@ def counter(what: str) -> Iterator[Counting]:
 
 
 @contextlib.contextmanager
-def loading(what: str) -> Iterator[Callable[[], None]]:
-    """Says in a terminal that something is being loaded, from the first moment on; what it gives says that the work has begun.
+def loading(what: str) -> Iterator[Callable[[str], None]]:
+    """Says in a terminal that something is being loaded, from the first moment on; what it gives says what is done since.
     The line is gone afterwards."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda: None
+        yield lambda doing: None
         return
     with console.status(f"loading {escape(what)}") as status:
-        yield lambda: status.update("at work")
+        yield status.update
 
 
 @contextlib.contextmanager
-def drawing(what: str) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+def drawing(what: str) -> Iterator[OnEvent]:
     """As `loading`; what it gives takes events: notes are printed, and in a terminal the steps are counted."""
-    console = Console(stderr=True)
-    with console.status(f"loading {escape(what)}") if console.is_terminal else contextlib.nullcontext() as status:
+    with loading(what) as say:
 
         def tell(event: str, values: dict[str, Any]) -> None:
             if event == "note":
                 print(f"note: {values['text']}", file=sys.stderr)
-            elif event == "step" and status is not None:
-                status.update(f"step {values['step']} of {values['steps']}")
+            elif event == "step":
+                say(f"step {values['step']} of {values['steps']}")
 
         yield tell

@@ -151,7 +151,7 @@ def at_once(cases: Iterable[tuple[str, ...]], folder: Path) -> dict[tuple[str, .
 
 
 REFUSED = (
-    (("optimize", " "), "the prompt is empty"), (("generate", "cat", "--out", "x.jpg"), "it must end in .png"),
+    (("optimize", " "), "the prompt is empty"), (("generate", "cat", "--out", "x.jpg"), "it must end in .png"), (("generate", "cat", "--out", "file"), "it must end in .png"),
     (("seeds", "cat", "--seeds", "0"), "seeds is 0"), (("score", "cat", "--model", "nowhere"), "is no folder"),
     (("optimize", "cat", "--report", "file/x.html"), "choose another --report"),
     (("optimize", "cat", "--out", "file/x"), "choose another --out"), (("batch", "missing.txt", "--out", "o"), "missing.txt"),

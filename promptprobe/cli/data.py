@@ -21,7 +21,7 @@ from ..options import (
     TrainOptions,
     WhichProbe,
 )
-from .made import command, only, say_notes, write
+from .made import command, only, write
 
 
 @command(
@@ -61,7 +61,7 @@ def collect(
     with loading(model):
         pipeline, settings = open_pipeline(model, **only(options, LoadingOptions, CallOptions))
     for note in loaded_of(pipeline).notes:
-        say_notes("note", {"text": note})
+        typer.echo(f"note: {note}", err=True)
     common: dict[str, Any] = {
         "steps": steps, "settings": settings, "batch_size": options["batch_size"], "model": model,
     }  # fmt: skip

@@ -38,7 +38,7 @@ def show(image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made
         show_pictures(Console(), [Tile(read_picture(image))])
 
 
-@command(example="promptprobe replay image.png --out again.png")
+@command(check_out=check_picture, example="promptprobe replay image.png --out again.png")
 def replay(
     image: Annotated[Path, typer.Argument(help="A PNG that promptprobe made.")],
     out: Annotated[Path, typer.Option(help="The PNG file to write.", rich_help_panel="Output")] = Path("replay.png"),
@@ -60,7 +60,6 @@ def replay(
 
     if os.path.realpath(out) == os.path.realpath(image):
         raise InputError(f"out is {str(out)!r}, the image itself; choose another file")
-    check_picture(out)
     read_record(image)
     from ..view import drawing
 

@@ -13,7 +13,9 @@ from ..text import clean_prompt
 from .made import command
 
 
-@command(GenerateOptions, example='promptprobe generate "two red cars" --seed 7 --out cars.png')
+@command(
+    GenerateOptions, check_out=check_picture, example='promptprobe generate "two red cars" --seed 7 --out cars.png'
+)
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
     out: Annotated[Path, typer.Option(help="The PNG file to write.", rich_help_panel="Output")] = Path("image.png"),
@@ -21,7 +23,6 @@ def generate(
 ) -> None:
     """Generate one image of a prompt as it is."""
     clean_prompt(prompt)  # what is refused is refused before anything is loaded
-    check_picture(out)
     from ..view import drawing
 
     with drawing(str(options["model"])) as on_event:

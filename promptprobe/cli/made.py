@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..files import check_picture, check_report, check_writable
+from ..files import check_report, check_writable
 from ..options import OPTIONS, Known, names_of, read_pipe_args, read_text
 from ..settling import refuse_unused
 from ..sources import source_of
@@ -25,13 +25,17 @@ _KINDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
 
 def command(
-    *kinds: type, leave_out: tuple[str, ...] = (), example: str = "", note: str = ""
+    *kinds: type,
+    leave_out: tuple[str, ...] = (),
+    example: str = "",
+    note: str = "",
+    check_out: Callable[[Path], Any] = check_writable,
 ) -> Callable[[Callable[..., None]], Any]:
     """Register a function as a command with the options of `kinds` beside its own parameters.
 
     It is called with all of them by keyword, checked. Its positional parameters are its own and take the place of options
     of the same name; what stands behind a `*` is an option of the table. The first line of its docstring is its summary; `note` and `example` stand at the end of
-    its help.
+    its help. `check_out` refuses an `out` (default: a folder) before anything heavy is loaded.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -46,7 +50,7 @@ def command(
         def wrapped(**given: Any) -> None:
             chosen = {n: _value(OPTIONS[n], given.pop(n)) for n in names}
             refuse_unused(chosen, function.__name__)
-            _look({**given, **chosen})
+            _refuse_early({**given, **chosen}, check_out)
             before = _state(chosen.get("report"))
             try:
                 function(**given, **chosen)
@@ -114,14 +118,14 @@ def _value(known: Known, given: Any) -> Any:
     return tuple(given or ()) if known.several else given
 
 
-def _look(given: dict[str, Any]) -> None:
-    """Raise as `source_of` and `check_writable` for names that the disk refuses, before anything heavy is loaded."""
+def _refuse_early(given: dict[str, Any], check_out: Callable[[Path], Any]) -> None:
+    """Raise as `source_of`, `check_report` and `check_out` for names that the disk refuses, before anything heavy is loaded."""
     if given.get("model") is not None:
         source_of(given["model"])
     if given.get("report") is not None:
         check_report(Path(given["report"]))
-    if (out := given.get("out")) is not None:
-        (check_picture if out.suffix.lower() == ".png" else check_writable)(out)
+    if given.get("out") is not None:
+        check_out(given["out"])
 
 
 def only(options: dict[str, Any], *kinds: type) -> dict[str, Any]:
@@ -140,9 +144,3 @@ def show_file(path: str) -> None:
     """Open a file with what this machine has for it."""
     if typer.launch(path):
         typer.echo(f"note: nothing on this machine could open {path}", err=True)
-
-
-def say_notes(event: str, values: dict[str, Any]) -> None:
-    """Print a run's notes for people, apart from its results."""
-    if event == "note":
-        typer.echo(f"note: {values['text']}", err=True)

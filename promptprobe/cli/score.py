@@ -10,7 +10,7 @@ import typer
 from ..options import OutputOptions, ScoreOptions
 from ..settling import settle
 from ..text import clean_prompts
-from .made import command, say_notes
+from .made import command
 
 
 @command(ScoreOptions, OutputOptions, leave_out=("out",), example='promptprobe score "two red cars" "a pair of autos"')
@@ -33,7 +33,7 @@ def score(
         scorer, scored = judged(prompts, options)
     if as_json:
         for note in scorer.warnings:
-            say_notes("note", {"text": note})
+            typer.echo(f"note: {note}", err=True)
         typer.echo(json.dumps([score_as_dict(s, scorer.model) for s in scored], indent=1, ensure_ascii=False))
     else:
         grades = [grade_of(scorer.judge, s.score, scorer.probe_step, scorer.steps) for s in scored]

@@ -46,11 +46,11 @@ def seeds(
         seed_list(count, options["seed"])
     from ..view import loading
 
-    with loading(str(options["model"])) as loaded:
+    with loading(str(options["model"])) as say:
         from ..printing import print_seeds
         from ..runs import search_seeds
 
-        found = search_seeds(prompt, count, out=out, on_event=lambda event, values: loaded(), **options)
+        found = search_seeds(prompt, count, out=out, on_event=lambda event, values: say("at work"), **options)
     if report:
         from ..reports import seeds_report
 
