@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
-from ..events import spent_in_words, tau_text
+from ..events import diffuse_words, spent_in_words, tau_text
 from ..grades import grade_in_words, grade_of
 from ..options import read_text
 from ..runs import notes_on
@@ -93,7 +93,7 @@ def verdict(state: SessionState, desk: Desk, candidate: Mapping[str, Any]) -> st
     """A candidate's predicted reward in words: against τ, and what the model hardly looks at or did not get."""
     tau = state["tau"]
     side = "" if tau is None else f", {'at or above' if candidate['score'] >= tau else 'below'} {tau_text(tau)}"
-    diffuse = dict.fromkeys(w["word"] for w in candidate["words"] if w["diffuse"])
+    diffuse = diffuse_words(candidate["words"])
     more = f"; hardly looked at: {', '.join(diffuse)}" if diffuse else ""
     cut = f"; the last {candidate['cut_tokens']} tokens did not fit" if candidate["cut_tokens"] else ""
     scorer = desk.plan.scorer

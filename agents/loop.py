@@ -15,9 +15,8 @@ from typing_extensions import TypedDict
 
 from ..errors import InputError
 from ..events import OnEvent
-from ..text import check_text
-from ..tokens import clean_prompt
 from ..trajectory import finish
+from .arguments import check_prompt
 from .final_choice import choose as choose_among
 from .plan import given_plan
 from .rounds import Context, State, begin, next_request, put, rivals, take_answer, take_scores, to_probe
@@ -131,8 +130,7 @@ def _streamed(write: Callable[[dict[str, Any]], None]) -> OnEvent:
 
 def best_wording(prompt: str, plan: Any, on_event: OnEvent | None = None) -> tuple[dict[str, Any], State]:
     """The loop without an image: the best candidate of a prompt, and the state that it ended in."""
-    check_text(prompt, "prompt")
-    final = run(*begin(clean_prompt(prompt), plan, on_event), generating=False)
+    final = run(*begin(check_prompt(prompt), plan, on_event), generating=False)
     return final["candidates"][final["best"]], final
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 OnStep = Callable[[int], None]  # a denoising step that was finished, counted from 1
@@ -26,6 +26,11 @@ def what_goes_on(event: str, values: dict[str, Any]) -> str | None:
 def tau_text(tau: float | None) -> str:
     """A threshold for people."""
     return "no τ, wordings are compared" if tau is None else f"τ {tau:.3f}"
+
+
+def diffuse_words(words: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Those of a prompt's words that the image hardly looks at, each once."""
+    return list(dict.fromkeys(w["word"] for w in words if w["diffuse"]))
 
 
 def spent_in_words(spent: Mapping[str, Any]) -> str:

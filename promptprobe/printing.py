@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
+from .events import diffuse_words
 from .grades import grade_in_words
 from .notebook import figure
 from .sheets import Caption, Tile
@@ -44,13 +45,14 @@ def print_scores(scored: Sequence[Any], warnings: Sequence[str], grades: Sequenc
     whole = not console.is_terminal  # elsewhere a line stays a line; a terminal's wrap between words
     for i, s in enumerate(scored):
         spread = f"  (seeds {min(s.predicted):.3f} to {max(s.predicted):.3f})" if len(s.predicted) > 1 else ""
+        words = score_as_dict(s)["words"]
         console.print(
-            Text.assemble((f"{s.score:.3f}", "bold"), f"{spread}  ", focus_text(s.prompt, score_as_dict(s)["words"])),
+            Text.assemble((f"{s.score:.3f}", "bold"), f"{spread}  ", focus_text(s.prompt, words)),
             soft_wrap=whole,
         )
-        diffuse = dict.fromkeys(w.word for w in s.words if w.diffuse)
-        if words := grade_in_words(grades[i] if grades else None):
-            console.print(f"       {words}", highlight=False, soft_wrap=whole)
+        diffuse = diffuse_words(words)
+        if grade := grade_in_words(grades[i] if grades else None):
+            console.print(f"       {grade}", highlight=False, soft_wrap=whole)
         why = f" ({DIFFUSE})" if diffuse else ""
         console.print(f"       diffuse: {escape(', '.join(diffuse)) or 'none'}{why}", highlight=False, soft_wrap=whole)
         if s.cut_tokens:

@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.text import Text
 
+from .events import diffuse_words
+
 DIFFUSE = "hardly looked at; what they name is likelier to be missing"
 _BARS = " ▁▂▃▄▅▆▇█"
 
@@ -57,5 +59,5 @@ def focus_text(prompt: str, words: Sequence[dict[str, Any]]) -> Text:
 
 def diffuse_line(words: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """A line about those of a prompt's words that the image hardly looks at, where there are any."""
-    weak = dict.fromkeys(w["word"] for w in words if w["diffuse"])
+    weak = diffuse_words(words)
     return [("diffuse words", f"{', '.join(weak)}: {DIFFUSE}")] if weak else []

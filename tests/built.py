@@ -44,15 +44,8 @@ def check() -> None:
         python = work / "venv" / "bin" / "python"
         # Not compiled: of torch's modules few are used here.
         constrained: list[str | Path] = [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--no-compile",
-            "-c",
-            ROOT / "constraints.txt",
-        ]
+            python, "-m", "pip", "install", "-q", "--no-compile", "-c", ROOT / "constraints.txt",
+        ]  # fmt: skip
         run(sys.executable, "-m", "venv", work / "venv", cwd=work)
         run(*constrained, "torch", cwd=work)
         run(*constrained, wheel, cwd=work)

@@ -73,8 +73,9 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         if _debugging[0] or error.errno not in NO_ROOM:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes what is left at the end
-        _stop(f"the output can't be written: {error.strerror}; make room, or send it elsewhere")
+        if error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes what is left at the end
+        _stop(f"{error.filename or 'the output'} can't be written: {error.strerror}; make room, or send it elsewhere")
     if code == INTERRUPTED:  # typer makes a number of KeyboardInterrupt
         print("promptprobe: stopped; what was finished is kept", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)

@@ -42,14 +42,13 @@ def batch(
         from ..agents.plan import plan_of
         from ..printing import print_summary
 
-    asked = only(options, PlanOptions)
-    ray = options["engine"] == "ray"
-    if ray:
-        from ..agents.ray_batch import ray_engine
+        asked = only(options, PlanOptions)
+        ray = options["engine"] == "ray"
+        if ray:
+            from ..agents.ray_batch import ray_engine
 
-        make_engine = partial(ray_engine, asked, options["workers"])
-        make_engine()  # says at once when Ray isn't installed
-    with loading(str(options["model"])):
+            make_engine = partial(ray_engine, asked, options["workers"])
+            make_engine()  # says at once when Ray isn't installed
         plan = plan_of("batch", asked, shows=False)
     for note in [*plan.notes, *plan.scorer.warnings]:
         typer.echo(f"note: {note}", err=True)
